@@ -1,0 +1,82 @@
+"""``python -m beft_lightning``: answers what needs no heavy import at once, and leaves the rest to the CLI."""
+
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+from beft_lightning import __version__
+from beft_lightning.errors import BeftError
+
+SUBCOMMANDS = {
+    "fit": "Choose a bias term, train it, validate.",
+    "validate": "Evaluate a checkpoint on the validation split.",
+    "test": "Evaluate a checkpoint on the split that results are reported on.",
+    "predict": "Write a checkpoint's predictions to predictions.tsv.",
+    "score": "Only score the bias terms, and write the scores to a folder.",
+}
+
+_HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
+
+Bias-efficient fine-tuning of language models.
+
+commands:
+{commands}
+
+Every option of the configuration can also be given on the command line, for example
+  python -m beft_lightning fit --config configs/minilm_sst2.yaml --data.data_dir DIR --trainer.max_epochs 3
+
+`python -m beft_lightning COMMAND --help` lists a command's options, `--version` prints the version.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What follows ``python -m beft_lightning``; by default those of this process.
+
+    Returns:
+        The exit status: 0, or 2 if the user has to change something.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        commands = "\n".join(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())
+        print(_HELP.format(commands=commands), end="")
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        _check(arguments)
+        from beft_lightning.cli import run
+
+        run(arguments)
+    except BeftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _check(arguments: list[str]) -> None:
+    """Find unknown commands and missing files before anything heavy is imported."""
+    command = arguments[0]
+    if command not in SUBCOMMANDS:
+        close = get_close_matches(command, SUBCOMMANDS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise BeftError(f"no command {command!r}; choose one of: {', '.join(SUBCOMMANDS)}.{hint}")
+    for position, argument in enumerate(arguments):
+        for option in ("--config", "-c", "--ckpt_path"):
+            if argument == option:
+                value = arguments[position + 1] if position + 1 < len(arguments) else ""
+            elif argument.startswith(f"{option}="):
+                value = argument.removeprefix(f"{option}=")
+            else:
+                continue
+            if value in ("best", "last", "hpc", "null") and option == "--ckpt_path":
+                continue
+            if not Path(value).exists():
+                raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Inert terms: biases that cannot change what the model computes."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def is_inert(biases: Iterable[nn.Parameter], output: Callable[[], Tensor], tolerance: float = 1e-4) -> bool:
+    """Probe whether shifting ``biases`` changes a model's output.
+
+    Softmax ignores a constant added to all keys' logits, so a key bias does nothing unless positions multiply the
+    keys (RoPE) or keys are normalised; there, fp32 rounding leaves a relative change of about 1e-6, while a live
+    term's change is of the order of 1.
+
+    Args:
+        biases: The bias vectors of one term. They are shifted by unit Gaussian noise and restored exactly.
+        output: Runs the model in fp32 without dropout and returns its output for some fixed real input.
+        tolerance: Largest change, relative to the largest output, that still counts as none.
+    """
+    biases = list(biases)
+    reference = output().float()
+    originals = [bias.detach().clone() for bias in biases]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for bias in biases:
+            bias.add_(torch.randn(bias.shape, generator=generator).to(bias))
+        shifted = output().float()
+    finally:
+        for bias, original in zip(biases, originals, strict=True):
+            bias.copy_(original)
+    return bool((shifted - reference).abs().max() <= tolerance * reference.abs().max())

@@ -1,0 +1,40 @@
+"""The optimizer of the published experiments."""
+
+from typing import Any
+
+from torch.optim import Adam, Optimizer
+from torch.optim.optimizer import ParamsT
+
+
+class ReferenceAdam(Adam):
+    r"""Adam with epsilon added to the *uncorrected* second moment: the update rule of the published runs.
+
+    .. math:: p \leftarrow p - \eta \frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t} \cdot \frac{m}{\sqrt{v} + \epsilon}
+
+    This is the "epsilon hat" form of Kingma and Ba (arXiv 1412.6980, section 2), as in the former AdamW of
+    transformers, without weight decay. It differs from ``torch.optim.Adam`` in that the effective epsilon is
+    :math:`\epsilon/\sqrt{1-\beta_2^t}`, 32 times larger at the first step: rounding noise, such as the gradient of
+    an inert key bias, stays small instead of being normalised into steps as large as everyone else's.
+
+    Args:
+        params: Parameters or parameter groups.
+        lr: Learning rate.
+        betas: Decay rates of the two running moments.
+        eps: Added to the square root of the uncorrected second moment.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps)
+        for group in self.param_groups:
+            # Kept in the groups, so that a resumed optimizer goes on counting.
+            group.update(eps_hat=group["eps"], steps=0)
+        self.register_step_pre_hook(_set_equivalent_epsilon)
+
+
+def _set_equivalent_epsilon(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Torch's Adam with eps/sqrt(1-beta2^t) takes exactly the step of the docstring's formula."""
+    for group in optimizer.param_groups:
+        group["steps"] += 1
+        group["eps"] = group["eps_hat"] / (1 - group["betas"][1] ** group["steps"]) ** 0.5

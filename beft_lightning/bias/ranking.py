@@ -1,0 +1,163 @@
+"""The table of scores, term by layer: its order, its choice, and its files."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from beft_lightning.bias.architectures import TERM_SYMBOLS
+from beft_lightning.errors import ScoringError
+from beft_lightning.files import write_text_atomically
+
+
+@dataclass(frozen=True)
+class TermScore:
+    """One term's scores.
+
+    Args:
+        layers: Score of each layer, from the first to the last.
+        inert: Whether the term cannot change the model's output.
+        parameters: Number of values in the term, over all layers.
+    """
+
+    layers: list[float]
+    inert: bool
+    parameters: int
+
+    @property
+    def score(self) -> float:
+        """The term's score: the mean over its layers."""
+        return math.fsum(self.layers) / len(self.layers)
+
+
+@dataclass
+class BiasScores:
+    """Scores of a model's bias terms.
+
+    Args:
+        approach: ``projection``, ``magnitude`` or ``fisher``.
+        model_type: The model's type as transformers names it.
+        steps: Number of batches the scores come from.
+        terms: Term name -> its scores.
+        selected: What was chosen: terms (``"value"``) or single layers of terms (``"value.3"``).
+    """
+
+    approach: str
+    model_type: str
+    steps: int
+    terms: dict[str, TermScore]
+    selected: list[str] = field(default_factory=list)
+
+    @property
+    def ranking(self) -> list[str]:
+        """Term names from best to worst; inert terms come last whatever their score."""
+        return sorted(self.terms, key=lambda term: (self.terms[term].inert, -self.terms[term].score, _place(term)))
+
+    def select(self, keep: int = 1, *, per_layer: bool = False) -> list[str]:
+        """The best terms, never an inert one.
+
+        Args:
+            keep: How many to choose.
+            per_layer: Choose single layers of terms (``"value.3"``) instead of whole terms.
+
+        Raises:
+            ScoringError: If fewer than ``keep`` are live.
+        """
+        live = [term for term in self.ranking if not self.terms[term].inert]
+        if per_layer:
+            scored = [(f"{t}.{i}", s) for t in live for i, s in enumerate(self.terms[t].layers)]
+            # The sort is stable, so equal scores keep the terms' order.
+            live = [name for name, _ in sorted(scored, key=lambda item: -item[1])]
+        if keep < 1 or keep > len(live):
+            inert = [term for term, scores in self.terms.items() if scores.inert]
+            raise ScoringError(
+                f"cannot keep {keep} of the {len(live)} selectable "
+                f"{'layers of terms' if per_layer else 'terms'} ({', '.join(live) or 'none'})"
+                + (f"; inert and therefore left out: {', '.join(inert)}" if inert else "")
+                + ". Name more candidate terms, keep fewer, or name the terms outright with approach 'fixed'."
+            )
+        return live[:keep]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``scores.json``: plain types only."""
+        terms = {term: {"score": scores.score, **asdict(scores)} for term, scores in self.terms.items()}
+        return {
+            "approach": self.approach,
+            "model_type": self.model_type,
+            "steps": self.steps,
+            "terms": terms,
+            "ranking": self.ranking,
+            "selected": self.selected,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "BiasScores":
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ScoringError: If a field is missing or a score is not a finite number.
+        """
+        try:
+            terms = {
+                term: TermScore(
+                    layers=[float(score) for score in entry["layers"]],
+                    inert=bool(entry["inert"]),
+                    parameters=int(entry["parameters"]),
+                )
+                for term, entry in content["terms"].items()
+            }
+            scores = cls(
+                approach=str(content["approach"]),
+                model_type=str(content["model_type"]),
+                steps=int(content["steps"]),
+                terms=terms,
+                selected=list(content["selected"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ScoringError(f"not a table of bias scores: {type(error).__name__} {error}.") from error
+        finite = all(math.isfinite(score) for entry in terms.values() for score in entry.layers)
+        if not (finite and terms and all(entry.layers for entry in terms.values())):
+            raise ScoringError("not a table of bias scores: every term needs a finite score for each layer.")
+        return scores
+
+    def to_csv(self) -> str:
+        """The table as CSV, best term first: term, symbol, score, inert, parameters, layer_0, layer_1, ..."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        width = max(len(scores.layers) for scores in self.terms.values())
+        writer.writerow(["term", "symbol", "score", "inert", "parameters", *(f"layer_{i}" for i in range(width))])
+        for term in self.ranking:
+            scores = self.terms[term]
+            symbol = TERM_SYMBOLS.get(term, term)
+            writer.writerow([term, symbol, scores.score, scores.inert, scores.parameters, *scores.layers])
+        return text.getvalue()
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``scores.json`` and ``scores.csv`` into ``folder``."""
+        write_text_atomically(Path(folder) / "scores.json", json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text_atomically(Path(folder) / "scores.csv", self.to_csv())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "BiasScores":
+        """Read a ``scores.json``.
+
+        Raises:
+            ScoringError: If the file is missing, is no JSON, or does not hold scores.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_dict(content)
+        except OSError as error:
+            raise ScoringError(f"{path}: cannot read the scores ({error.strerror}).") from error
+        except ValueError as error:
+            raise ScoringError(f"{path}: {error} Make a new file with `python -m beft_lightning score`.") from error
+
+
+def _place(term: str) -> int:
+    """A term's place in the table of terms, to break ties the same way everywhere."""
+    names = list(TERM_SYMBOLS)
+    return names.index(term) if term in names else len(names)

@@ -1,0 +1,8 @@
+"""When it happens: callbacks that work with any LightningModule."""
+
+from beft_lightning.callbacks.adapter_checkpoint import AdapterCheckpoint
+from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.callbacks.prediction_writer import PredictionWriter
+from beft_lightning.callbacks.run_summary import RunSummary
+
+__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "PredictionWriter", "RunSummary"]

@@ -1,0 +1,278 @@
+"""Choose which bias term to train at the start of a fit."""
+
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import rich
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from beft_lightning.bias import (
+    Architecture,
+    BiasScores,
+    BiasTerms,
+    add_missing_biases,
+    find_bias_terms,
+    freeze_except,
+    head_parameters,
+    language_model,
+)
+from beft_lightning.bias.architectures import architecture_of
+from beft_lightning.callbacks.score_report import plot_scores, ranking_table
+from beft_lightning.callbacks.scoring import ScoringPass
+from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
+
+
+class BiasSelectionCallback(Callback):
+    """Score the bias terms on a few training batches, keep the best, freeze the rest.
+
+    Works with any LightningModule that contains a transformers model. Scoring runs the module's own
+    ``training_step`` on its own training batches before the optimizer is built and the model is wrapped, in fp32
+    whatever the fit's precision, and leaves no trace: the fit starts from the untouched checkpoint.
+
+    It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's log folder and logs each term's score
+    as ``bias_score/<term>``.
+
+    Args:
+        approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared batch gradient), or
+            ``fixed``: train ``terms`` without scoring.
+        terms: Candidate terms; with ``fixed`` the terms, or single layers (``value.3``), to train. Models without
+            biases are given zero ones for these terms.
+        keep: How many of the candidates to train.
+        per_layer: Choose single layers of terms instead of whole terms.
+        batches: Most training batches to score on.
+        patience: Stop scoring once the order has not changed for this many batches; 0 uses all ``batches``.
+        learning_rate: Learning rate of the scoring pass.
+        clip_norm: Joint gradient norm to clip to while scoring; null clips nothing.
+        head: What is trained beside the biases: ``auto`` (the task head and the pooler's bias), ``none``, or
+            patterns of parameter names such as ``*.classifier.*``.
+        scores: A ``scores.json`` to choose from instead of scoring again.
+        architecture: Where the terms are, for models that the built-in table does not know.
+
+    Example::
+
+        trainer = Trainer(callbacks=[BiasSelectionCallback()])
+        trainer.fit(my_module, my_datamodule)
+    """
+
+    def __init__(
+        self,
+        approach: Literal["projection", "magnitude", "fisher", "fixed"] = "projection",
+        terms: Sequence[str] = ("query", "key", "value"),
+        keep: int = 1,
+        per_layer: bool = False,
+        batches: int = 32,
+        patience: int = 8,
+        learning_rate: float = 4e-4,
+        clip_norm: float | None = 1.0,
+        head: Literal["auto", "none"] | list[str] = "auto",
+        scores: str | Path | None = None,
+        architecture: Architecture | None = None,
+    ) -> None:
+        if isinstance(terms, str) or not terms:
+            raise TermError(f"terms is {terms!r}: name at least one candidate in a list, for example ['value'].")
+        if batches < 1:
+            raise ScoringError(f"batches is {batches}: scoring needs at least one training batch.")
+        if approach == "fixed" and scores is not None:
+            raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
+        self.approach = approach
+        self.terms = list(dict.fromkeys(terms))
+        self.keep = keep
+        self.per_layer = per_layer
+        self.batches = batches
+        self.patience = patience
+        self.learning_rate = learning_rate
+        self.clip_norm = clip_norm
+        self.head = head
+        self.scores_file = scores
+        self.architecture = architecture
+        #: What is trained, once decided: names such as ``value`` or ``value.3``.
+        self.selected: list[str] | None = None
+        #: The scores the decision rests on, unless it was fixed.
+        self.scores: BiasScores | None = None
+        #: Names of all parameters left trainable.
+        self.trained: list[str] = []
+        #: Wall-clock time of the scoring pass.
+        self.seconds = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The decision, so that a resumed fit does not make it twice. Plain types only."""
+        return {"selected": self.selected, "scores": self.scores.to_dict() if self.scores else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the decision of the run that is resumed."""
+        if self.approach == "fixed" and state_dict["selected"] != self.terms:
+            raise CheckpointError(
+                f"the checkpoint was trained with {state_dict['selected']}, this run asks for {self.terms}: "
+                "resume with the same terms, or start a new run."
+            )
+        self.selected = state_dict["selected"]
+        self.scores = BiasScores.from_dict(state_dict["scores"]) if state_dict["scores"] else None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
+        # Before the checkpoint is restored, which then finds a place for its biases under every strategy.
+        _call_after(pl_module, "configure_model", lambda: self._add_missing_biases(pl_module))
+        if stage != "fit":
+            return
+        self._refuse_unsupported(trainer, pl_module)
+        self.selected, self.scores, self.seconds = None, None, 0.0
+        # No hook lies between the restored checkpoint and the wrapping of the model, so the selection is put there.
+        _call_before(trainer.strategy, "setup", lambda: self._select_and_freeze(trainer, pl_module))
+
+    def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if str(trainer.precision).endswith("-true") and "32" not in str(trainer.precision):
+            raise BeftError(
+                f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
+                "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."
+            )
+        if self.approach == "fixed":
+            return
+        supported = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        if not supported or isinstance(trainer.strategy, DeepSpeedStrategy):
+            raise BeftError(
+                f"scoring does not run under {type(trainer.strategy).__name__}: score on a single device or with DDP "
+                "first (`python -m beft_lightning score`), then set `approach='fixed'` or give the `scores` file."
+            )
+        if not pl_module.automatic_optimization:
+            raise BeftError(
+                f"{type(pl_module).__name__} optimizes manually, so its training_step cannot be run before its "
+                "optimizers exist: set `approach='fixed'` and name the terms to train."
+            )
+
+    def _add_missing_biases(self, pl_module: LightningModule) -> None:
+        names = list(dict.fromkeys(name.partition(".")[0] for name in self.terms))
+        if added := add_missing_biases(pl_module, names, self.architecture):
+            values = sum(bias.numel() for bias in added)
+            rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
+
+    def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        terms = find_bias_terms(pl_module, self.architecture)
+        head = self._head(pl_module)
+        decided_before = self.selected is not None
+        if self.selected is None:
+            self.selected = self._select(trainer, pl_module, terms, head)
+        self.trained = freeze_except(pl_module, self.selected, keep=head, architecture=self.architecture)
+        if self.scores is not None and not decided_before:
+            self.scores.selected = self.selected
+            self._report(trainer, self.scores)
+
+    def _select(self, trainer: Trainer, pl_module: LightningModule, terms: BiasTerms, head: list[str]) -> list[str]:
+        if self.approach == "fixed":
+            return self.terms
+        if missing := [name for name in self.terms if name not in terms]:
+            raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
+        model_type = "custom" if self.architecture else language_model(pl_module).config.model_type
+        if self.scores_file is not None:
+            self.scores = self._load_scores(self.scores_file, model_type)
+            return self.scores.select(self.keep, per_layer=self.per_layer)
+        inert = (self.architecture or architecture_of(pl_module)).inert
+        if inert is not None and set(self.terms) <= set(inert):
+            raise TermError(
+                f"every candidate ({', '.join(self.terms)}) is inert in {model_type}: it cannot change the model's "
+                "output, so there is nothing to choose. Add another candidate, or train it anyway with "
+                "approach 'fixed'."
+            )
+        if self.approach == "projection" and (zero := [t for t in self.terms if _all_zero(terms, t)]):
+            return self._select_without_pretrained_biases(zero)
+        start = time.perf_counter()
+        scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
+        self.scores = scoring.run(trainer, pl_module, terms, self.terms, head, inert, model_type)
+        self.seconds = time.perf_counter() - start
+        return self.scores.select(self.keep, per_layer=self.per_layer)
+
+    def _select_without_pretrained_biases(self, zero: list[str]) -> list[str]:
+        """The projection compares with the pretrained bias; a bias that starts at zero scores 1 however it moves."""
+        remedy = "use approach 'magnitude' or 'fisher', or name the terms with 'fixed'"
+        if set(zero) != set(self.terms):
+            raise ScoringError(
+                f"the projection score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
+                f"{', '.join(t for t in self.terms if t not in zero)}: {remedy}."
+            )
+        if "value" not in self.terms or self.keep != 1 or self.per_layer:
+            raise ScoringError(f"the projection score cannot rank biases that all start at zero: {remedy}.")
+        rank_zero_info(
+            "The model's biases all start at zero, where the projection score cannot rank them; training the value "
+            f"bias, the paper's finding. To compare the terms, {remedy}."
+        )
+        return ["value"]
+
+    def _load_scores(self, path: str | Path, model_type: str) -> BiasScores:
+        scores = BiasScores.load(path)
+        if scores.model_type != model_type:
+            raise ScoringError(f"{path}: these scores are of a {scores.model_type} model, this one is {model_type}.")
+        if missing := [term for term in self.terms if term not in scores.terms]:
+            raise ScoringError(
+                f"{path}: no score for {', '.join(missing)}; it has: {', '.join(scores.terms)}. "
+                "Name only those as candidates, or score again."
+            )
+        scores.terms = {term: scores.terms[term] for term in self.terms}
+        return scores
+
+    def _head(self, pl_module: LightningModule) -> list[str]:
+        if self.head == "none":
+            return []
+        if self.head == "auto":
+            try:
+                names = head_parameters(pl_module)
+            except ArchitectureError as error:
+                if self.architecture is None:
+                    raise
+                raise ArchitectureError(
+                    "head 'auto' needs a transformers model to tell the head from the pretrained part: give patterns "
+                    "of the head's parameter names, or 'none'."
+                ) from error
+            trainable = {name for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
+            return [name for name in names if name in trainable]
+        names = [name for name, _ in pl_module.named_parameters()]
+        for pattern in self.head:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise TermError(
+                    f"head pattern {pattern!r} matches no parameter; for example, there is {names[-1]!r}. "
+                    "Patterns match whole names, so '*.classifier.*' may be meant."
+                )
+        return [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.head)]
+
+    def _report(self, trainer: Trainer, scores: BiasScores) -> None:
+        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
+        if not trainer.is_global_zero:
+            return
+        rich.print(ranking_table(scores))
+        if folder is not None and not trainer.fast_dev_run:
+            scores.save(folder)
+            plot_scores(scores, Path(folder) / "scores.png")
+        for logger in trainer.loggers:
+            logger.log_metrics({f"bias_score/{term}": entry.score for term, entry in scores.terms.items()}, step=0)
+
+
+def _all_zero(terms: BiasTerms, name: str) -> bool:
+    return all(not bias.any() for bias in terms[name].values())
+
+
+def _call_before(owner: Any, name: str, action: Callable[[], None]) -> None:
+    """Call ``action`` once, right before the next call of ``owner.name``."""
+    original = getattr(owner, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        owner.__dict__.pop(name, None)
+        action()
+        return original(*args, **kwargs)
+
+    owner.__dict__[name] = call
+
+
+def _call_after(owner: Any, name: str, action: Callable[[], None]) -> None:
+    """Call ``action`` once, right after the next call of ``owner.name``."""
+    original = getattr(owner, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        owner.__dict__.pop(name, None)
+        result = original(*args, **kwargs)
+        action()
+        return result
+
+    owner.__dict__[name] = call

@@ -1,0 +1,125 @@
+"""One small file that says what a run did, and the same for the eye."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import rich
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.table import Table
+
+from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.files import write_text_atomically
+
+
+class RunSummary(Callback):
+    """Write ``summary.json`` into the log folder at the end of fit, validate and test, and print it.
+
+    It holds ``metrics`` (the last value of each logged metric), ``selected``, ``trained_parameters``,
+    ``total_parameters``, and ``seconds`` with ``score``, ``train`` (the whole fit loop), ``train_epoch`` (median of an
+    epoch's training part, validation excluded) and ``checkpoint`` (all writing of checkpoints).
+    """
+
+    def __init__(self) -> None:
+        self._epochs: list[float] = []
+        self._start = self._epoch_start = 0.0
+        self._train = self._checkpoint = self._validation = 0.0
+        self._validation_start = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start counting, and time every save: Lightning has no hook after one."""
+        self.__init__()  # type: ignore[misc]
+        if stage == "fit":
+            save = trainer.save_checkpoint
+
+            def timed_save(*args: Any, **kwargs: Any) -> None:
+                start = time.perf_counter()
+                save(*args, **kwargs)
+                self._checkpoint += time.perf_counter() - start
+
+            trainer.__dict__["save_checkpoint"] = timed_save
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the trainer its own method back."""
+        trainer.__dict__.pop("save_checkpoint", None)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the fit loop."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of an epoch."""
+        self._epoch_start, self._validation = time.perf_counter(), 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of a validation inside the epoch."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop it; outside a fit, this is the end of the run."""
+        self._validation += time.perf_counter() - self._validation_start
+        if trainer.state.fn == "validate":
+            self._finish(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the epoch's training time."""
+        self._epochs.append(time.perf_counter() - self._epoch_start - self._validation)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock of the fit loop."""
+        self._train = time.perf_counter() - self._start
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the fit."""
+        self._finish(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the test."""
+        self._finish(trainer, pl_module)
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
+        if not trainer.is_global_zero:
+            return
+        summary = self.content(trainer, pl_module)
+        if folder is not None and not trainer.fast_dev_run:
+            write_text_atomically(Path(folder) / "summary.json", json.dumps(summary, indent=2) + "\n")
+        rich.print(_table(summary, trainer, folder))
+
+    def content(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The summary of the run so far."""
+        selection = next((c for c in trainer.callbacks if isinstance(c, BiasSelectionCallback)), None)
+        parameters = list(pl_module.parameters())
+        return {
+            "metrics": {name: value.item() for name, value in sorted(trainer.callback_metrics.items())},
+            "selected": selection.selected if selection else getattr(pl_module, "tune", None),
+            "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "total_parameters": sum(p.numel() for p in parameters),
+            "seconds": {
+                "score": selection.seconds if selection else 0.0,
+                "train": self._train,
+                "train_epoch": statistics.median(self._epochs) if self._epochs else 0.0,
+                "checkpoint": self._checkpoint,
+            },
+        }
+
+
+def _table(summary: dict[str, Any], trainer: Trainer, folder: str | None) -> Table:
+    table = Table(title=f"{trainer.state.fn} finished", show_header=False)
+    for name, value in summary["metrics"].items():
+        table.add_row(name, f"{value:.4f}")
+    if trainer.state.fn == "fit":
+        trained, total = summary["trained_parameters"], summary["total_parameters"]
+        selected = summary["selected"]
+        table.add_row("trained", ", ".join(selected) if isinstance(selected, list) else str(selected))
+        table.add_row("trained parameters", f"{trained:,} of {total:,} ({trained / total:.4%})")
+        table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items()))
+        checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
+        if isinstance(trainer.checkpoint_callback, ModelCheckpoint) and checkpoint:
+            table.add_row("adapter checkpoint", f"{checkpoint} ({Path(checkpoint).stat().st_size / 1024:,.1f} KB)")
+    if folder is not None:
+        table.add_row("files", str(folder))
+    return table

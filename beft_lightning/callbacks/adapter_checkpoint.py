@@ -146,11 +146,11 @@ def _check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: A
 
 def _rng_states() -> dict[str, Any]:
     """The states of all random number generators, as tensors and plain types."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
         "python": random.getstate(),
     }
 

@@ -242,7 +242,7 @@ class BiasSelectionCallback(Callback):
         if not trainer.is_global_zero:
             return
         rich.print(ranking_table(scores))
-        if folder is not None and not trainer.fast_dev_run:
+        if folder is not None:
             scores.save(folder)
             plot_scores(scores, Path(folder) / "scores.png")
         for logger in trainer.loggers:

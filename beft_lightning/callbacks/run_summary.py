@@ -3,16 +3,31 @@
 import json
 import statistics
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.table import Table
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.files import write_text_atomically
+
+
+@dataclass
+class _Clock:
+    """Wall-clock seconds of a run, and when its parts began."""
+
+    train_start: float = 0.0
+    epoch_start: float = 0.0
+    validation_start: float = 0.0
+    train: float = 0.0
+    checkpoint: float = 0.0
+    validation: float = 0.0
+    epochs: list[float] = field(default_factory=list)
 
 
 class RunSummary(Callback):
@@ -24,21 +39,18 @@ class RunSummary(Callback):
     """
 
     def __init__(self) -> None:
-        self._epochs: list[float] = []
-        self._start = self._epoch_start = 0.0
-        self._train = self._checkpoint = self._validation = 0.0
-        self._validation_start = 0.0
+        self._clock = _Clock()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start counting, and time every save: Lightning has no hook after one."""
-        self.__init__()  # type: ignore[misc]
+        clock = self._clock = _Clock()
         if stage == "fit":
             save = trainer.save_checkpoint
 
             def timed_save(*args: Any, **kwargs: Any) -> None:
                 start = time.perf_counter()
                 save(*args, **kwargs)
-                self._checkpoint += time.perf_counter() - start
+                clock.checkpoint += time.perf_counter() - start
 
             trainer.__dict__["save_checkpoint"] = timed_save
 
@@ -48,29 +60,29 @@ class RunSummary(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the fit loop."""
-        self._start = time.perf_counter()
+        self._clock.train_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of an epoch."""
-        self._epoch_start, self._validation = time.perf_counter(), 0.0
+        self._clock.epoch_start, self._clock.validation = time.perf_counter(), 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of a validation inside the epoch."""
-        self._validation_start = time.perf_counter()
+        """Start the clock of a validation, which may lie inside an epoch."""
+        self._clock.validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop it; outside a fit, this is the end of the run."""
-        self._validation += time.perf_counter() - self._validation_start
-        if trainer.state.fn == "validate":
+        self._clock.validation += time.perf_counter() - self._clock.validation_start
+        if trainer.state.fn == TrainerFn.VALIDATING:
             self._finish(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the epoch's training time."""
-        self._epochs.append(time.perf_counter() - self._epoch_start - self._validation)
+        self._clock.epochs.append(time.perf_counter() - self._clock.epoch_start - self._clock.validation)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock of the fit loop."""
-        self._train = time.perf_counter() - self._start
+        self._clock.train = time.perf_counter() - self._clock.train_start
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the fit."""
@@ -85,13 +97,14 @@ class RunSummary(Callback):
         if not trainer.is_global_zero:
             return
         summary = self.content(trainer, pl_module)
-        if folder is not None and not trainer.fast_dev_run:
+        if folder is not None:
             write_text_atomically(Path(folder) / "summary.json", json.dumps(summary, indent=2) + "\n")
         rich.print(_table(summary, trainer, folder))
 
     def content(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The summary of the run so far."""
-        selection = next((c for c in trainer.callbacks if isinstance(c, BiasSelectionCallback)), None)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        selection = next((c for c in callbacks if isinstance(c, BiasSelectionCallback)), None)
         parameters = list(pl_module.parameters())
         return {
             "metrics": {name: value.item() for name, value in sorted(trainer.callback_metrics.items())},
@@ -100,18 +113,19 @@ class RunSummary(Callback):
             "total_parameters": sum(p.numel() for p in parameters),
             "seconds": {
                 "score": selection.seconds if selection else 0.0,
-                "train": self._train,
-                "train_epoch": statistics.median(self._epochs) if self._epochs else 0.0,
-                "checkpoint": self._checkpoint,
+                "train": self._clock.train,
+                "train_epoch": statistics.median(self._clock.epochs) if self._clock.epochs else 0.0,
+                "checkpoint": self._clock.checkpoint,
             },
         }
 
 
 def _table(summary: dict[str, Any], trainer: Trainer, folder: str | None) -> Table:
-    table = Table(title=f"{trainer.state.fn} finished", show_header=False)
+    assert trainer.state.fn is not None
+    table = Table(title=f"{trainer.state.fn.value} finished", show_header=False)
     for name, value in summary["metrics"].items():
         table.add_row(name, f"{value:.4f}")
-    if trainer.state.fn == "fit":
+    if trainer.state.fn == TrainerFn.FITTING:
         trained, total = summary["trained_parameters"], summary["total_parameters"]
         selected = summary["selected"]
         table.add_row("trained", ", ".join(selected) if isinstance(selected, list) else str(selected))

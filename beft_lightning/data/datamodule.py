@@ -121,8 +121,8 @@ class LanguageDataModule(LightningDataModule):
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each evaluation split, examples sorted by length."""
         return [
-            self._dataloader(self._splits[split].sort("length"), self.eval_batch_size)
-            for split in self.task.evaluation_splits
+            self._dataloader(dataset.select(np.argsort(dataset["length"], kind="stable")), self.eval_batch_size)
+            for dataset in (self._splits[split] for split in self.task.evaluation_splits)
         ]
 
     # The benchmarks' test labels are not public; as in the paper, the validation split is the one reported.
@@ -134,7 +134,7 @@ class LanguageDataModule(LightningDataModule):
             self.tokenizer, padding=self.padding, max_length=self.max_length if self.padding == "max_length" else None
         )
         return DataLoader(
-            dataset.remove_columns("length"),  # type: ignore[arg-type]
+            dataset.remove_columns("length"),
             batch_size=batch_size,
             sampler=sampler,
             collate_fn=collator,

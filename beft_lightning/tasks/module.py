@@ -110,7 +110,7 @@ class LanguageTaskModule(LightningModule):
         assert isinstance(metrics, MetricCollection)
         logits = self(batch)
         metrics.update(classification.predictions(self.task, logits), batch["labels"])
-        self.log_dict(dict(metrics), prog_bar=True, add_dataloader_idx=False)
+        self.log_dict(dict(metrics.items()), prog_bar=True, add_dataloader_idx=False)
         loss = classification.loss(self.task, logits, batch["labels"])
         self.log(f"{metrics.prefix}loss", loss, batch_size=len(logits), add_dataloader_idx=False)
 

@@ -1,0 +1,33 @@
+"""Inert terms: what the table knows is what a probe finds."""
+
+import pytest
+import torch
+
+from beft_lightning.bias import ARCHITECTURES, add_missing_biases, find_bias_terms, is_inert
+from tests.tiny import MODEL_TYPES, make_model
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_known_equals_probed(model_type: str) -> None:
+    model = make_model(model_type).eval()
+    add_missing_biases(model, ["query", "key", "value", "attention_output"])
+    ids = torch.arange(4, 14).view(2, 5)
+    terms = find_bias_terms(model)
+    probed = {term for term, layers in terms.items() if is_inert(layers.values(), lambda: model(input_ids=ids).logits)}
+    assert probed == set(ARCHITECTURES[model_type].inert or ())
+
+
+def test_probing_restores_the_biases_exactly() -> None:
+    model = make_model("bert").eval()
+    biases = list(find_bias_terms(model)["value"].values())
+    before = [bias.detach().clone() for bias in biases]
+    is_inert(biases, lambda: model(input_ids=torch.tensor([[4, 5, 6]])).logits)
+    assert all(torch.equal(a, b) for a, b in zip(before, biases, strict=True))
+
+
+def test_a_failing_probe_restores_the_biases_too() -> None:
+    bias = torch.nn.Parameter(torch.ones(3))
+    calls = iter([torch.ones(1)])
+    with pytest.raises(StopIteration):
+        is_inert([bias], lambda: next(calls))
+    assert torch.equal(bias, torch.ones(3))

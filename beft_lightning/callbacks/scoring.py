@@ -26,7 +26,7 @@ from beft_lightning.bias import (
     ReferenceAdam,
     TermScore,
     fisher_score,
-    is_inert,
+    inert_by_gradient,
     magnitude_score,
     projection_score,
 )
@@ -74,7 +74,7 @@ class ScoringPass:
             terms: Every bias term of the model; all are trained, as in the published all-bias run.
             candidates: The terms to score.
             head: Names of the head's parameters, trained along.
-            inert: Terms known to be inert; ``None`` to probe the candidates on the first batch.
+            inert: Terms known to be inert; ``None`` to probe on the first batch.
             model_type: Recorded in the result.
 
         Raises:
@@ -90,7 +90,7 @@ class ScoringPass:
             batches = _training_batches(trainer)
             if inert is None:
                 first = next(batches)
-                inert = tuple(term for term in candidates if _probe(trainer, module, terms[term], first))
+                inert = _probe(trainer, module, terms, first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             # Fisher is the gradient at the checkpoint itself, without dropout.
@@ -245,9 +245,13 @@ def _average_gradients(trainer: Trainer, trained: list[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter).clone()
 
 
-def _probe(trainer: Trainer, module: LightningModule, term: Mapping[int, nn.Parameter], batch: Any) -> bool:
+def _probe(trainer: Trainer, module: LightningModule, terms: BiasTerms, batch: Any) -> tuple[str, ...]:
+    biases = {term: list(layers.values()) for term, layers in terms.items()}
     with _eval_mode(module):
-        return is_inert(term.values(), lambda: training_loss(trainer, module, batch, 0).detach())
+        loss = training_loss(trainer, module, batch, 0)
+    flat = [bias for layers in biases.values() for bias in layers]
+    gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
+    return inert_by_gradient({term: [next(gradients) for _ in layers] for term, layers in biases.items()})
 
 
 @contextmanager

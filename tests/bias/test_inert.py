@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from beft_lightning.bias import ARCHITECTURES, add_missing_biases, find_bias_terms, is_inert
+from beft_lightning.bias import ARCHITECTURES, add_missing_biases, find_bias_terms, inert_by_gradient, is_inert
 from tests.tiny import MODEL_TYPES, make_model
 
 
@@ -13,8 +13,11 @@ def test_known_equals_probed(model_type: str) -> None:
     add_missing_biases(model, ["query", "key", "value", "attention_output"])
     ids = torch.arange(4, 14).view(2, 5)
     terms = find_bias_terms(model)
-    probed = {term for term, layers in terms.items() if is_inert(layers.values(), lambda: model(input_ids=ids).logits)}
-    assert probed == set(ARCHITECTURES[model_type].inert or ())
+    known = set(ARCHITECTURES[model_type].inert or ())
+    assert {t for t, layers in terms.items() if is_inert(layers.values(), lambda: model(input_ids=ids).logits)} == known
+    loss = torch.nn.functional.cross_entropy(model(input_ids=ids).logits, torch.tensor([0, 1]))
+    gradients = {t: torch.autograd.grad(loss, list(ls.values()), retain_graph=True) for t, ls in terms.items()}
+    assert set(inert_by_gradient(gradients)) == known
 
 
 def test_probing_restores_the_biases_exactly() -> None:

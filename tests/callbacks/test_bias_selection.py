@@ -1,0 +1,295 @@
+"""The callback inside real fits."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import FSDPStrategy
+
+from beft_lightning import BiasSelectionCallback, LanguageTaskModule
+from beft_lightning.data import Glue
+from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
+from tests.tiny import LAYERS, ForeignModule, token_batches
+
+MakeTrainer = Callable[..., Trainer]
+
+
+def fit(make_trainer: MakeTrainer, module: ForeignModule, callback: BiasSelectionCallback, **options: Any) -> Any:
+    trainer = make_trainer(callbacks=[callback], **options)
+    trainer.fit(module, token_batches())
+    return trainer
+
+
+def trainable(module: torch.nn.Module) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+
+def test_it_freezes_a_foreign_module_to_the_winner_and_the_head(make_trainer: MakeTrainer) -> None:
+    module, callback = ForeignModule(), BiasSelectionCallback()
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    fit(make_trainer, module, callback)
+    assert callback.selected is not None
+    (winner,) = callback.selected
+    head = ["net.bert.pooler.dense.bias", "net.classifier.weight", "net.classifier.bias", "extra.weight", "extra.bias"]
+    biases = [f"net.bert.encoder.layer.{i}.attention.self.{winner}.bias" for i in range(LAYERS)]
+    assert trainable(module) == callback.trained == biases + head
+    moved = [name for name, parameter in module.named_parameters() if not torch.equal(parameter, before[name])]
+    assert moved == callback.trained
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_fit_after_scoring_equals_a_fit_without(precision: str, make_trainer: MakeTrainer) -> None:
+    """Bit for bit: dropout, a globally shuffled loader, metrics and optimizer start from the same state."""
+    losses = {}
+    for approach in ("projection", "fixed"):
+        seed_everything(7, verbose=False)
+        module = ForeignModule(hidden_dropout_prob=0.3)
+        callback = BiasSelectionCallback(approach=approach, terms=["value"])  # type: ignore[arg-type]
+        trainer = fit(make_trainer, module, callback, precision=precision, max_epochs=2)
+        assert callback.selected == ["value"]
+        losses[approach] = [*module.losses, trainer.callback_metrics["acc"].item(), module.running.item()]
+    assert len(losses["fixed"]) == 18
+    assert losses["projection"] == losses["fixed"]
+
+
+def test_the_key_bias_of_a_real_checkpoint_ranks_last_in_a_mixed_precision_fit(
+    minilm: str, data_dir: Path, make_trainer: MakeTrainer
+) -> None:
+    """Under bf16 autocast and epsilon 1e-8 the same formula ranks the inert key bias first."""
+    data = Glue(minilm, task="sst2", data_dir=data_dir, train_size=128)
+    module = LanguageTaskModule(minilm, data.task)
+    callback = BiasSelectionCallback(batches=8, patience=0)
+    make_trainer(callbacks=[callback], precision="bf16-mixed", max_epochs=0).fit(module, datamodule=data)
+    assert callback.scores is not None
+    scores = {term: entry.score for term, entry in callback.scores.terms.items()}
+    # By the numbers themselves, not by the flag that puts inert terms last.
+    assert max(scores, key=lambda term: scores[term]) == "value"
+    assert scores["key"] < 1e-3 * scores["query"]
+
+
+def test_it_leaves_its_files_in_the_log_folder_and_logs_the_scores(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    callback = BiasSelectionCallback()
+    trainer = fit(make_trainer, ForeignModule(), callback, logger=CSVLogger(tmp_path))
+    folder = Path(str(trainer.log_dir))
+    assert {"scores.json", "scores.csv", "scores.png"} <= {path.name for path in folder.iterdir()}
+    content = json.loads((folder / "scores.json").read_text())
+    assert content["selected"] == callback.selected
+    assert content["ranking"][-1] == "key"
+    assert "bias_score/value" in (folder / "metrics.csv").read_text()
+
+
+def test_a_score_file_is_reused_without_scoring(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    first = BiasSelectionCallback()
+    trainer = fit(make_trainer, ForeignModule(), first, logger=CSVLogger(tmp_path), max_epochs=0)
+    second = BiasSelectionCallback(scores=Path(str(trainer.log_dir)) / "scores.json", terms=["query", "key"])
+    fit(make_trainer, ForeignModule(), second, max_epochs=0)
+    assert second.selected == ["query"]
+    assert second.seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("model_type", "terms", "message"),
+    [("opt", ["query", "value"], "scores are of a bert model"), ("bert", ["mlp_in"], "no score for mlp_in")],
+)
+def test_a_score_file_that_does_not_fit_is_an_error(
+    model_type: str, terms: list[str], message: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    trainer = fit(make_trainer, ForeignModule(), BiasSelectionCallback(), logger=CSVLogger(tmp_path), max_epochs=0)
+    callback = BiasSelectionCallback(scores=Path(str(trainer.log_dir)) / "scores.json", terms=terms)
+    with pytest.raises(ScoringError, match=message):
+        fit(make_trainer, ForeignModule(model_type), callback)
+
+
+def test_single_layers_can_be_chosen(make_trainer: MakeTrainer) -> None:
+    module, callback = ForeignModule(), BiasSelectionCallback(per_layer=True, keep=2, head="none")
+    fit(make_trainer, module, callback)
+    assert callback.selected is not None
+    assert len(trainable(module)) == 2
+    assert all("." in name for name in callback.selected)
+
+
+def test_a_term_can_be_named_even_if_inert(make_trainer: MakeTrainer) -> None:
+    module = ForeignModule()
+    fit(make_trainer, module, BiasSelectionCallback(approach="fixed", terms=["key"], head="none"))
+    assert trainable(module) == [f"net.bert.encoder.layer.{i}.attention.self.key.bias" for i in range(LAYERS)]
+
+
+def test_the_head_can_be_given_as_patterns(make_trainer: MakeTrainer) -> None:
+    module = ForeignModule()
+    fit(make_trainer, module, BiasSelectionCallback(approach="fixed", terms=["value.0"], head=["extra.*"]))
+    assert trainable(module) == ["net.bert.encoder.layer.0.attention.self.value.bias", "extra.weight", "extra.bias"]
+
+
+def test_what_the_user_froze_in_the_head_stays_frozen(make_trainer: MakeTrainer) -> None:
+    module = ForeignModule()
+    module.extra.requires_grad_(False)
+    fit(make_trainer, module, BiasSelectionCallback())
+    assert not any(name.startswith("extra") for name in trainable(module))
+
+
+def test_a_bias_free_model_gets_value_biases_and_is_told_why(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, callback = ForeignModule("llama", biases=False), BiasSelectionCallback()
+    messages: list[str] = []
+    monkeypatch.setattr("beft_lightning.callbacks.bias_selection.rank_zero_info", messages.append)
+    fit(make_trainer, module, callback)
+    assert callback.selected == ["value"]
+    assert callback.scores is None
+    assert "net.model.layers.0.self_attn.v_proj.bias" in trainable(module)
+    assert any("all start at zero" in message for message in messages)
+
+
+@pytest.mark.parametrize("approach", ["magnitude", "fisher"])
+def test_a_bias_free_model_can_be_scored_by_the_other_measures(approach: Any, make_trainer: MakeTrainer) -> None:
+    module, callback = ForeignModule("llama", biases=False), BiasSelectionCallback(approach=approach)
+    fit(make_trainer, module, callback)
+    assert callback.scores is not None
+    # Rotary positions multiply the keys, so the key bias is live here.
+    assert all(entry.score > 0 and not entry.inert for entry in callback.scores.terms.values())
+
+
+def test_added_and_pretrained_biases_cannot_be_compared_by_projection(make_trainer: MakeTrainer) -> None:
+    module = ForeignModule("llama", biases=True)
+    with pytest.raises(ScoringError, match="cannot compare mlp_in, which start at zero, with the pretrained value"):
+        fit(make_trainer, module, BiasSelectionCallback(terms=["value", "mlp_in"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"terms": ["value", "vlaue"]}, TermError, "no term 'vlaue' in this model; it can have: query"),
+        ({"terms": ["key"]}, TermError, "every candidate .key. is inert in bert"),
+        ({"keep": 3}, ScoringError, "cannot keep 3 of the 2 selectable"),
+        ({"head": ["classifier"]}, TermError, "head pattern 'classifier' matches no parameter"),
+        ({"approach": "fixed", "terms": ["value.9"]}, TermError, r"names no layer; layers of 'value': 0\.\.2"),
+    ],
+)
+def test_wrong_options_are_errors_before_training(
+    options: dict[str, Any], error: type[Exception], message: str, make_trainer: MakeTrainer
+) -> None:
+    module = ForeignModule()
+    with pytest.raises(error, match=message):
+        fit(make_trainer, module, BiasSelectionCallback(**options))
+    assert module.losses == []
+
+
+@pytest.mark.parametrize("options", [{"terms": []}, {"terms": "value"}])
+def test_no_candidates_are_an_error(options: dict[str, Any]) -> None:
+    with pytest.raises(TermError, match="name at least one candidate"):
+        BiasSelectionCallback(**options)
+
+
+def test_a_fixed_choice_and_a_score_file_exclude_each_other() -> None:
+    with pytest.raises(ScoringError, match="leave out one of the two"):
+        BiasSelectionCallback(approach="fixed", scores="scores.json")
+
+
+def test_an_unknown_model_type_is_an_error_before_training(make_trainer: MakeTrainer) -> None:
+    module = ForeignModule()
+    module.net.config.model_type = "something_else"
+    with pytest.raises(ArchitectureError, match="'something_else' is unknown. Known types: bert"):
+        fit(make_trainer, module, BiasSelectionCallback())
+
+
+def test_half_precision_training_is_refused_with_the_remedy(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(BeftError, match="'bf16-true' would cast the trained biases.*use 'bf16-mixed'"):
+        fit(make_trainer, ForeignModule(), BiasSelectionCallback(), precision="bf16-true")
+
+
+def test_manual_optimization_is_refused_with_the_remedy(make_trainer: MakeTrainer) -> None:
+    module = ForeignModule()
+    module.automatic_optimization = False
+    with pytest.raises(BeftError, match="optimizes manually.*approach='fixed'"):
+        fit(make_trainer, module, BiasSelectionCallback())
+
+
+def test_strategies_that_cannot_score_are_refused_with_the_remedy() -> None:
+    class Sharded:
+        strategy, precision = FSDPStrategy(), "32-true"
+
+    with pytest.raises(BeftError, match="does not run under FSDPStrategy.*beft_lightning score"):
+        BiasSelectionCallback().setup(Sharded(), ForeignModule(), "fit")  # type: ignore[arg-type]
+
+
+def test_state_is_plain_and_a_contradicting_resume_is_refused(make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback(terms=["value", "query"])
+    fit(make_trainer, ForeignModule(), callback, max_epochs=0)
+    state = callback.state_dict()
+    assert json.loads(json.dumps(state)) == state
+    restored = BiasSelectionCallback()
+    restored.load_state_dict(state)
+    assert restored.selected == callback.selected
+    assert restored.scores == callback.scores
+    with pytest.raises(CheckpointError, match="resume with the same terms"):
+        BiasSelectionCallback(approach="fixed", terms=["mlp_in"]).load_state_dict(state)
+
+
+def test_a_second_fit_selects_anew(make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback(terms=["value"])
+    fit(make_trainer, ForeignModule(), callback)
+    second = ForeignModule("opt")
+    fit(make_trainer, second, callback)
+    assert callback.scores is not None
+    assert callback.scores.model_type == "opt"
+    assert len(trainable(second)) == LAYERS + 3  # score head of OPT, and `extra`
+
+
+_TWO_PROCESSES = """
+import sys
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch.utils.data import DataLoader, DistributedSampler
+from beft_lightning import BiasSelectionCallback
+from tests.tiny import ForeignModule, token_batches
+
+processes, out = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+seed_everything(1, verbose=False)
+
+
+class Module(ForeignModule):
+    def train_dataloader(self):
+        # Each batch of 8 is shared out, so that both runs see the same examples in the same step.
+        dataset = token_batches(examples=32).dataset
+        sampler = DistributedSampler(dataset, processes, self.global_rank, shuffle=False)
+        return DataLoader(dataset, batch_size=8 // processes, sampler=sampler)
+
+
+module = Module(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+callback = BiasSelectionCallback(batches=4, patience=0, learning_rate=1e-2)
+trainer = Trainer(
+    accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", callbacks=[callback],
+    max_epochs=2, use_distributed_sampler=False, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+    enable_model_summary=False, default_root_dir=out,
+)
+trainer.fit(module)
+state = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+torch.save({"scores": callback.scores.to_dict(), "state": state}, f"{out}/{processes}-{trainer.global_rank}.pt")
+"""
+
+
+def test_two_processes_select_and_train_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(_TWO_PROCESSES)
+    root = Path(__file__).parents[2]
+    for processes in ("1", "2"):
+        command = [sys.executable, str(script), processes, str(tmp_path)]
+        env = {**os.environ, "PYTHONPATH": str(root)}
+        finished = run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert finished.returncode == 0, finished.stderr[-2000:]
+    one, *two = (torch.load(tmp_path / name, weights_only=True) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
+    for rank in two:
+        assert rank["scores"]["selected"] == one["scores"]["selected"]
+        for term, entry in one["scores"]["terms"].items():
+            assert rank["scores"]["terms"][term]["layers"] == pytest.approx(entry["layers"], rel=1e-3, abs=1e-7)
+        torch.testing.assert_close(rank["state"], one["state"], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(two[0]["state"], two[1]["state"], rtol=0, atol=0)

@@ -1,0 +1,206 @@
+"""The scoring pass leaves no trace, and its numbers are those of the formulas."""
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from beft_lightning.bias import (
+    Architecture,
+    ReferenceAdam,
+    find_bias_terms,
+    fisher_score,
+    head_parameters,
+    projection_score,
+)
+from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.errors import ScoringError
+from tests.tiny import ForeignModule, token_batches
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class Spy(BiasSelectionCallback):
+    """Looks at the module right before and right after the selection."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+    def _select(self, trainer: Trainer, pl_module: Any, *args: Any) -> list[str]:
+        # The loader is made here in any case: the fit would make it itself a moment later.
+        trainer.fit_loop.setup_data()
+        self.before = snapshot(trainer, pl_module)
+        selected = super()._select(trainer, pl_module, *args)
+        self.after = snapshot(trainer, pl_module)
+        return selected
+
+
+def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
+    loader = trainer.train_dataloader
+    return {
+        "parameters": {name: p.detach().clone() for name, p in module.named_parameters()},
+        "buffers": {name: b.clone() for name, b in module.named_buffers()},
+        "requires_grad": {name: p.requires_grad for name, p in module.named_parameters()},
+        "gradients": [name for name, p in module.named_parameters() if p.grad is not None],
+        "modes": {name: child.training for name, child in module.named_modules()},
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state()[1].copy(),  # type: ignore[index,union-attr]
+        "python": random.getstate(),
+        "loader": loader.generator.get_state() if loader.generator else torch.zeros(0),
+        "metric": {name: state.clone() for name, state in module.accuracy.metric_state.items()},
+        "updates": module.accuracy.update_count,
+        "log": "log" in module.__dict__,
+        "global_step": trainer.global_step,
+    }
+
+
+@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher"])
+@pytest.mark.parametrize("own_generator", [True, False])
+def test_scoring_leaves_no_trace(approach: Any, own_generator: bool, make_trainer: MakeTrainer) -> None:
+    torch.manual_seed(5)
+    module = ForeignModule()
+    module.net.classifier.eval()  # a mode of its own must survive too
+    module.accuracy.update(torch.tensor([1, 0]), torch.tensor([1, 1]))
+    loader = token_batches(generator=torch.Generator().manual_seed(1) if own_generator else None)
+    spy = Spy(approach=approach, terms=["query", "value"], batches=11)
+    make_trainer(callbacks=[spy], max_epochs=0).fit(module, loader)
+    assert spy.scores is not None
+    assert spy.before["updates"] == 1
+    torch.testing.assert_close(spy.after, spy.before, rtol=0, atol=0)
+
+
+class Batches(torch.utils.data.Dataset[Any]):
+    """Ready-made batches, always in the same order."""
+
+    def __init__(self, count: int) -> None:
+        torch.manual_seed(9)
+        self.batches = [batch for _, batch in zip(range(count), token_batches(batch_size=8), strict=False)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batches[index]
+
+    def loader(self) -> DataLoader[Any]:
+        return DataLoader(self, batch_size=None)
+
+
+def test_the_scores_are_those_of_an_all_bias_fine_tuning(make_trainer: MakeTrainer) -> None:
+    """Written out by hand: four steps of the published rule on all biases and the head, dropout off."""
+    options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    batches = Batches(4)
+    module = ForeignModule(**options)
+    by_hand = copy.deepcopy(module)
+
+    callback = BiasSelectionCallback(batches=4, patience=0, learning_rate=1e-2)
+    make_trainer(callbacks=[callback], max_epochs=0).fit(module, batches.loader())
+
+    terms = find_bias_terms(by_hand)
+    names = dict(by_hand.named_parameters())
+    trained = [bias for layers in terms.values() for bias in layers.values()]
+    trained += [names[name] for name in head_parameters(by_hand)]
+    before = {term: [bias.detach().clone() for bias in layers.values()] for term, layers in terms.items()}
+    optimizer = ReferenceAdam(trained, lr=1e-2)
+    for ids, labels in batches.batches:
+        for parameter in by_hand.parameters():
+            parameter.grad = None
+        nn.functional.cross_entropy(by_hand.extra(by_hand.net(input_ids=ids).logits), labels).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+
+    assert callback.scores is not None
+    for term in ("query", "value"):
+        expected = [projection_score(b, a).item() for b, a in zip(before[term], terms[term].values(), strict=True)]
+        assert callback.scores.terms[term].layers == pytest.approx(expected, rel=1e-4)
+        assert min(expected) > 0
+
+
+def test_fisher_is_taken_at_the_checkpoint_without_dropout(make_trainer: MakeTrainer) -> None:
+    batches = Batches(3)
+    module = ForeignModule(hidden_dropout_prob=0.5)
+    by_hand = copy.deepcopy(module).eval()
+    callback = BiasSelectionCallback(approach="fisher", batches=3, patience=0, clip_norm=None)
+    make_trainer(callbacks=[callback], max_epochs=0).fit(module, batches.loader())
+
+    value = find_bias_terms(by_hand)["value"]
+    gradients: dict[int, list[Tensor]] = {index: [] for index in value}
+    for ids, labels in batches.batches:
+        loss = nn.functional.cross_entropy(by_hand.extra(by_hand.net(input_ids=ids).logits), labels)
+        for index, gradient in zip(value, torch.autograd.grad(loss, list(value.values())), strict=True):
+            gradients[index].append(gradient)
+    assert callback.scores is not None
+    expected = [fisher_score(drawn).item() for drawn in gradients.values()]
+    assert callback.scores.terms["value"].layers == pytest.approx(expected, rel=1e-4)
+
+
+def test_scoring_stops_once_the_order_is_stable(make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback(batches=30, patience=3)
+    make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), token_batches())
+    assert callback.scores is not None
+    assert 4 <= callback.scores.steps < 30
+
+
+def test_a_short_loader_is_gone_through_again(make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback(batches=7, patience=0)
+    make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), token_batches(examples=8))
+    assert callback.scores is not None
+    assert callback.scores.steps == 7
+
+
+def test_unknown_inertness_is_probed(make_trainer: MakeTrainer) -> None:
+    """With a mapping of one's own that says nothing about inert terms, BERT's key bias is found out."""
+    paths = {term: f"attention.self.{term}" for term in ("query", "key", "value")}
+    callback = BiasSelectionCallback(architecture=Architecture(layer="encoder.layer.{}", terms=paths))
+    make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), token_batches())
+    assert callback.scores is not None
+    assert [term for term, entry in callback.scores.terms.items() if entry.inert] == ["key"]
+
+
+class Broken(ForeignModule):
+    """A training step that goes wrong in a chosen way."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        return {
+            "nan": loss * float("nan"),
+            "detached": loss.detach().requires_grad_(),
+            "none": None,
+            "dict": {"loss": loss},
+        }[self.how]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("nan", "loss of scoring batch 1 is nan"),
+        ("detached", "no gradient reaches the candidate biases"),
+        ("none", "returned NoneType instead of a loss"),
+    ],
+)
+def test_an_unusable_loss_is_an_error_and_leaves_nothing_behind(
+    how: str, message: str, make_trainer: MakeTrainer, tmp_path: Any
+) -> None:
+    module = Broken(how)
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(ScoringError, match=message):
+        make_trainer(callbacks=[BiasSelectionCallback()]).fit(module, token_batches())
+    torch.testing.assert_close(dict(module.state_dict()), dict(before), rtol=0, atol=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_in_a_dictionary_is_found(make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback()
+    make_trainer(callbacks=[callback], max_epochs=0).fit(Broken("dict"), token_batches())
+    assert callback.scores is not None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -32,7 +33,6 @@ class AdapterCheckpoint(Callback):
 
     def __init__(self) -> None:
         self._handle: RemovableHandle | None = None
-        self._rng: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let partial checkpoints load, but only after a check of our own that is stricter about the rest."""
@@ -52,16 +52,13 @@ class AdapterCheckpoint(Callback):
         checkpoint[RNG_KEY] = _rng_states()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Compare the frozen model with the one the checkpoint was trained on; keep the generators' states."""
+        """Compare the frozen model with the one the checkpoint was trained on; continue its random numbers."""
         if FINGERPRINT_KEY in checkpoint:
             check_fingerprint(checkpoint[FINGERPRINT_KEY], pl_module)
-        self._rng = checkpoint.get(RNG_KEY)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Continue the random number streams of the run that is resumed."""
-        if self._rng is not None:
-            _set_rng_states(self._rng)
-            self._rng = None
+        # Here and not later: the next draw is the one of the first epoch's dataloader iterator, as in the
+        # uninterrupted run.
+        if trainer.state.fn == TrainerFn.FITTING and RNG_KEY in checkpoint:
+            _set_rng_states(checkpoint[RNG_KEY])
 
 
 def fingerprint(module: nn.Module) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -61,8 +63,8 @@ def load_model(
         auto_class: One of transformers' Auto classes.
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
         random_init: Build the architecture from the config with random weights.
-        dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``. Biases and
-            the head are always fp32.
+        dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``. Biases, layer
+            norms and the head are always fp32.
         options: Config values to set, such as ``num_labels``.
 
     Raises:
@@ -79,24 +81,37 @@ def load_model(
             config = AutoConfig.from_pretrained(source, **options)
             model: PreTrainedModel = auto_class.from_config(config, dtype=DTYPES[dtype])
         else:
-            model, info = auto_class.from_pretrained(source, dtype=DTYPES[dtype], output_loading_info=True, **options)
-            _check_loaded(backbone, model, info["missing_keys"])
+            # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
+            model, info = auto_class.from_pretrained(
+                source, dtype=DTYPES[dtype], output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
+            replaced = [key for key, *_ in info["mismatched_keys"]]
+            _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
+            if replaced:
+                rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, BackboneError):
             raise
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-    trained = set(head_parameters(model))
-    for name, parameter in model.named_parameters():
-        if name in trained or name.rpartition(".")[2] == "bias":
-            # What may be trained is fp32: a bf16 value loses updates below about 0.4 % of itself.
-            parameter.data = parameter.data.float()
+    _keep_trainable_fp32(model)
     # transformers hands models out in evaluation mode, and Lightning trains a module in the mode it finds.
     return model.train()
 
 
-def _check_loaded(backbone: str, model: PreTrainedModel, missing: Any) -> None:
+def _keep_trainable_fp32(model: PreTrainedModel) -> None:
+    """Make fp32 what may be trained: a bf16 value loses updates below about 0.4 % of itself."""
+    # Layer norms take one precision for weight and bias.
+    norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    head = set(head_parameters(model))
+    for name, parameter in model.named_parameters():
+        owner, _, kind = name.rpartition(".")
+        if kind == "bias" or name in head or owner in norms:
+            parameter.data = parameter.data.float()
+
+
+def _check_loaded(backbone: str, model: PreTrainedModel, missing: list[str]) -> None:
     """Only a new head, and the pooler that feeds it, may start from random weights."""
     prefix = f"{model.base_model_prefix}."
     lost = [key for key in missing if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")]

@@ -56,11 +56,12 @@ def make_model(model_type: str, *, causal: bool = False, biases: bool = True, **
     return model.train()
 
 
-def save_backbone(folder: Path, model_type: str = "bert", **options: Any) -> str:
+def save_backbone(folder: Path, model_type: str = "bert", *, headed: bool = False, **options: Any) -> str:
     """Save a tiny model and its word-level tokenizer, as a folder that ``from_pretrained`` reads."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    make_model(model_type, **options).save_pretrained(folder)
+    model = make_model(model_type, **options)
+    (model if headed else model.base_model).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -1,0 +1,152 @@
+"""The LightningModule for language tasks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
+from beft_lightning.bias import ReferenceAdam
+from beft_lightning.data import GLUE_TASKS, Glue, SuperGlue
+from beft_lightning.errors import BeftError
+from tests.tiny import LAYERS, write_sst2
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def data(backbone: str, sst2_dir: str) -> Glue:
+    return Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+
+
+def test_it_learns(backbone: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """A task that a word decides; the value bias and the head suffice for it."""
+    seed_everything(0, verbose=False)
+    data = Glue(backbone, task="sst2", data_dir=write_sst2(tmp_path, 200, 100), seed=0)
+    module = LanguageTaskModule(backbone, data.task, tune="value", learning_rate=3e-2)
+    trainer = make_trainer(max_epochs=15)
+    trainer.fit(module, datamodule=data)
+    assert trainer.callback_metrics["val_accuracy"] >= 0.85
+
+
+def test_auto_leaves_the_choice_to_the_callback(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:
+    module, callback = LanguageTaskModule(backbone, data.task), BiasSelectionCallback()
+    make_trainer(callbacks=[callback]).fit(module, datamodule=data)
+    assert len(callback.trained) == LAYERS + 3
+    assert [n for n, p in module.named_parameters() if p.requires_grad] == callback.trained
+
+
+def test_auto_without_the_callback_is_an_error(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:
+    with pytest.raises(BeftError, match=r"add BiasSelectionCallback\(\) .* or say what to train"):
+        make_trainer().fit(LanguageTaskModule(backbone, data.task), datamodule=data)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    backbone: str, data: Glue, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    def run(epochs: int, folder: str, resume: Any = None) -> dict[str, torch.Tensor]:
+        seed_everything(0, verbose=False)
+        module = LanguageTaskModule(backbone, data.task)
+        saving = ModelCheckpoint(tmp_path / folder, save_last=True, save_top_k=0)
+        callbacks = [BiasSelectionCallback(), saving, AdapterCheckpoint()]
+        trainer = make_trainer(callbacks=callbacks, max_epochs=epochs, enable_checkpointing=True)
+        fresh = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+        trainer.fit(module, datamodule=fresh, ckpt_path=resume, weights_only=True)
+        return {**module.state_dict(), "loss": trainer.callback_metrics["val_loss"]}
+
+    whole = run(3, "whole")
+    run(1, "part")
+    torch.testing.assert_close(run(3, "rest", tmp_path / "part" / "last.ckpt"), whole, rtol=0, atol=0)
+
+
+def test_the_default_optimizer_is_the_published_rule_at_the_tasks_rate(backbone: str) -> None:
+    module = LanguageTaskModule(backbone, GLUE_TASKS["rte"], tune="value")
+    module.configure_model()
+    optimizer = module.configure_optimizers()
+    assert isinstance(optimizer, ReferenceAdam)
+    assert optimizer.defaults["lr"] == 1e-3
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == LAYERS + 3
+
+
+def test_optimizer_and_scheduler_can_be_chosen(backbone: str) -> None:
+    module = LanguageTaskModule(
+        backbone,
+        GLUE_TASKS["rte"],
+        tune="value",
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LinearLR(optimizer),
+    )
+    module.configure_model()
+    (optimizer,), (scheduler,) = module.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert scheduler.optimizer is optimizer
+
+
+def test_two_learning_rates_are_an_error(backbone: str) -> None:
+    with pytest.raises(BeftError, match="learning_rate belongs to the default optimizer"):
+        LanguageTaskModule(backbone, GLUE_TASKS["rte"], learning_rate=1.0, optimizer=torch.optim.SGD)
+
+
+def write_task(folder: Path, header: str, row: str) -> Path:
+    for split in ("train", "validation", "validation_matched", "validation_mismatched"):
+        (folder / f"{split}.tsv").write_text("\n".join([header, *[row] * 4]) + "\n")
+    return folder
+
+
+def test_regression_reports_correlations(backbone: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    folder = write_task(tmp_path, "sentence1\tsentence2\tscore", "the film\tthe story\t2.5")
+    data = Glue(backbone, task="stsb", data_dir=folder, batch_size=2)
+    trainer = make_trainer()
+    trainer.fit(LanguageTaskModule(backbone, data.task, tune="value"), datamodule=data)
+    assert {"val_spearman", "val_pearson", "val_loss"} <= set(trainer.callback_metrics)
+
+
+def test_two_evaluation_splits_are_reported_apart(backbone: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    folder = write_task(tmp_path, "sentence1\tsentence2\tgold_label", "the film\tthe story\tneutral")
+    data = Glue(backbone, task="mnli", data_dir=folder, batch_size=2)
+    trainer = make_trainer()
+    module = LanguageTaskModule(backbone, data.task, tune="value")
+    trainer.fit(module, datamodule=data)
+    assert {"val_matched_accuracy", "val_mismatched_accuracy"} <= set(trainer.callback_metrics)
+    trainer.test(module, datamodule=data, verbose=False)
+    assert {"test_matched_accuracy", "test_mismatched_accuracy"} <= set(trainer.callback_metrics)
+
+
+@pytest.mark.parametrize("task", ["cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli"])
+def test_every_glue_task_runs_on_its_real_files(
+    task: str, data_dir: Path, minilm: str, make_trainer: MakeTrainer
+) -> None:
+    data = Glue(minilm, task=task, data_dir=data_dir, train_size=32, max_length=32, seed=0)
+    trainer = make_trainer(callbacks=[BiasSelectionCallback(batches=4, patience=0)], limit_val_batches=1)
+    trainer.fit(LanguageTaskModule(minilm, data.task), datamodule=data)
+    (prefix,) = {"val_matched_" if task == "mnli" else "val_"}
+    assert all(torch.isfinite(trainer.callback_metrics[f"{prefix}{name}"]) for name in data.task.metrics)
+
+
+@pytest.mark.parametrize("task", ["cb", "wic"])
+def test_both_super_glue_tasks_run_on_their_real_files(
+    task: str, data_dir: Path, minilm: str, make_trainer: MakeTrainer
+) -> None:
+    data = SuperGlue(minilm, task=task, data_dir=data_dir, train_size=32, max_length=32, seed=0)
+    trainer = make_trainer(limit_val_batches=1)
+    trainer.fit(LanguageTaskModule(minilm, data.task, tune="value"), datamodule=data)
+    assert f"val_{data.task.metrics[0]}" in trainer.callback_metrics
+
+
+def test_half_precision_weights_need_mixed_precision(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:
+    module = LanguageTaskModule(backbone, data.task, dtype="bfloat16")
+    with pytest.raises(BeftError, match=r"set trainer.precision to 'bf16-mixed'"):
+        make_trainer(callbacks=[BiasSelectionCallback()]).fit(module, datamodule=data)
+
+
+def test_half_precision_weights_train_fp32_biases(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:
+    module = LanguageTaskModule(backbone, data.task, dtype="bfloat16")
+    callback = BiasSelectionCallback()
+    make_trainer(callbacks=[callback], precision="bf16-mixed").fit(module, datamodule=data)
+    parameters = dict(module.named_parameters())
+    assert {parameters[name].dtype for name in callback.trained} == {torch.float32}
+    assert parameters["model.bert.embeddings.word_embeddings.weight"].dtype == torch.bfloat16

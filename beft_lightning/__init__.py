@@ -1,7 +1,11 @@
 """Bias-efficient fine-tuning with PyTorch Lightning."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback
+    from beft_lightning.tasks import LanguageTaskModule
 
 __version__ = "0.1.0"
 

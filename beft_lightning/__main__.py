@@ -54,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
             BeftCLI(args=arguments)
         except ArgumentError as error:
             raise BeftError(f"{error}\n`python -m beft_lightning {arguments[0]} --help` lists the options.") from error
+        except ValueError as error:
+            # jsonargparse wraps what a class of ours says of its arguments.
+            if isinstance(error.__cause__, BeftError):
+                raise error.__cause__ from None
+            raise
     except BeftError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -61,7 +61,9 @@ def save_backbone(folder: Path, model_type: str = "bert", *, headed: bool = Fals
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     model = make_model(model_type, **options)
-    (model if headed else model.base_model).save_pretrained(folder)
+    base = model.base_model
+    assert isinstance(base, PreTrainedModel)
+    (model if headed else base).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -117,7 +119,7 @@ class ForeignModule(LightningModule):
         ids, labels = batch
         logits = self.extra(self.net(input_ids=ids).logits)
         loss = nn.functional.cross_entropy(logits.float(), labels)
-        self.running += 1
+        self.running.add_(1)
         self.log("loss", loss)
         self.log("acc", self.accuracy(logits.argmax(-1), labels))
         return loss

@@ -50,7 +50,7 @@ def test_existing_biases_are_left_alone() -> None:
 
 
 def test_added_biases_are_fp32_over_half_precision_weights() -> None:
-    model = make_model("llama", causal=True, biases=False).to(torch.bfloat16)
+    model = make_model("llama", causal=True, biases=False).bfloat16()
     assert all(bias.dtype == torch.float32 for bias in add_missing_biases(model, ["value"]))
 
 
@@ -85,7 +85,7 @@ def test_two_equal_zero_biases_are_two_parameters() -> None:
     assert all("v_proj" in name for name in freeze_except(model, ["value"]))
 
 
-@pytest.mark.parametrize("selection", ["vlaue", "value.7", "value.x"])
+@pytest.mark.parametrize("selection", ["worth", "value.7", "value.x"])
 def test_what_the_model_lacks_is_an_error_that_lists_what_it_has(selection: str) -> None:
     with pytest.raises(TermError, match=r"(it has: query, key, value)|(layers of 'value': 0\.\.2)"):
         freeze_except(make_model("bert"), [selection])

@@ -1,5 +1,6 @@
 """The callback inside real fits."""
 
+import copy
 import json
 import os
 import sys
@@ -52,7 +53,7 @@ def test_a_fit_after_scoring_equals_a_fit_without(precision: str, make_trainer: 
     for approach in ("projection", "fixed"):
         seed_everything(7, verbose=False)
         module = ForeignModule(hidden_dropout_prob=0.3)
-        callback = BiasSelectionCallback(approach=approach, terms=["value"])  # type: ignore[arg-type]
+        callback = BiasSelectionCallback(approach=approach, terms=["value"])
         trainer = fit(make_trainer, module, callback, precision=precision, max_epochs=2)
         assert callback.selected == ["value"]
         losses[approach] = [*module.losses, trainer.callback_metrics["acc"].item(), module.running.item()]
@@ -166,7 +167,7 @@ def test_added_and_pretrained_biases_cannot_be_compared_by_projection(make_train
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"terms": ["value", "vlaue"]}, TermError, "no term 'vlaue' in this model; it can have: query"),
+        ({"terms": ["value", "worth"]}, TermError, "no term 'worth' in this model; it can have: query"),
         ({"terms": ["key"]}, TermError, "every candidate .key. is inert in bert"),
         ({"keep": 3}, ScoringError, "cannot keep 3 of the 2 selectable"),
         ({"head": ["classifier"]}, TermError, "head pattern 'classifier' matches no parameter"),
@@ -195,7 +196,8 @@ def test_a_fixed_choice_and_a_score_file_exclude_each_other() -> None:
 
 def test_an_unknown_model_type_is_an_error_before_training(make_trainer: MakeTrainer) -> None:
     module = ForeignModule()
-    module.net.config.model_type = "something_else"
+    module.net.config = copy.copy(module.net.config)
+    object.__setattr__(module.net.config, "model_type", "something_else")
     with pytest.raises(ArchitectureError, match="'something_else' is unknown. Known types: bert"):
         fit(make_trainer, module, BiasSelectionCallback())
 

@@ -43,7 +43,7 @@ class Spy(BiasSelectionCallback):
 
 
 def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
-    loader = trainer.train_dataloader
+    loader: Any = trainer.train_dataloader
     return {
         "parameters": {name: p.detach().clone() for name, p in module.named_parameters()},
         "buffers": {name: b.clone() for name, b in module.named_buffers()},
@@ -51,10 +51,10 @@ def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
         "gradients": [name for name, p in module.named_parameters() if p.grad is not None],
         "modes": {name: child.training for name, child in module.named_modules()},
         "torch": torch.get_rng_state(),
-        "numpy": np.random.get_state()[1].copy(),  # type: ignore[index,union-attr]
+        "numpy": np.random.get_state()[1].copy(),  # type: ignore[index]
         "python": random.getstate(),
         "loader": loader.generator.get_state() if loader.generator else torch.zeros(0),
-        "metric": {name: state.clone() for name, state in module.accuracy.metric_state.items()},
+        "metric": copy.deepcopy(dict(module.accuracy.metric_state)),
         "updates": module.accuracy.update_count,
         "log": "log" in module.__dict__,
         "global_step": trainer.global_step,
@@ -66,7 +66,7 @@ def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
 def test_scoring_leaves_no_trace(approach: Any, own_generator: bool, make_trainer: MakeTrainer) -> None:
     torch.manual_seed(5)
     module = ForeignModule()
-    module.net.classifier.eval()  # a mode of its own must survive too
+    module.net.get_submodule("classifier").eval()  # a mode of its own must survive too
     module.accuracy.update(torch.tensor([1, 0]), torch.tensor([1, 1]))
     loader = token_batches(generator=torch.Generator().manual_seed(1) if own_generator else None)
     spy = Spy(approach=approach, terms=["query", "value"], batches=11)
@@ -95,7 +95,7 @@ class Batches(torch.utils.data.Dataset[Any]):
 
 def test_the_scores_are_those_of_an_all_bias_fine_tuning(make_trainer: MakeTrainer) -> None:
     """Written out by hand: four steps of the published rule on all biases and the head, dropout off."""
-    options = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    options: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     batches = Batches(4)
     module = ForeignModule(**options)
     by_hand = copy.deepcopy(module)

@@ -13,7 +13,7 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTas
 from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data import GLUE_TASKS, Glue, SuperGlue
 from beft_lightning.errors import BeftError
-from tests.tiny import LAYERS, write_sst2
+from tests.tiny import LAYERS
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -23,14 +23,14 @@ def data(backbone: str, sst2_dir: str) -> Glue:
     return Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
 
 
-def test_it_learns(backbone: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    """A task that a word decides; the value bias and the head suffice for it."""
+def test_it_learns(minilm: str, data_dir: Path, make_trainer: MakeTrainer) -> None:
+    """A real encoder on real sentences: better than the majority's share after a short training."""
     seed_everything(0, verbose=False)
-    data = Glue(backbone, task="sst2", data_dir=write_sst2(tmp_path, 200, 100), seed=0)
-    module = LanguageTaskModule(backbone, data.task, tune="value", learning_rate=3e-2)
-    trainer = make_trainer(max_epochs=15)
+    data = Glue(minilm, task="sst2", data_dir=data_dir, train_size=320, max_length=48, seed=0)
+    module = LanguageTaskModule(minilm, data.task, tune="value", learning_rate=1e-2)
+    trainer = make_trainer(max_epochs=2)
     trainer.fit(module, datamodule=data)
-    assert trainer.callback_metrics["val_accuracy"] >= 0.85
+    assert trainer.callback_metrics["val_accuracy"] >= 0.65
 
 
 def test_auto_leaves_the_choice_to_the_callback(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:

@@ -42,7 +42,7 @@ def test_missing_biases_are_added() -> None:
     assert sum(p.numel() for n, p in model.named_parameters() if n.endswith("v_proj.bias")) == LAYERS * 16
 
 
-@pytest.mark.parametrize("tune", ["everything", "value,vlaue", ""])
+@pytest.mark.parametrize("tune", ["everything", "value,worth", ""])
 def test_anything_else_is_an_error(tune: str) -> None:
     with pytest.raises(TermError, match="it can have: query, key, value"):
         tuned(tune)

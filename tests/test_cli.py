@@ -1,0 +1,194 @@
+"""The command line: every shipped configuration, every command, and what a user gets wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from beft_lightning.__main__ import SUBCOMMANDS, main
+from beft_lightning.cli import BeftCLI
+from beft_lightning.data import GLUE_TASKS, SUPER_GLUE_TASKS
+from beft_lightning.data.reviews import MOVIE_REVIEWS
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+TASKS = {**GLUE_TASKS, **SUPER_GLUE_TASKS, "movie_reviews": MOVIE_REVIEWS}
+
+
+@pytest.fixture(scope="session")
+def cli() -> BeftCLI:
+    """A parser of a single command's options, to parse many configurations with."""
+    return BeftCLI(args=["--config", str(CONFIGS[0])], run=False)
+
+
+@pytest.fixture
+def argv(backbone: str, sst2_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Options of a tiny run; called with a command and further options."""
+    config = {
+        "trainer": {"max_epochs": 1, "default_root_dir": str(tmp_path / "out"), "enable_progress_bar": False},
+        "model": {"backbone": backbone},
+        "data": {
+            "class_path": "beft_lightning.data.Glue",
+            "init_args": {"task": "sst2", "data_dir": sst2_dir, "batch_size": 8},
+        },
+        "selection": {"batches": 4},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    return lambda command, *options: [command, "--config", str(tmp_path / "tiny.yaml"), *options]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "lightning_logs"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_every_shipped_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
+    config = cli.parser.parse_args(["--config", str(path)])
+    name = config.data.init_args.get("task", "movie_reviews")
+    assert config.data.class_path.rpartition(".")[2] in {"Glue", "SuperGlue", "MovieReviews"}
+    assert config.data.init_args.train_size == "low"
+    assert "low" in TASKS[name].sizes
+    assert config.model.tune == "auto"
+    published = 30 if path.stem in ("bert_large_sst2", "roberta_base_sst2", "bert_large_wic", "roberta_base_wic") else 0
+    assert config.trainer.max_epochs == (published or TASKS[name].epochs)
+
+
+def test_all_encoder_configurations_of_the_paper_are_shipped() -> None:
+    names = {path.stem for path in CONFIGS}
+    tasks = ["sst2", "rte", "mrpc", "cola", "stsb", "qnli", "qqp", "mnli", "cb", "wic"]
+    assert {f"{model}_{task}" for model in ("bert_base", "bert_large", "roberta_base") for task in tasks} <= names
+
+
+def test_fit_then_validate_test_and_predict_in_turn(argv: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv("fit")) == 0
+    run = out / "version_0"
+    files = {path.name for path in run.rglob("*") if path.is_file()}
+    names = {"summary.json", "metrics.csv", "scores.json", "scores.csv", "scores.png", "last.ckpt", "config.yaml"}
+    assert files == names
+    fitted = json.loads((run / "summary.json").read_text())
+    printed = capsys.readouterr().out
+    assert "val_accuracy" in printed
+    assert "trained parameters" in printed
+
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    for version, command in enumerate(("validate", "test", "predict"), start=1):
+        assert main(argv(command, "--ckpt_path", checkpoint)) == 0
+        produced = out / f"version_{version}"
+        if command != "predict":
+            metrics = json.loads((produced / "summary.json").read_text())["metrics"]
+            prefix = "val" if command == "validate" else "test"
+            assert metrics[f"{prefix}_loss"] == pytest.approx(fitted["metrics"]["val_loss"], rel=1e-6)
+            assert metrics[f"{prefix}_accuracy"] == fitted["metrics"]["val_accuracy"]
+    assert len((out / "version_3" / "predictions.tsv").read_text().splitlines()) == 21
+
+
+def test_a_saved_configuration_repeats_the_run(argv: Any, out: Path) -> None:
+    assert main(argv("fit")) == 0
+    assert main(["fit", "--config", str(out / "version_0" / "config.yaml")]) == 0
+    first, second = (json.loads((out / f"version_{i}" / "summary.json").read_text())["metrics"] for i in (0, 1))
+    assert first == second
+
+
+def test_a_resumed_fit_ends_where_the_uninterrupted_one_does(argv: Any, out: Path) -> None:
+    assert main(argv("fit", "--trainer.max_epochs", "2")) == 0
+    assert main(argv("fit")) == 0
+    checkpoint = str(out / "version_1" / "checkpoints" / "last.ckpt")
+    assert main(argv("fit", "--trainer.max_epochs", "2", "--ckpt_path", checkpoint)) == 0
+    whole, resumed = (json.loads((out / f"version_{i}" / "summary.json").read_text()) for i in (0, 2))
+    assert whole["metrics"] == resumed["metrics"]
+    assert not (out / "version_2" / "scores.json").exists()
+
+
+def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out: Path, tmp_path: Path) -> None:
+    assert main(argv("score", "--out", str(tmp_path / "scores"), "--selection.approach", "fisher")) == 0
+    assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
+    assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
+    assert not list(out.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize("tune", ["value", "query,value", "all", "head"])
+def test_tune_says_what_is_trained(tune: str, argv: Any, out: Path) -> None:
+    assert main(argv("fit", "--model.tune", tune, "--trainer.fast_dev_run", "true")) == 0
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fitt"], "no command 'fitt'; choose one of: fit, .* Did you mean 'fit'?"),
+        (["fit", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+        (["fit", "--config=nowhere.yaml"], "--config nowhere.yaml: no such file"),
+        (["validate", "--ckpt_path", "nowhere.ckpt"], "--ckpt_path nowhere.ckpt: no such file"),
+    ],
+)
+def test_a_wrong_command_or_file_is_answered_without_heavy_imports(arguments: list[str], message: str) -> None:
+    code = (
+        "import sys; from beft_lightning.__main__ import main; status = main(sys.argv[1:]); "
+        "assert not {'torch', 'lightning', 'transformers'} & set(sys.modules), 'heavy import'; sys.exit(status)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert re.search(message, finished.stderr)
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
+    code = (
+        "import sys; from beft_lightning.__main__ import main; main(['--help']); "
+        "assert not {'torch', 'lightning', 'transformers', 'jsonargparse'} & set(sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(f"  {command} " in printed for command in SUBCOMMANDS)
+    assert set(SUBCOMMANDS) == set(BeftCLI.subcommands())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data.tsk", "cola"], "'tsk' is not accepted"),
+        (["--trainer.max_epochs", "many"], "trainer.max_epochs"),
+        (["--selection.method", "fisher"], "method"),
+        (["--data.task", "sst3"], "Glue has no task 'sst3'; choose one of: cola"),
+        (["--data.train_size", "2"], "training set of 2 examples is smaller than one batch of 8"),
+        (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
+        (["--model.tune", "worth"], "no term 'worth' in this model; it can have: query"),
+        (["--model.backbone", "/nowhere"], "cannot load the"),
+        (["--selection.terms", "[key]"], "every candidate (key) is inert"),
+        (["--selection.terms", "[]"], "name at least one candidate"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_message(
+    options: list[str], message: str, argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv("fit", *options)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "usage:" not in error
+    assert "Traceback" not in error
+    assert not list(out.rglob("*.ckpt"))
+    assert not list(out.rglob("scores.*"))
+
+
+def test_a_damaged_checkpoint_is_one_message(argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.ckpt").write_bytes(b"not a checkpoint")
+    assert main(argv("validate", "--ckpt_path", str(tmp_path / "bad.ckpt"))) == 2
+    assert "bad.ckpt: not a readable checkpoint" in capsys.readouterr().err
+
+
+def test_another_tasks_checkpoint_is_one_message(
+    argv: Any, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv("fit")) == 0
+    checkpoint = str(out / "version_0" / "checkpoints" / "last.ckpt")
+    row = "the film\tthe plot\tneutral\n"
+    for split in ("validation_matched", "validation_mismatched"):
+        (tmp_path / f"{split}.tsv").write_text("sentence1\tsentence2\tgold_label\n" + row)
+    options = ["--ckpt_path", checkpoint, "--data.task", "mnli", "--data.data_dir", str(tmp_path)]
+    assert main(argv("validate", *options)) == 2
+    assert "belongs to another model: 'model.classifier.weight' has shape (2, 32)" in capsys.readouterr().err

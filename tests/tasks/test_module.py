@@ -23,14 +23,15 @@ def data(backbone: str, sst2_dir: str) -> Glue:
     return Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
 
 
-def test_it_learns(minilm: str, data_dir: Path, make_trainer: MakeTrainer) -> None:
-    """A real encoder on real sentences: better than the majority's share after a short training."""
+def test_the_value_bias_of_a_real_encoder_learns_real_sentences(
+    minilm: str, data_dir: Path, make_trainer: MakeTrainer
+) -> None:
+    """It learns 32 sentences by heart, which the head alone cannot in the same time (loss about 0.4)."""
     seed_everything(0, verbose=False)
-    data = Glue(minilm, task="sst2", data_dir=data_dir, train_size=320, max_length=48, seed=0)
-    module = LanguageTaskModule(minilm, data.task, tune="value", learning_rate=1e-2)
-    trainer = make_trainer(max_epochs=2)
-    trainer.fit(module, datamodule=data)
-    assert trainer.callback_metrics["val_accuracy"] >= 0.65
+    data = Glue(minilm, task="sst2", data_dir=data_dir, train_size=32, seed=0)
+    trainer = make_trainer(max_epochs=30, limit_val_batches=0)
+    trainer.fit(LanguageTaskModule(minilm, data.task, tune="value", learning_rate=1e-2), datamodule=data)
+    assert trainer.callback_metrics["train_loss"] < 0.25
 
 
 def test_auto_leaves_the_choice_to_the_callback(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:

@@ -79,6 +79,7 @@ class BeftCLI(LightningCLI):
         parser.add_lightning_class_args(BiasSelectionCallback, "selection")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
+        parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
         parser.set_defaults(
             {

@@ -41,27 +41,40 @@ def resolve_backbone(backbone: str) -> str:
     return str(path)
 
 
-def load_tokenizer(backbone: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a backbone.
+
+    Args:
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Name of the GGUF file in that folder that holds the tokenizer.
 
     Raises:
         BackboneError: If it cannot be loaded.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve_backbone(backbone))
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            resolve_backbone(backbone), gguf_file=gguf_file
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable(backbone, "tokenizer", error) from error
     return tokenizer
 
 
 def load_model(
-    auto_class: Any, backbone: str, *, random_init: bool = False, dtype: str = "float32", **options: Any
+    auto_class: Any,
+    backbone: str,
+    *,
+    gguf_file: str | None = None,
+    random_init: bool = False,
+    dtype: str = "float32",
+    **options: Any,
 ) -> PreTrainedModel:
     """A backbone under the head that ``auto_class`` puts on it, in training mode.
 
     Args:
         auto_class: One of transformers' Auto classes.
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Name of the GGUF file in that folder that holds the weights.
         random_init: Build the architecture from the config with random weights.
         dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``. Biases, layer
             norms and the head are always fp32.
@@ -78,20 +91,23 @@ def load_model(
     transformers_logging.set_verbosity_error()
     try:
         if random_init:
-            config = AutoConfig.from_pretrained(source, **options)
+            config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **options)
             model: PreTrainedModel = auto_class.from_config(config, dtype=DTYPES[dtype])
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
             model, info = auto_class.from_pretrained(
-                source, dtype=DTYPES[dtype], output_loading_info=True, ignore_mismatched_sizes=True, **options
+                source,
+                gguf_file=gguf_file,
+                dtype=DTYPES[dtype],
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, BackboneError):
-            raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)

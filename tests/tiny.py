@@ -38,6 +38,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {**_ENCODER, "num_key_value_heads": 2, "pad_token_id": 0},
 }
 MODEL_TYPES = sorted(_CONFIGS)
+_CONFIGS["gpt2"] = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "pad_token_id": 0}
 
 
 def make_model(model_type: str, *, causal: bool = False, biases: bool = True, **options: Any) -> PreTrainedModel:

@@ -1,0 +1,54 @@
+"""Examples as encoders see them: one or two texts, and a label."""
+
+from typing import Any, Literal
+
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+from beft_lightning.data.sources import Row
+from beft_lightning.data.task import Task
+
+
+class TextFormat:
+    """Turns rows of a classification or regression task into token ids, and those into batches.
+
+    Args:
+        task: The task's record.
+        tokenizer: The backbone's tokenizer.
+        max_length: Longest input, in tokens; longer ones are cut from their longest text.
+        padding: ``longest`` or ``max_length``.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        padding: Literal["longest", "max_length"],
+    ) -> None:
+        self.task = task
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.padding = padding
+        self._collator = DataCollatorWithPadding(
+            tokenizer, padding=padding, max_length=max_length if padding == "max_length" else None
+        )
+
+    def encode(self, rows: list[Row]) -> list[dict[str, Any]]:
+        """Token ids, label and id of each row."""
+        texts = [[row[name] for row in rows] for name in self.task.text]
+        encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
+        return [
+            {**{name: values[i] for name, values in encoded.items()}, "label": row["label"], "id": row["id"]}
+            for i, row in enumerate(rows)
+        ]
+
+    def length(self, features: dict[str, Any]) -> int:
+        """Number of tokens that an example costs."""
+        # Padded to one length, all examples are equally long, and grouping them by length is a plain shuffle.
+        return len(features["input_ids"]) if self.padding == "longest" else self.max_length
+
+    def collate_training(self, features: list[dict[str, Any]]) -> Any:
+        """A batch: token ids, attention mask, ``labels`` and ``id``."""
+        return self._collator(features)
+
+    collate_evaluation = collate_training

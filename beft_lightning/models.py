@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -29,7 +30,7 @@ def resolve_backbone(backbone: str) -> str:
     if not backbone.startswith(_PACKAGE_PREFIX):
         return backbone
     package, _, folder = backbone.removeprefix(_PACKAGE_PREFIX).partition("/")
-    spec = find_spec(package)
+    spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise BackboneError(
             f"backbone {backbone!r}: package {package!r} is not installed. "
@@ -39,6 +40,16 @@ def resolve_backbone(backbone: str) -> str:
     if not path.is_dir():
         raise BackboneError(f"backbone {backbone!r}: package {package!r} has no folder {folder!r}.")
     return str(path)
+
+
+def check_dtype(name: str) -> None:
+    """Refuse a precision that is not known.
+
+    Raises:
+        BackboneError: If it is not a key of :data:`DTYPES`.
+    """
+    if name not in DTYPES:
+        raise BackboneError(f"dtype {name!r} is unknown; choose one of: {', '.join(DTYPES)}.")
 
 
 def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
@@ -84,8 +95,7 @@ def load_model(
         BackboneError: If the backbone cannot be loaded, or lacks pretrained weights of its own layers.
     """
     source = resolve_backbone(backbone)
-    if dtype not in DTYPES:
-        raise BackboneError(f"dtype {dtype!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+    check_dtype(dtype)
     # transformers reports every missing head weight on its own; what is missing is checked below.
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -107,7 +117,7 @@ def load_model(
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)

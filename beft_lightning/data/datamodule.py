@@ -9,8 +9,8 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
+from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
-from beft_lightning.data.batching import EpochLengthGroupedSampler
 from beft_lightning.data.prompt_format import PromptFormat, demonstrated, draw
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import Task
@@ -76,6 +76,11 @@ class LanguageDataModule(LightningDataModule):
         super().__init__()
         if isinstance(task, Task) and (demonstrations or calibrate):
             raise DataError(f"demonstrations and calibrate belong to prompts, and {task.name} is read without one.")
+        if min(batch_size, eval_batch_size) < 1 or num_workers < 0 or (max_length is not None and max_length < 1):
+            raise DataError(
+                f"batch_size ({batch_size}), eval_batch_size ({eval_batch_size}) and max_length ({max_length}) must be "
+                f"at least 1, num_workers ({num_workers}) at least 0."
+            )
         self.task = task
         self.tokenizer_name = tokenizer
         self.gguf_file = gguf_file
@@ -172,9 +177,17 @@ class LanguageDataModule(LightningDataModule):
         return shown
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches to learn from, of examples of about the same length."""
+        """Batches to learn from, of examples of about the same length; seed and epoch determine their order."""
         examples = self._splits["train"]
-        sampler = EpochLengthGroupedSampler(self.batch_size, list(map(self.format.length, examples)), self.seed)
+        sampler = DistributedLengthGroupedSampler(
+            self.batch_size,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            seed=self.seed,
+            lengths=list(map(self.format.length, examples)),
+        )
+        # Lightning says so too, but only after workers have begun to fetch.
+        sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
         return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:

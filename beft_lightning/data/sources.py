@@ -43,7 +43,13 @@ def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequenc
             "that holds the benchmarks' original files, or leave it out to use the hub."
         )
     readers = {".tsv": lambda: _read_tsv(path, header), ".jsonl": lambda: _read_jsonl(path)}
-    return readers.get(suffix, lambda: _read_json(path))()
+    last = f"{path}"
+    try:
+        for where, row in readers.get(suffix, lambda: _read_json(path))():
+            last = where
+            yield where, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{last} or soon after: not readable as UTF-8 text ({error}).") from error
 
 
 def hub_rows(hub: tuple[str, str | None], split: str, hub_id: str | None, revision: str | None) -> Iterator[Located]:
@@ -78,6 +84,8 @@ def _read_tsv(path: Path, header: Sequence[str]) -> Iterator[Located]:
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         names = list(header) or next(reader, [])
         for fields in reader:
+            if not fields:
+                continue
             if len(fields) != len(names):
                 raise DataError(
                     f"{path}:{reader.line_num}: {len(fields)} fields instead of {len(names)} ({', '.join(names)}). "
@@ -132,7 +140,9 @@ def text_examples(rows: Iterable[Located], task: Task, source: str) -> list[Row]
                 f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
                 f"{task.name} needs; there are: {', '.join(map(str, raw))}."
             )
-        example = {name: str(row[name]) for name in task.text}
+        if wrong := [name for name in task.text if not isinstance(row[name], str)]:
+            raise DataError(f"{where}: column {wrong[0]!r} is no text but {row[wrong[0]]!r}.")
+        example = {name: row[name] for name in task.text}
         examples.append({**example, "label": task.label_id(row["label"], where), "id": place})
     if not examples:
         raise DataError(f"{source}: the split is empty; {task.name} needs at least one example.")

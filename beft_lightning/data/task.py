@@ -1,5 +1,6 @@
 """A task as a declarative record: everything about it that is not code."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -58,9 +59,12 @@ class Task:
         """
         if self.kind == "regression":
             try:
-                return float(str(value))
+                score = float(str(value))
             except ValueError:
-                raise DataError(f"{where}: {value!r} is not a number, as the labels of {self.name} must be.") from None
+                score = math.nan
+            if not math.isfinite(score):
+                raise DataError(f"{where}: {value!r} is not a number, as the labels of {self.name} must be.")
+            return score
         if isinstance(value, bool):
             value = int(value)
         text = str(value)

@@ -16,6 +16,17 @@ from beft_lightning.data.task import Task
 from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1
 
 
+class MatthewsCorrelation(MulticlassMatthewsCorrCoef):
+    """Matthews' correlation that is 0 where it is not defined: if only one class is predicted, or occurs."""
+
+    def compute(self) -> Tensor:
+        """The correlation, a scalar."""
+        counts = self.confmat
+        if min((counts.sum(dim=0) > 0).sum(), (counts.sum(dim=1) > 0).sum()) < 2:
+            return torch.zeros((), device=counts.device)
+        return super().compute()
+
+
 class QuestionExactMatch(Metric):
     """Share of questions all of whose answers were judged rightly (MultiRC's EM)."""
 
@@ -93,7 +104,7 @@ TEXT_METRICS: Mapping[str, _Definition] = {
     "accuracy": _Definition(lambda labels: MulticlassAccuracy(labels, average="micro"), _with_labels),
     "f1": _Definition(lambda labels: BinaryF1Score(), _with_labels),
     "macro_f1": _Definition(lambda labels: MulticlassF1Score(labels, average="macro"), _with_labels),
-    "mcc": _Definition(lambda labels: MulticlassMatthewsCorrCoef(labels), _with_labels),
+    "mcc": _Definition(lambda labels: MatthewsCorrelation(labels), _with_labels),
     "spearman": _Definition(lambda labels: SpearmanCorrCoef(), _with_labels),
     "pearson": _Definition(lambda labels: PearsonCorrCoef(), _with_labels),
 }

@@ -11,7 +11,7 @@ from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import Task
 from beft_lightning.errors import BeftError
-from beft_lightning.models import load_model, load_tokenizer
+from beft_lightning.models import check_dtype, load_model, load_tokenizer
 from beft_lightning.tasks.classification import ClassificationHead
 from beft_lightning.tasks.generation import GenerationHead
 from beft_lightning.tasks.metrics import TaskMetrics
@@ -65,6 +65,7 @@ class LanguageTaskModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
+        check_dtype(dtype)
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")
         self.backbone = backbone

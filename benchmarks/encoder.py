@@ -100,7 +100,7 @@ def epoch_of_peft(arguments: argparse.Namespace, data: Glue) -> float:
     model = load_model(AutoModelForSequenceClassification, MINILM, num_labels=2)
     adapted = get_peft_model(model, BeftConfig(task_type="SEQ_CLS", target_modules=["value"]))
     assert data.tokenizer is not None
-    dataset = data._splits["train"].remove_columns(["length", "id"])
+    dataset = [{key: value for key, value in row.items() if key != "id"} for row in data._splits["train"]]
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingArguments(
             folder,

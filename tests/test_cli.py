@@ -138,6 +138,13 @@ def test_a_wrong_command_or_file_is_answered_without_heavy_imports(arguments: li
     assert len(finished.stderr.splitlines()) == 1
 
 
+def test_a_command_from_the_shell_prints_no_warning_of_ours(argv: Any) -> None:
+    command = [sys.executable, "-m", "beft_lightning", *argv("fit", "--trainer.fast_dev_run", "true")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "args parameter" not in finished.stderr
+
+
 def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
     code = (
         "import sys; from beft_lightning.__main__ import main; main(['--help']); "
@@ -159,6 +166,10 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
         (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
         (["--model.tune", "worth"], "no term 'worth' in this model; it can have: query"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
+        (["--model.dtype", "int8"], "dtype 'int8' is unknown; choose one of: float32"),
+        (["--data.batch_size", "0"], "batch_size (0)"),
+        (["--trainer.strategy", "nope"], "invalid strategy name"),
+        (["--ckpt_path", "."], "no such checkpoint file"),
         (["--selection.terms", "[key]"], "every candidate (key) is inert"),
         (["--selection.terms", "[]"], "name at least one candidate"),
     ],

@@ -109,6 +109,24 @@ def test_a_malformed_tsv_file_is_an_error_with_its_line(text: str, message: str,
         read_local(tmp_path, SST2, "train", ".tsv")
 
 
+def test_a_file_in_another_encoding_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_bytes("sentence\tlabel\ncafé\t1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"train.tsv.* not readable as UTF-8"):
+        read_local(tmp_path, SST2, "train", ".tsv")
+
+
+def test_a_blank_last_line_is_no_row(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", "sentence\tlabel\nfine\t1\n\n")
+    assert len(read_local(tmp_path, SST2, "train", ".tsv")) == 1
+
+
+@pytest.mark.parametrize("text", ["null", "3", '["Run."]'])
+def test_a_text_that_is_none_is_an_error(text: str, tmp_path: Path) -> None:
+    write(tmp_path, "train.jsonl", f'{{"sentence1": {text}, "sentence2": "Run.", "label": true}}')
+    with pytest.raises(DataError, match="train.jsonl:1: column 'sentence1' is no text"):
+        read_local(tmp_path, WIC, "train", ".jsonl")
+
+
 def test_a_missing_column_is_named_as_in_the_file(tmp_path: Path) -> None:
     write(tmp_path, "train.tsv", "Quality\t#1 String\n1\tIt rains.\n")
     with pytest.raises(DataError, match="no column '#2 String', which mrpc needs"):

@@ -27,6 +27,13 @@ def test_classification_metrics(name: str, expected: float) -> None:
     assert TEXT_METRICS[name].make(2)(PREDICTED, TARGET).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("constant", [0, 1])
+def test_the_mcc_of_a_constant_prediction_is_zero(constant: int) -> None:
+    predicted = torch.full((1043,), constant)
+    target = torch.tensor([1] * 721 + [0] * 322)
+    assert TEXT_METRICS["mcc"].make(2)(predicted, target).item() == 0
+
+
 def test_macro_f1_weighs_a_rare_class_like_the_others() -> None:
     """CB: classes with F1 of 1, 2/3 and 0; a class that neither occurs nor is predicted would not count."""
     predicted, target = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 1, 2])

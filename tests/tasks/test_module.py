@@ -46,8 +46,9 @@ def test_auto_without_the_callback_is_an_error(backbone: str, data: Glue, make_t
         make_trainer().fit(LanguageTaskModule(backbone, data.task), datamodule=data)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_resumed_run_equals_the_uninterrupted_one(
-    backbone: str, data: Glue, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
+    workers: int, backbone: str, data: Glue, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     def run(epochs: int, folder: str, resume: Any = None) -> dict[str, torch.Tensor]:
         seed_everything(0, verbose=False)
@@ -55,7 +56,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         saving = ModelCheckpoint(tmp_path / folder, save_last=True, save_top_k=0)
         callbacks = [BiasSelectionCallback(), saving, AdapterCheckpoint()]
         trainer = make_trainer(callbacks=callbacks, max_epochs=epochs, enable_checkpointing=True)
-        fresh = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+        fresh = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0, num_workers=workers)
         trainer.fit(module, datamodule=fresh, ckpt_path=resume, weights_only=True)
         return {**module.state_dict(), "loss": trainer.callback_metrics["val_loss"]}
 

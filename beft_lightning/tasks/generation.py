@@ -25,8 +25,9 @@ class GenerationHead:
         self.tokenizer = tokenizer
         #: What the backbone's config has to say.
         self.config: dict[str, Any] = {}
-        newline = tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
-        self._stop = [token for token in (newline, tokenizer.eos_token_id) if token is not None]
+        # The last token of a line break, as some tokenizers put one before it; some know no line break at all.
+        newline = tokenizer("\n", add_special_tokens=False)["input_ids"][-1:]
+        self._stop = [token for token in (*newline, tokenizer.eos_token_id) if token is not None]
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
         """Cross-entropy of the answer's tokens, averaged over the batch's."""

@@ -15,6 +15,8 @@ from beft_lightning.bias import head_parameters
 from beft_lightning.errors import BackboneError
 
 _PACKAGE_PREFIX = "pkg://"
+#: Encoders that transformers would load as causal language models with nothing but a warning.
+_ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -124,6 +126,19 @@ def load_model(
     _keep_trainable_fp32(model)
     # transformers hands models out in evaluation mode, and Lightning trains a module in the mode it finds.
     return model.train()
+
+
+def check_language_model(model: PreTrainedModel, task: str) -> None:
+    """Refuse a model whose tokens see what comes after them.
+
+    Raises:
+        BackboneError: If it is an encoder: its scores of options would look at the options themselves.
+    """
+    if model.config.model_type in _ENCODERS and not model.config.is_decoder:
+        raise BackboneError(
+            f"{task} is asked with a prompt, which needs a causal language model, and {model.config.model_type} is an "
+            "encoder: choose a decoder such as OPT, or a task that is read without a prompt."
+        )
 
 
 def _keep_trainable_fp32(model: PreTrainedModel) -> None:

@@ -35,6 +35,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "ffn_dim": 48,
         "pad_token_id": 0,
     },
+    "gptj": {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "rotary_dim": 4, "pad_token_id": 0},
     "llama": {**_ENCODER, "num_key_value_heads": 2, "pad_token_id": 0},
 }
 MODEL_TYPES = sorted(_CONFIGS)

@@ -93,6 +93,20 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         inert=_KEY_IS_INERT,
     ),
+    # GPT-J rotates only the first `rotary_dim` values of each head, so its key bias is live in part.
+    "gptj": Architecture(
+        layer="h.{}",
+        terms={
+            "query": "attn.q_proj",
+            "key": "attn.k_proj",
+            "value": "attn.v_proj",
+            "attention_output": "attn.out_proj",
+            "attention_norm": "ln_1",
+            "mlp_in": "mlp.fc_in",
+            "mlp_out": "mlp.fc_out",
+        },
+        inert=(),
+    ),
     "llama": Architecture(
         layer="layers.{}",
         terms={

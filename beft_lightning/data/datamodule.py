@@ -29,6 +29,9 @@ class Format(Protocol):
     def length(self, features: dict[str, Any]) -> int:
         """Number of tokens that an example costs."""
 
+    def positions(self, features: dict[str, Any]) -> int:
+        """Number of positions that an example needs."""
+
     def collate_training(self, features: list[dict[str, Any]]) -> Any:
         """A batch to learn from."""
 
@@ -115,6 +118,11 @@ class LanguageDataModule(LightningDataModule):
             else:
                 self._format = TextFormat(self.task, self.tokenizer, self.max_length or 128, self.padding)
         return self._format
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest input that has been read, without packed options beside each other."""
+        return max((self.format.positions(f) for split in self._splits.values() for f in split), default=0)
 
     def setup(self, stage: str) -> None:
         """Read, subset and encode the splits that ``stage`` needs, once."""

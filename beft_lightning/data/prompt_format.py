@@ -73,6 +73,12 @@ class PromptFormat:
         """Number of tokens that an example costs."""
         return int(features["encoded"].length)
 
+    def positions(self, features: dict[str, Any]) -> int:
+        """Number of positions that an example needs: options stand beside each other, not one after another."""
+        encoded = features["encoded"]
+        answer = max(len(option) for option in encoded.options)
+        return len(encoded.prompt) + (MAX_NEW_TOKENS if self.task.kind == "generation" else answer - 1)
+
     def collate_training(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """A batch to learn from: all options to choose among, or the right one alone to predict."""
         encoded = [feature["encoded"] for feature in features]

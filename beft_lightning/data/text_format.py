@@ -47,6 +47,10 @@ class TextFormat:
         # Padded to one length, all examples are equally long, and grouping them by length is a plain shuffle.
         return len(features["input_ids"]) if self.padding == "longest" else self.max_length
 
+    def positions(self, features: dict[str, Any]) -> int:
+        """Number of positions that an example needs."""
+        return self.length(features)
+
     def collate_training(self, features: list[dict[str, Any]]) -> Any:
         """A batch: token ids, attention mask, ``labels`` and ``id``."""
         return self._collator(features)

@@ -1,17 +1,18 @@
 """The LightningModule for language tasks."""
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR
 from transformers import PreTrainedModel
 
 from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import Task
 from beft_lightning.errors import BeftError
-from beft_lightning.models import check_dtype, load_model, load_tokenizer
+from beft_lightning.models import check_dtype, check_language_model, load_model, load_tokenizer
 from beft_lightning.tasks.classification import ClassificationHead
 from beft_lightning.tasks.generation import GenerationHead
 from beft_lightning.tasks.metrics import TaskMetrics
@@ -49,7 +50,9 @@ class LanguageTaskModule(LightningModule):
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
         optimizer: Another optimizer than the published update rule (Adam, epsilon 1e-6 on the uncorrected second
             moment, no weight decay).
-        lr_scheduler: A learning-rate scheduler, stepped after each epoch; by default the rate is constant.
+        lr_scheduler: A learning-rate scheduler, stepped after each epoch.
+        schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
+            ``linear``.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class LanguageTaskModule(LightningModule):
         learning_rate: float | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
+        schedule: Literal["constant", "linear"] = "constant",
     ) -> None:
         super().__init__()
         check_dtype(dtype)
@@ -77,6 +81,7 @@ class LanguageTaskModule(LightningModule):
         self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.schedule = schedule
         self.model: PreTrainedModel | None = None
         self.head: Head | None = None
         prefixes = [split.removeprefix("validation").lstrip("_") for split in task.evaluation_splits]
@@ -106,8 +111,29 @@ class LanguageTaskModule(LightningModule):
             dtype=self.dtype_name,
             **self.head.config,
         )
+        if isinstance(self.task, PromptTask):
+            check_language_model(self.model, self.task.name)
         if self.tune != AUTO:
             set_up_tuning(self.model, self.tune)
+
+    def on_fit_start(self) -> None:
+        """Refuse inputs that are longer than the model has positions for."""
+        self._check_length()
+
+    def on_validation_start(self) -> None:
+        """See :meth:`on_fit_start`; for runs that do not train."""
+        self._check_length()
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def _check_length(self) -> None:
+        longest = getattr(getattr(self.trainer, "datamodule", None), "longest", 0)
+        positions = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        if positions is not None and longest > positions:
+            raise BeftError(
+                f"the longest input has {longest} tokens, and {self.backbone} has {positions} positions: set "
+                f"data.max_length to at most {positions}."
+            )
 
     def _make_head(self) -> Head:
         if isinstance(self.task, Task):
@@ -161,6 +187,10 @@ class LanguageTaskModule(LightningModule):
                 "callbacks, or say what to train, for example tune='value'."
             )
         optimizer = self.optimizer(parameters) if self.optimizer else ReferenceAdam(parameters, lr=self.learning_rate)
-        if self.lr_scheduler is None:
+        if self.lr_scheduler is not None:
+            return [optimizer], [self.lr_scheduler(optimizer)]
+        if self.schedule == "constant":
             return optimizer
-        return [optimizer], [self.lr_scheduler(optimizer)]
+        steps = int(self.trainer.estimated_stepping_batches)
+        decay = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+        return [optimizer], [{"scheduler": decay, "interval": "step"}]

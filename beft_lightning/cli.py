@@ -54,6 +54,18 @@ class BeftTrainer(Trainer):
             plot_scores(selection.scores, Path(out) / "scores.png")
             rank_zero_info(f"Wrote the scores to {out}")
 
+    def download(self, model: LightningModule, datamodule: LightningDataModule) -> None:
+        """Fetch the backbone and the data into their caches, for machines without network.
+
+        Args:
+            model: The module whose backbone is fetched.
+            datamodule: The data to fetch.
+        """
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        model.configure_model()
+        rank_zero_info("Everything is in the caches; set HF_HUB_OFFLINE=1 where there is no network.")
+
 
 class BeftCLI(LightningCLI):
     """LightningCLI for a LanguageTaskModule and any LanguageDataModule, with the callbacks wired in."""
@@ -77,7 +89,7 @@ class BeftCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """LightningCLI's own commands and ours, with the arguments that are not options."""
-        return {**LightningCLI.subcommands(), "score": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ("score", "download")}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' options, what the parts tell each other, and the defaults."""

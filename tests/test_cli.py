@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from beft_lightning import data
+from beft_lightning import LanguageTaskModule, data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
@@ -138,6 +138,21 @@ def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out:
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
     assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
     assert not list(out.rglob("*.ckpt"))
+
+
+def test_download_fetches_without_training(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    original = LanguageTaskModule.configure_model
+
+    def configure_model(module: LanguageTaskModule) -> None:
+        fetched.append("model")
+        original(module)
+
+    monkeypatch.setattr(data.Glue, "prepare_data", lambda self: fetched.append("data"))
+    monkeypatch.setattr(LanguageTaskModule, "configure_model", configure_model)
+    assert main(argv("download")) == 0
+    assert fetched == ["data", "model"]
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("tune", ["value", "query,value", "all", "head"])

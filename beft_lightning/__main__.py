@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "test": "Evaluate a checkpoint on the split that results are reported on.",
     "predict": "Write a checkpoint's predictions to predictions.tsv.",
     "score": "Only score the bias terms, and write the scores to a folder.",
+    "download": "Fetch backbone and data into their caches, for machines without network.",
 }
 
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 if the user has to change something.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    given, arguments = arguments, sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         commands = "\n".join(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())
         print(_HELP.format(commands=commands), end="")
@@ -48,10 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         _check(arguments)
-        from beft_lightning.cli import ArgumentError, BeftCLI
+        from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
 
         try:
-            BeftCLI(args=arguments)
+            BeftCLI(args=given)
+        except MisconfigurationException as error:
+            raise BeftError(f"{error}") from error
         except ArgumentError as error:
             raise BeftError(f"{error}\n`python -m beft_lightning {arguments[0]} --help` lists the options.") from error
         except ValueError as error:
@@ -80,7 +83,7 @@ def _check(arguments: list[str]) -> None:
                 value = argument.removeprefix(f"{option}=")
             else:
                 continue
-            if value in ("best", "last", "hpc", "null") and option == "--ckpt_path":
+            if value in ("last", "hpc", "null") and option == "--ckpt_path":
                 continue
             if not Path(value).exists():
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")

@@ -7,7 +7,8 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback, PredictionWriter, RunSummary
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
@@ -17,7 +18,7 @@ from beft_lightning.errors import BeftError
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.tasks.tuning import AUTO
 
-__all__ = ["ArgumentError", "BeftCLI", "BeftTrainer"]
+__all__ = ["ArgumentError", "BeftCLI", "BeftTrainer", "MisconfigurationException"]
 
 
 class BeftTrainer(Trainer):
@@ -34,6 +35,10 @@ class BeftTrainer(Trainer):
             datamodule: Where the training batches come from.
         """
         (selection,) = [callback for callback in self.callbacks if isinstance(callback, BiasSelectionCallback)]
+        if Path(out).exists() and not Path(out).is_dir():
+            raise BeftError(f"--out {out}: a file is in the way; give a folder.")
+        if selection.scores_file is not None:
+            raise BeftError("score makes new scores: leave out --selection.scores.")
         if selection.approach == "fixed":
             raise BeftError("score has nothing to do with approach 'fixed': choose projection, magnitude or fisher.")
         # A fit of no epochs ends right after the selection.
@@ -48,6 +53,18 @@ class BeftTrainer(Trainer):
             selection.scores.save(out)
             plot_scores(selection.scores, Path(out) / "scores.png")
             rank_zero_info(f"Wrote the scores to {out}")
+
+    def download(self, model: LightningModule, datamodule: LightningDataModule) -> None:
+        """Fetch the backbone and the data into their caches, for machines without network.
+
+        Args:
+            model: The module whose backbone is fetched.
+            datamodule: The data to fetch.
+        """
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        model.configure_model()
+        rank_zero_info("Everything is in the caches; set HF_HUB_OFFLINE=1 where there is no network.")
 
 
 class BeftCLI(LightningCLI):
@@ -72,13 +89,14 @@ class BeftCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """LightningCLI's own commands and ours, with the arguments that are not options."""
-        return {**LightningCLI.subcommands(), "score": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ("score", "download")}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' options, what the parts tell each other, and the defaults."""
         parser.add_lightning_class_args(BiasSelectionCallback, "selection")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
+        parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
         parser.set_defaults(
             {
@@ -94,7 +112,7 @@ class BeftCLI(LightningCLI):
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
         if path := config.get("ckpt_path"):
-            if str(path) not in ("best", "last", "hpc") and not Path(path).is_dir():
+            if str(path) not in ("last", "hpc"):
                 read_checkpoint(path)
             # Unset, it would mean that Lightning may execute code from the file.
             config["weights_only"] = True
@@ -110,9 +128,14 @@ class BeftCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with the callbacks that this run needs."""
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:
+            raise BeftError(f"the trainer's options do not fit together: {error}") from error
         assert isinstance(trainer, BeftTrainer)
         if self.model.tune != AUTO and self.subcommand != "score":
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, BiasSelectionCallback)]
+        if self.subcommand in ("validate", "test", "predict") and not self._get(self.config, "ckpt_path"):
+            rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
         trainer.callbacks.extend([AdapterCheckpoint(), RunSummary(), PredictionWriter()])
         return trainer

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -14,6 +15,8 @@ from beft_lightning.bias import head_parameters
 from beft_lightning.errors import BackboneError
 
 _PACKAGE_PREFIX = "pkg://"
+#: Encoders that transformers would load as causal language models with nothing but a warning.
+_ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -29,7 +32,7 @@ def resolve_backbone(backbone: str) -> str:
     if not backbone.startswith(_PACKAGE_PREFIX):
         return backbone
     package, _, folder = backbone.removeprefix(_PACKAGE_PREFIX).partition("/")
-    spec = find_spec(package)
+    spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise BackboneError(
             f"backbone {backbone!r}: package {package!r} is not installed. "
@@ -41,27 +44,50 @@ def resolve_backbone(backbone: str) -> str:
     return str(path)
 
 
-def load_tokenizer(backbone: str) -> PreTrainedTokenizerBase:
+def check_dtype(name: str) -> None:
+    """Refuse a precision that is not known.
+
+    Raises:
+        BackboneError: If it is not a key of :data:`DTYPES`.
+    """
+    if name not in DTYPES:
+        raise BackboneError(f"dtype {name!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+
+
+def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a backbone.
+
+    Args:
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Name of the GGUF file in that folder that holds the tokenizer.
 
     Raises:
         BackboneError: If it cannot be loaded.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve_backbone(backbone))
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            resolve_backbone(backbone), gguf_file=gguf_file
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable(backbone, "tokenizer", error) from error
     return tokenizer
 
 
 def load_model(
-    auto_class: Any, backbone: str, *, random_init: bool = False, dtype: str = "float32", **options: Any
+    auto_class: Any,
+    backbone: str,
+    *,
+    gguf_file: str | None = None,
+    random_init: bool = False,
+    dtype: str = "float32",
+    **options: Any,
 ) -> PreTrainedModel:
     """A backbone under the head that ``auto_class`` puts on it, in training mode.
 
     Args:
         auto_class: One of transformers' Auto classes.
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Name of the GGUF file in that folder that holds the weights.
         random_init: Build the architecture from the config with random weights.
         dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``. Biases, layer
             norms and the head are always fp32.
@@ -71,33 +97,48 @@ def load_model(
         BackboneError: If the backbone cannot be loaded, or lacks pretrained weights of its own layers.
     """
     source = resolve_backbone(backbone)
-    if dtype not in DTYPES:
-        raise BackboneError(f"dtype {dtype!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+    check_dtype(dtype)
     # transformers reports every missing head weight on its own; what is missing is checked below.
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
         if random_init:
-            config = AutoConfig.from_pretrained(source, **options)
+            config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **options)
             model: PreTrainedModel = auto_class.from_config(config, dtype=DTYPES[dtype])
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
             model, info = auto_class.from_pretrained(
-                source, dtype=DTYPES[dtype], output_loading_info=True, ignore_mismatched_sizes=True, **options
+                source,
+                gguf_file=gguf_file,
+                dtype=DTYPES[dtype],
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, BackboneError):
-            raise
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     _keep_trainable_fp32(model)
     # transformers hands models out in evaluation mode, and Lightning trains a module in the mode it finds.
     return model.train()
+
+
+def check_language_model(model: PreTrainedModel, task: str) -> None:
+    """Refuse a model whose tokens see what comes after them.
+
+    Raises:
+        BackboneError: If it is an encoder: its scores of options would look at the options themselves.
+    """
+    if model.config.model_type in _ENCODERS and not model.config.is_decoder:
+        raise BackboneError(
+            f"{task} is asked with a prompt, which needs a causal language model, and {model.config.model_type} is an "
+            "encoder: choose a decoder such as OPT, or a task that is read without a prompt."
+        )
 
 
 def _keep_trainable_fp32(model: PreTrainedModel) -> None:

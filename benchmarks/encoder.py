@@ -44,6 +44,13 @@ def prepare(module: LanguageTaskModule) -> LanguageTaskModule:
     return module
 
 
+def logits(module: LanguageTaskModule, batch: Any) -> torch.Tensor:
+    assert module.model is not None
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    outputs: torch.Tensor = module.model(**inputs).logits
+    return outputs
+
+
 def data_module(arguments: argparse.Namespace, **options: Any) -> Glue:
     data = Glue(MINILM, task="sst2", data_dir=arguments.data_dir, train_size=arguments.examples, seed=0, **options)
     data.setup("fit")
@@ -53,7 +60,7 @@ def data_module(arguments: argparse.Namespace, **options: Any) -> Glue:
 def epoch_of_loop(module: LanguageTaskModule, batches: Any, parameters: list[nn.Parameter]) -> None:
     optimizer = ReferenceAdam(parameters, lr=1e-3)
     for batch in batches:
-        loss = nn.functional.cross_entropy(module(batch), batch["labels"])
+        loss = nn.functional.cross_entropy(logits(module, batch), batch["labels"])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -91,6 +98,7 @@ def epoch_of_lightning(arguments: argparse.Namespace, data: Glue) -> float:
 
 
 def epoch_of_peft(arguments: argparse.Namespace, data: Glue) -> float:
+    from datasets import Dataset
     from peft import BeftConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, TrainingArguments
     from transformers import Trainer as HuggingFaceTrainer
@@ -100,7 +108,8 @@ def epoch_of_peft(arguments: argparse.Namespace, data: Glue) -> float:
     model = load_model(AutoModelForSequenceClassification, MINILM, num_labels=2)
     adapted = get_peft_model(model, BeftConfig(task_type="SEQ_CLS", target_modules=["value"]))
     assert data.tokenizer is not None
-    dataset = data._splits["train"].remove_columns(["length", "id"])
+    rows = [{key: value for key, value in row.items() if key != "id"} for row in data._splits["train"]]
+    dataset = Dataset.from_list(rows)
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingArguments(
             folder,
@@ -138,7 +147,7 @@ def main() -> None:
     def forward_only() -> None:
         with torch.no_grad():
             for batch in batches:
-                value(batch)
+                logits(value, batch)
 
     contestants: dict[str, Callable[[], float]] = {
         "ours": lambda: epoch_of_lightning(arguments, dynamic),

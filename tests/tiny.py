@@ -35,9 +35,11 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "ffn_dim": 48,
         "pad_token_id": 0,
     },
+    "gptj": {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "rotary_dim": 4, "pad_token_id": 0},
     "llama": {**_ENCODER, "num_key_value_heads": 2, "pad_token_id": 0},
 }
 MODEL_TYPES = sorted(_CONFIGS)
+_CONFIGS["gpt2"] = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "pad_token_id": 0}
 
 
 def make_model(model_type: str, *, causal: bool = False, biases: bool = True, **options: Any) -> PreTrainedModel:
@@ -56,18 +58,22 @@ def make_model(model_type: str, *, causal: bool = False, biases: bool = True, **
     return model.train()
 
 
-def save_backbone(folder: Path, model_type: str = "bert", *, headed: bool = False, **options: Any) -> str:
+def save_backbone(
+    folder: Path, model_type: str = "bert", *, headed: bool = False, causal: bool = False, **options: Any
+) -> str:
     """Save a tiny model and its word-level tokenizer, as a folder that ``from_pretrained`` reads."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    model = make_model(model_type, **options)
+    model = make_model(model_type, causal=causal, **options)
     base = model.base_model
     assert isinstance(base, PreTrainedModel)
-    (model if headed else base).save_pretrained(folder)
+    (model if headed or causal else base).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A" if causal else "[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -75,6 +81,8 @@ def save_backbone(folder: Path, model_type: str = "bert", *, headed: bool = Fals
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
+        bos_token="[CLS]",
+        eos_token="[SEP]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     ).save_pretrained(folder)
     return str(folder)

@@ -93,6 +93,20 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         inert=_KEY_IS_INERT,
     ),
+    # GPT-J rotates only the first `rotary_dim` values of each head, so its key bias is live in part.
+    "gptj": Architecture(
+        layer="h.{}",
+        terms={
+            "query": "attn.q_proj",
+            "key": "attn.k_proj",
+            "value": "attn.v_proj",
+            "attention_output": "attn.out_proj",
+            "attention_norm": "ln_1",
+            "mlp_in": "mlp.fc_in",
+            "mlp_out": "mlp.fc_out",
+        },
+        inert=(),
+    ),
     "llama": Architecture(
         layer="layers.{}",
         terms={
@@ -126,8 +140,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 def language_model(module: nn.Module) -> PreTrainedModel:
     """The one transformers model that ``module`` is or contains (the outermost, so its task head is included).
 
+    Where there are several, the one that is not frozen: a student, not its teacher.
+
     Raises:
-        ArchitectureError: If there is none, or more than one side by side.
+        ArchitectureError: If there is none, or more than one to choose from.
     """
     found: dict[str, PreTrainedModel] = {}
     for name, child in module.named_modules():
@@ -140,12 +156,13 @@ def language_model(module: nn.Module) -> PreTrainedModel:
             "Give the module that contains one, or describe your model with an `architecture` mapping "
             "(layer and terms)."
         )
-    if len(found) > 1:
+    live = {name: model for name, model in found.items() if any(p.requires_grad for p in model.parameters())}
+    if len(found) > 1 and len(live) != 1:
         raise ArchitectureError(
-            f"{type(module).__name__} contains {len(found)} transformers models ({', '.join(sorted(found))}); "
-            "give the one whose biases shall be tuned."
+            f"{type(module).__name__} contains {len(found)} transformers models ({', '.join(sorted(found))}): freeze "
+            "all but the one whose biases shall be tuned, with `requires_grad_(False)`."
         )
-    return next(iter(found.values()))
+    return next(iter((live if len(found) > 1 else found).values()))
 
 
 def architecture_of(module: nn.Module) -> Architecture:

@@ -33,7 +33,7 @@ def is_inert(biases: Iterable[nn.Parameter], output: Callable[[], Tensor], toler
     return bool((shifted - reference).abs().max() <= tolerance * reference.abs().max())
 
 
-def inert_by_gradient(gradients: Mapping[str, Iterable[Tensor]], tolerance: float = 1e-5) -> tuple[str, ...]:
+def inert_by_gradient(gradients: Mapping[str, Iterable[Tensor]], head: Iterable[Tensor] = ()) -> tuple[str, ...]:
     """The terms whose loss gradient is nothing but rounding.
 
     A second probe, for where only a loss is at hand: one number moves too little to tell a small effect from none.
@@ -41,7 +41,13 @@ def inert_by_gradient(gradients: Mapping[str, Iterable[Tensor]], tolerance: floa
 
     Args:
         gradients: Term -> gradients of its bias vectors, all of the same loss in fp32 without dropout.
-        tolerance: Largest gradient norm, relative to the largest term's, that still counts as rounding.
+        head: Gradients of the task head, which is always live: they tell a lone inert term from a live one.
+
+    Returns:
+        Terms whose gradient is at most 1e-5 of the largest term's or 1e-8 of the head's. The head is nearer to the
+        loss, so that live terms may stay far below it.
     """
     norms = {term: torch.cat([part.flatten() for part in parts]).norm().item() for term, parts in gradients.items()}
-    return tuple(term for term, norm in norms.items() if norm <= tolerance * max(norms.values()))
+    of_head = max((gradient.norm().item() for gradient in head), default=0.0)
+    rounding = max(1e-5 * max(norms.values()), 1e-8 * of_head)
+    return tuple(term for term, norm in norms.items() if norm <= rounding)

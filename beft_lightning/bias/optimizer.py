@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torch.optim.optimizer import ParamsT
 
 
@@ -27,14 +27,11 @@ class ReferenceAdam(Adam):
         self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps)
+
+    def step(self, closure: Any = None) -> Any:
+        """Take one step: torch's Adam with eps/sqrt(1-beta2^t) takes exactly that of the formula above."""
         for group in self.param_groups:
             # Kept in the groups, so that a resumed optimizer goes on counting.
-            group.update(eps_hat=group["eps"], steps=0)
-        self.register_step_pre_hook(_set_equivalent_epsilon)
-
-
-def _set_equivalent_epsilon(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Torch's Adam with eps/sqrt(1-beta2^t) takes exactly the step of the docstring's formula."""
-    for group in optimizer.param_groups:
-        group["steps"] += 1
-        group["eps"] = group["eps_hat"] / (1 - group["betas"][1] ** group["steps"]) ** 0.5
+            group["steps"] = group.get("steps", 0) + 1
+            group["eps"] = group.setdefault("eps_hat", group["eps"]) / (1 - group["betas"][1] ** group["steps"]) ** 0.5
+        return super().step(closure)

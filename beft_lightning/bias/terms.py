@@ -1,7 +1,7 @@
 """Find a model's bias terms, add missing biases, and freeze all but a choice."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -201,8 +201,3 @@ def all_biases(module: nn.Module) -> list[str]:
     if not names:
         raise TermError("the model has no bias at all; name the terms to add instead, for example 'value'.")
     return names
-
-
-def count_parameters(terms: Mapping[int, nn.Parameter]) -> int:
-    """Number of values in one term, over all its layers."""
-    return sum(bias.numel() for bias in terms.values())

@@ -16,6 +16,8 @@ from beft_lightning.errors import CheckpointError
 
 #: Where the identity of the frozen model stands in a checkpoint.
 FINGERPRINT_KEY = "beft_fingerprint"
+#: Names of the trained parameters, in the order of the optimizer's state.
+TRAINED_KEY = "beft_trained"
 RNG_KEY = "beft_rng"
 
 
@@ -26,6 +28,8 @@ class AdapterCheckpoint(Callback):
     generators and a fingerprint of the frozen model: everything that resuming needs beside the pretrained weights
     themselves. It consists of plain types and tensors, so it loads with ``weights_only=True``.
 
+    Resuming is exact at the end of an epoch. In the middle of one, Lightning starts the epoch's dataloader over.
+
     Example::
 
         trainer = Trainer(callbacks=[BiasSelectionCallback(), AdapterCheckpoint()])
@@ -33,9 +37,13 @@ class AdapterCheckpoint(Callback):
 
     def __init__(self) -> None:
         self._handle: RemovableHandle | None = None
+        self._resumed: list[str] | None = None
+        self._fingerprint: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let partial checkpoints load, but only after a check of our own that is stricter about the rest."""
+        """Let partial checkpoints load, but only after checks of our own that are stricter about the rest."""
+        self._resumed = self._fingerprint = None
+        self._strict = pl_module.strict_loading
         pl_module.strict_loading = False
         self._handle = pl_module.register_load_state_dict_pre_hook(_check_state_dict)
 
@@ -43,63 +51,97 @@ class AdapterCheckpoint(Callback):
         """Stop checking."""
         if self._handle is not None:
             self._handle.remove()
+            self._handle = None
+            pl_module.strict_loading = self._strict
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stop checking after a failed run, too."""
+        self.teardown(trainer, pl_module, "")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Drop the frozen weights; add what identifies them and the random number generators."""
-        frozen = {name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad}
+        # With tied weights, one tensor stands in the state under several names.
+        everything = list(pl_module.named_parameters(remove_duplicate=False))
+        frozen = {name for name, parameter in everything if not parameter.requires_grad}
+        if self._fingerprint is None:  # Frozen weights do not change.
+            self._fingerprint = fingerprint(pl_module)
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
-        checkpoint[FINGERPRINT_KEY] = fingerprint(pl_module)
+        checkpoint[TRAINED_KEY] = trainable_names(pl_module)
+        checkpoint[FINGERPRINT_KEY] = self._fingerprint
         checkpoint[RNG_KEY] = _rng_states()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare the frozen model with the one the checkpoint was trained on; continue its random numbers."""
-        if FINGERPRINT_KEY in checkpoint:
-            check_fingerprint(checkpoint[FINGERPRINT_KEY], pl_module)
-        # Here and not later: the next draw is the one of the first epoch's dataloader iterator, as in the
-        # uninterrupted run.
-        if trainer.state.fn == TrainerFn.FITTING and RNG_KEY in checkpoint:
+        if FINGERPRINT_KEY not in checkpoint:
+            return
+        check_fingerprint(checkpoint[FINGERPRINT_KEY], pl_module, set(checkpoint[TRAINED_KEY]))
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._resumed = checkpoint[TRAINED_KEY]
+            # Here and not later: the next draw is the one of the first epoch's dataloader iterator, as in the
+            # uninterrupted run.
             _set_rng_states(checkpoint[RNG_KEY])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to resume the training of other parameters: the optimizer's state goes by their order."""
+        here = trainable_names(pl_module)
+        if self._resumed is not None and self._resumed != here:
+            different = sorted(set(self._resumed) ^ set(here))
+            raise CheckpointError(
+                f"the checkpoint trained {len(self._resumed)} parameters and this run trains {len(here)} others, for "
+                f"example {different[0] if different else here[0]!r}: resume with the same `tune` or selection, or "
+                "start a new run."
+            )
+
+
+def trainable_names(module: nn.Module) -> list[str]:
+    """Names of the parameters being trained, in the module's order."""
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
 
 def fingerprint(module: nn.Module) -> dict[str, Any]:
-    """What tells one frozen model from another: its size and a few values of its largest frozen tensor."""
+    """What tells one frozen model from another: a few values of each frozen tensor, and their precision."""
     frozen = {name: parameter for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    largest = max(frozen, key=lambda name: frozen[name].numel(), default="")
-    return {
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "name": largest,
-        "values": _sample(frozen[largest]) if largest else [],
-    }
+    return {name: [str(parameter.dtype), *_sample(parameter)] for name, parameter in frozen.items()}
 
 
-def check_fingerprint(saved: Mapping[str, Any], module: nn.Module) -> None:
-    """Refuse a checkpoint that was trained on other frozen weights than those of ``module``.
+def check_fingerprint(saved: Mapping[str, list[Any]], module: nn.Module, trained: set[str]) -> None:
+    """Refuse a checkpoint that was trained over other frozen weights than those of ``module``.
+
+    Args:
+        saved: What :func:`fingerprint` said when the checkpoint was written.
+        module: The module that the checkpoint has been loaded into.
+        trained: Names of the parameters that the checkpoint holds.
 
     Raises:
-        CheckpointError: If they differ by more than a change of precision.
+        CheckpointError: If parameters are missing on either side, or values differ by more than their precision.
     """
     parameters = dict(module.named_parameters())
-    count = sum(parameter.numel() for parameter in parameters.values())
-    if saved["parameters"] != count:
+    if unknown := [name for name in parameters if name not in saved and name not in trained]:
         raise CheckpointError(
-            f"the checkpoint belongs to another model: it had {saved['parameters']:,} parameters, this one has "
-            f"{count:,}. Give the backbone it was trained on."
+            f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
+            "Give the backbone, task and head it was trained with."
         )
-    if not saved["name"]:
-        return
-    here = torch.tensor(_sample(parameters[saved["name"]]) if saved["name"] in parameters else [])
-    there = torch.tensor(saved["values"])
-    # bf16 keeps 8 bits of a number; the same weights in another precision pass.
-    if here.shape != there.shape or not torch.allclose(there, here, rtol=1e-2, atol=1e-6):
-        raise CheckpointError(
-            f"the checkpoint belongs to another model of the same size: its frozen {saved['name']!r} differs from this "
-            "model's. Give the backbone it was trained on (a randomly initialised one needs the same seed)."
-        )
+    for name, (dtype, *values) in saved.items():
+        if name not in parameters:
+            raise CheckpointError(
+                f"the checkpoint belongs to another model: that one has {name!r}, which this model lacks. "
+                "Give the backbone it was trained on."
+            )
+        here, there = torch.tensor(_sample(parameters[name])), torch.tensor(values)
+        # bf16 keeps 8 bits of a number: the same weights in another precision pass.
+        tolerance = 0.0 if dtype == str(parameters[name].dtype) else 1e-2
+        if here.shape != there.shape or not torch.allclose(there, here, rtol=tolerance, atol=1e-4 * tolerance):
+            raise CheckpointError(
+                f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
+                "model's. Give the backbone it was trained on (a randomly initialised one needs the same seed)."
+            )
 
 
 def _sample(parameter: nn.Parameter) -> list[float]:
-    # The end, because the first row of an embedding is often the zeros of the padding token.
-    return parameter.detach().flatten()[-8:].float().cpu().tolist()
+    values = parameter.detach().flatten()
+    # Evenly spread, and away from the first row of an embedding, which often is the zeros of the padding token.
+    places = [(len(values) - 1) * quarter // 4 for quarter in range(1, 5)]
+    return values[places].float().cpu().tolist()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -154,8 +196,8 @@ def _rng_states() -> dict[str, Any]:
 
 def _set_rng_states(states: Mapping[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     random.setstate(states["python"])

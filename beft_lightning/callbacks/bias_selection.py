@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from beft_lightning.bias import (
     Architecture,
@@ -26,6 +27,8 @@ from beft_lightning.callbacks.score_report import plot_scores, ranking_table
 from beft_lightning.callbacks.scoring import ScoringPass
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
 
+_Approach = Literal["projection", "magnitude", "fisher", "fixed"]
+
 
 class BiasSelectionCallback(Callback):
     """Score the bias terms on a few training batches, keep the best, freeze the rest.
@@ -33,6 +36,9 @@ class BiasSelectionCallback(Callback):
     Works with any LightningModule that contains a transformers model. Scoring runs the module's own
     ``training_step`` on its own training batches before the optimizer is built and the model is wrapped, in fp32
     whatever the fit's precision, and leaves no trace: the fit starts from the untouched checkpoint.
+
+    Among several transformers models in a module, the one that is not entirely frozen is meant. All layers of the
+    winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
 
     It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's log folder and logs each term's score
     as ``bias_score/<term>``.
@@ -61,7 +67,7 @@ class BiasSelectionCallback(Callback):
 
     def __init__(
         self,
-        approach: Literal["projection", "magnitude", "fisher", "fixed"] = "projection",
+        approach: _Approach = "projection",
         terms: Sequence[str] = ("query", "key", "value"),
         keep: int = 1,
         per_layer: bool = False,
@@ -75,8 +81,17 @@ class BiasSelectionCallback(Callback):
     ) -> None:
         if isinstance(terms, str) or not terms:
             raise TermError(f"terms is {terms!r}: name at least one candidate in a list, for example ['value'].")
-        if batches < 1:
-            raise ScoringError(f"batches is {batches}: scoring needs at least one training batch.")
+        if approach not in get_args(_Approach):
+            raise ScoringError(f"approach is {approach!r}; choose one of: {', '.join(get_args(_Approach))}.")
+        if isinstance(head, str) and head not in ("auto", "none"):
+            raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
+        if keep < 1 or (approach != "fixed" and not per_layer and keep > len(set(terms))):
+            raise ScoringError(f"keep is {keep}, and there are {len(set(terms))} candidate terms to keep some of.")
+        if batches < 1 or patience < 0 or learning_rate <= 0 or (clip_norm is not None and clip_norm <= 0):
+            raise ScoringError(
+                f"batches ({batches}), learning_rate ({learning_rate}) and clip_norm ({clip_norm}) must be positive, "
+                f"patience ({patience}) at least 0."
+            )
         if approach == "fixed" and scores is not None:
             raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
         self.approach = approach
@@ -124,6 +139,15 @@ class BiasSelectionCallback(Callback):
         # No hook lies between the restored checkpoint and the wrapping of the model, so the selection is put there.
         _call_before(trainer.strategy, "setup", lambda: self._select_and_freeze(trainer, pl_module))
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave no replaced method behind."""
+        pl_module.__dict__.pop("configure_model", None)
+        trainer.strategy.__dict__.pop("setup", None)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave no replaced method behind after a failed run, either."""
+        self.teardown(trainer, pl_module, "")
+
     def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if str(trainer.precision).endswith("-true") and "32" not in str(trainer.precision):
             raise BeftError(
@@ -138,9 +162,11 @@ class BiasSelectionCallback(Callback):
                 f"scoring does not run under {type(trainer.strategy).__name__}: score on a single device or with DDP "
                 "first (`python -m beft_lightning score`), then set `approach='fixed'` or give the `scores` file."
             )
-        if not pl_module.automatic_optimization:
+        takes_iterator = is_param_in_hook_signature(pl_module.training_step, "dataloader_iter", explicit=True)
+        if not pl_module.automatic_optimization or takes_iterator:
+            how = "takes the dataloader's iterator" if takes_iterator else "optimizes manually"
             raise BeftError(
-                f"{type(pl_module).__name__} optimizes manually, so its training_step cannot be run before its "
+                f"{type(pl_module).__name__} {how}, so its training_step cannot be run on single batches before its "
                 "optimizers exist: set `approach='fixed'` and name the terms to train."
             )
 
@@ -168,7 +194,7 @@ class BiasSelectionCallback(Callback):
             raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
         model_type = "custom" if self.architecture else language_model(pl_module).config.model_type
         if self.scores_file is not None:
-            self.scores = self._load_scores(self.scores_file, model_type)
+            self.scores = self._load_scores(self.scores_file, model_type, terms)
             return self.scores.select(self.keep, per_layer=self.per_layer)
         inert = (self.architecture or architecture_of(pl_module)).inert
         if inert is not None and set(self.terms) <= set(inert):
@@ -201,7 +227,7 @@ class BiasSelectionCallback(Callback):
         )
         return ["value"]
 
-    def _load_scores(self, path: str | Path, model_type: str) -> BiasScores:
+    def _load_scores(self, path: str | Path, model_type: str, terms: BiasTerms) -> BiasScores:
         scores = BiasScores.load(path)
         if scores.model_type != model_type:
             raise ScoringError(f"{path}: these scores are of a {scores.model_type} model, this one is {model_type}.")
@@ -210,6 +236,10 @@ class BiasSelectionCallback(Callback):
                 f"{path}: no score for {', '.join(missing)}; it has: {', '.join(scores.terms)}. "
                 "Name only those as candidates, or score again."
             )
+        if scores.approach != self.approach:
+            raise ScoringError(f"{path}: these are {scores.approach} scores, and approach is {self.approach!r}.")
+        if wrong := [term for term in self.terms if len(scores.terms[term].layers) != len(terms[term])]:
+            raise ScoringError(f"{path}: {wrong[0]!r} has scores of another number of layers than this model has.")
         scores.terms = {term: scores.terms[term] for term in self.terms}
         return scores
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.table import Table
+from rich.text import Text
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.files import write_text_atomically
@@ -130,10 +131,15 @@ def _table(summary: dict[str, Any], trainer: Trainer, folder: str | None) -> Tab
         selected = summary["selected"]
         table.add_row("trained", ", ".join(selected) if isinstance(selected, list) else str(selected))
         table.add_row("trained parameters", f"{trained:,} of {total:,} ({trained / total:.4%})")
-        table.add_row("seconds", ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items()))
+        seconds = summary["seconds"]
+        table.add_row("seconds, scoring", f"{seconds['score']:.1f}")
+        table.add_row(
+            "seconds, fit loop", f"{seconds['train']:.1f} (an epoch's training part {seconds['train_epoch']:.1f})"
+        )
         checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
         if isinstance(trainer.checkpoint_callback, ModelCheckpoint) and checkpoint:
-            table.add_row("adapter checkpoint", f"{checkpoint} ({Path(checkpoint).stat().st_size / 1024:,.1f} KB)")
+            table.add_row("adapter checkpoint", f"{Path(checkpoint).stat().st_size / 1024:,.1f} KB")
+            table.add_row("", Text(checkpoint, overflow="fold"))
     if folder is not None:
-        table.add_row("files", str(folder))
+        table.add_row("files", Text(str(folder), overflow="fold"))
     return table

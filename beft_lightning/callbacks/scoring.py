@@ -7,7 +7,8 @@ score then ranks it first.
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +18,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torchmetrics import Metric, MetricCollection
 
 from beft_lightning.bias import (
@@ -86,11 +89,13 @@ class ScoringPass:
         module.to(trainer.strategy.root_device)
         # Outside the isolation below: the fit reuses this loader, and must find the RNG as if it had made it itself.
         trainer.fit_loop.setup_data()
+        if trainer.train_dataloader is None:
+            raise ScoringError("there are no training batches to score on (limit_train_batches is 0).")
         with leave_no_trace(trainer, module, trained), torch.enable_grad():
             batches = _training_batches(trainer)
             if inert is None:
                 first = next(batches)
-                inert = _probe(trainer, module, terms, first)
+                inert = _probe(trainer, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             # Fisher is the gradient at the checkpoint itself, without dropout.
@@ -119,67 +124,99 @@ class ScoringPass:
         batches: Iterator[Any],
     ) -> tuple[_Table, int]:
         optimizer = ReferenceAdam(trained, lr=self.learning_rate)
-        before = _per_layer(candidates, lambda bias: bias.detach().clone())
-        fisher: dict[str, dict[int, float]] = {term: dict.fromkeys(layers, 0.0) for term, layers in candidates.items()}
-        table: _Table = {}
+        # For a training step that asks for its optimizer, to log the learning rate.
+        trainer.strategy.optimizers = [optimizer]
+        before = {t: {i: bias.detach().clone() for i, bias in layers.items()} for t, layers in candidates.items()}
+        table: _Table = {term: dict.fromkeys(layers, 0.0) for term, layers in candidates.items()}
         order: list[str] = []
         unchanged = step = 0
-        for step, batch in enumerate(itertools.islice(batches, self.batches), start=1):
-            loss = training_loss(trainer, module, batch, step - 1)
-            if not torch.isfinite(loss):
-                raise ScoringError(
-                    f"the loss of scoring batch {step} is {loss.item()}: lower the scoring learning rate "
-                    f"(now {self.learning_rate:g}), or look for bad values in the training data."
-                )
+        for batch in itertools.islice(batches, self.batches):
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss = training_loss(trainer, module, batch, step)
+            if not _all_agree(trainer, loss is not None, all_ranks=False):
+                continue  # Lightning skips such batches too.
+            step += 1
+            problem = _backward(loss, candidates, step)
+            if not _all_agree(trainer, problem is None):
+                raise ScoringError(problem or f"scoring batch {step} failed in another process; see its message.")
             _average_gradients(trainer, trained)
-            if all(bias.grad is None for layers in candidates.values() for bias in layers.values()):
-                raise ScoringError(
-                    "no gradient reaches the candidate biases: `training_step` must return a loss that depends on "
-                    "the model, not one that is detached or computed under no_grad."
-                )
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trained, self.clip_norm)
             if self.approach == "fisher":
                 for term, layers in candidates.items():
                     for index, bias in layers.items():
                         draw = 0.0 if bias.grad is None else fisher_score([bias.grad]).item()
-                        fisher[term][index] += (draw - fisher[term][index]) / step
-                table = fisher
+                        table[term][index] += (draw - table[term][index]) / step
             else:
                 optimizer.step()
                 change = _CHANGE_SCORES[self.approach]
-                table = {
-                    term: {index: change(before[term][index], bias).item() for index, bias in layers.items()}
-                    for term, layers in candidates.items()
-                }
+                for term, layers in candidates.items():
+                    table[term] = {index: change(before[term][index], bias).item() for index, bias in layers.items()}
+            if not all(math.isfinite(score) for layers in table.values() for score in layers.values()):
+                raise ScoringError(
+                    f"the scores are not finite after batch {step}: the gradients are not, or the scoring learning "
+                    f"rate ({self.learning_rate:g}) is too high."
+                )
             latest = sorted(table, key=lambda term: -sum(table[term].values()) / len(table[term]))
             unchanged = unchanged + 1 if latest == order else 0
             order = latest
             if self.patience and unchanged >= self.patience:
                 break
         if not step:
-            raise ScoringError("the training dataloader gave no batch to score on.")
+            raise ScoringError("no training batch gave a loss to score on.")
+        if not any(score > 0 for layers in table.values() for score in layers.values()):
+            raise ScoringError("every score is zero: the biases have no gradient, so nothing tells the terms apart.")
         return table, step
 
 
-def training_loss(trainer: Trainer, module: LightningModule, batch: Any, index: int) -> Tensor:
-    """The loss of the user's ``training_step``, in fp32 where the weights are.
+def _backward(loss: Tensor | None, candidates: BiasTerms, step: int) -> str | None:
+    """Back-propagate; returns what is wrong with the loss or its gradients, if anything is."""
+    if loss is None:
+        return f"`training_step` skipped scoring batch {step} in this process but not in others."
+    if not torch.isfinite(loss):
+        return (
+            f"the loss of scoring batch {step} is {loss.item()}: lower the scoring learning rate, or look for bad "
+            "values in the training data."
+        )
+    if loss.requires_grad:
+        loss.backward()
+    if all(bias.grad is None for layers in candidates.values() for bias in layers.values()):
+        return (
+            "no gradient reaches the candidate biases: `training_step` must return a loss that depends on the model, "
+            "not one that is detached or computed under no_grad."
+        )
+    return None
+
+
+def _all_agree(trainer: Trainer, decision: bool, *, all_ranks: bool = True) -> bool:
+    """Whether all processes (or any) say yes, so that they go on or fail together."""
+    return bool(trainer.strategy.reduce_boolean_decision(decision, all=all_ranks))
+
+
+def training_loss(trainer: Trainer, module: LightningModule, batch: Any, index: int) -> Tensor | None:
+    """The loss of the user's ``training_step``, in fp32 where the weights are; ``None`` if it skips the batch.
 
     Frozen weights in half precision need autocast to meet fp32 biases; then it is switched on for them alone.
 
     Raises:
-        ScoringError: If the step returns no loss.
+        ScoringError: If the step returns something else.
     """
     device = trainer.strategy.root_device
+    batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
     batch = trainer.strategy.batch_to_device(batch, device)
     takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
     half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
     with torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None):
-        output = module.training_step(batch, index) if takes_index else module.training_step(batch)
+        try:
+            output = module.training_step(batch, index) if takes_index else module.training_step(batch)
+        except Exception as error:
+            error.add_note(
+                "Raised while scoring bias terms, before the fit: hooks such as on_fit_start and on_train_start have "
+                "not run yet. If training_step needs them, use BiasSelectionCallback(approach='fixed', terms=[...])."
+            )
+            raise
     loss = output.get("loss") if isinstance(output, Mapping) else output
-    if not isinstance(loss, Tensor):
+    if loss is not None and not isinstance(loss, Tensor):
         raise ScoringError(
             f"`training_step` returned {type(output).__name__} instead of a loss tensor (or a dict with 'loss') "
             f"for scoring batch {index + 1}."
@@ -191,38 +228,50 @@ def training_loss(trainer: Trainer, module: LightningModule, batch: Any, index: 
 def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.Parameter]) -> Iterator[None]:
     """Train ``trained`` inside this context; on leaving, everything is as it was.
 
-    Restored are weights, buffers, gradients' absence, what is trainable, torchmetrics' states, the
-    random number generators (global ones and those of the dataloaders), and ``self.log``, which does nothing inside.
+    Restored are weights, buffers, gradients' absence, what is trainable, torchmetrics' states, the random number
+    generators (global ones and those of the dataloaders), and ``self.log``, which does nothing inside. Not restored is
+    what a ``training_step`` keeps in plain attributes, and the position of an iterable dataset that remembers one.
     """
     requires_grad = {parameter: parameter.requires_grad for parameter in module.parameters()}
     values = {parameter: parameter.detach().clone() for parameter in trained}
-    buffers = {buffer: buffer.detach().clone() for buffer in module.buffers()}
+    # By owner and name, since a module may put a new tensor in the place of a buffer.
+    buffers = [
+        (owner, name, buffer, buffer.detach().clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
+    versions = {parameter: parameter._version for parameter in requires_grad if parameter not in values}
+    optimizers = trainer.strategy.optimizers
     with ExitStack() as stack:
         stack.enter_context(isolate_rng())
         stack.enter_context(_restored_generators(trainer))
         stack.enter_context(_copied_metrics(module))
         stack.enter_context(_silent_logging(module))
         try:
-            chosen = {id(parameter) for parameter in trained}
             for parameter in requires_grad:
-                parameter.requires_grad_(id(parameter) in chosen)
+                parameter.requires_grad_(parameter in values)
             yield
+            if changed := [p for p, version in versions.items() if p._version != version]:
+                raise ScoringError(
+                    f"`training_step` changes {len(changed)} frozen parameters in place (an average of weights?), "
+                    "which scoring cannot take back: use approach 'fixed', or score another module."
+                )
         finally:
+            trainer.strategy.optimizers = optimizers
             with torch.no_grad():
-                for tensor, value in itertools.chain(values.items(), buffers.items()):
-                    tensor.copy_(value)
+                for parameter, value in values.items():
+                    parameter.copy_(value)
+                for owner, name, buffer, value in buffers:
+                    owner._buffers[name] = buffer.copy_(value)
             for parameter, trainable in requires_grad.items():
                 parameter.grad = None
                 parameter.requires_grad_(trainable)
 
 
-def _per_layer(terms: BiasTerms, function: Callable[[nn.Parameter], Tensor]) -> dict[str, dict[int, Tensor]]:
-    return {term: {index: function(bias) for index, bias in layers.items()} for term, layers in terms.items()}
-
-
 def _training_batches(trainer: Trainer) -> Iterator[Any]:
     """The fit's own training batches, in its order, starting over when they run out."""
-    loader = CombinedLoader(trainer.train_dataloader, "max_size_cycle")
+    loader = CombinedLoader(apply_to_collection(trainer.train_dataloader, DataLoader, _own_iterator), "max_size_cycle")
     limit = trainer.num_training_batches
     while True:
         batches = itertools.islice(iter(loader), None if limit == float("inf") else int(limit))
@@ -232,6 +281,15 @@ def _training_batches(trainer: Trainer) -> Iterator[Any]:
             yield batch
         if empty:
             return
+
+
+def _own_iterator(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """The loader with an iterator of its own: persistent workers have only one, and the fit has it already."""
+    if not loader.persistent_workers:
+        return loader
+    own = copy.copy(loader)
+    own.__dict__.update(persistent_workers=False, _iterator=None)
+    return own
 
 
 def _average_gradients(trainer: Trainer, trained: list[nn.Parameter]) -> None:
@@ -245,13 +303,18 @@ def _average_gradients(trainer: Trainer, trained: list[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter).clone()
 
 
-def _probe(trainer: Trainer, module: LightningModule, terms: BiasTerms, batch: Any) -> tuple[str, ...]:
-    biases = {term: list(layers.values()) for term, layers in terms.items()}
+def _probe(
+    trainer: Trainer, module: LightningModule, terms: BiasTerms, head: list[nn.Parameter], batch: Any
+) -> tuple[str, ...]:
     with _eval_mode(module):
         loss = training_loss(trainer, module, batch, 0)
-    flat = [bias for layers in biases.values() for bias in layers]
-    gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
-    return inert_by_gradient({term: [next(gradients) for _ in layers] for term, layers in biases.items()})
+    if loss is None or not loss.requires_grad:
+        raise ScoringError("the first training batch gives no loss with a gradient to probe for inert terms.")
+    biases = [bias for layers in terms.values() for bias in layers.values()]
+    # The owners' weights are frozen, so the head stands for what is live, should no candidate be.
+    gradients = iter(torch.autograd.grad(loss, [*biases, *head], allow_unused=True, materialize_grads=True))
+    by_term = {term: [next(gradients) for _ in layers] for term, layers in terms.items()}
+    return inert_by_gradient(by_term, gradients)
 
 
 @contextmanager
@@ -289,7 +352,7 @@ def _copied_metrics(module: nn.Module) -> Iterator[None]:
         (parent, name, child)
         for parent in module.modules()
         if not isinstance(parent, Metric | MetricCollection)
-        for name, child in parent.named_children()
+        for name, child in parent._modules.items()
         if isinstance(child, Metric | MetricCollection)
     ]
     for parent, name, child in owners:
@@ -304,13 +367,15 @@ def _copied_metrics(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def _silent_logging(module: LightningModule) -> Iterator[None]:
     """Make ``self.log`` and ``self.log_dict`` do nothing: the fit's results are not set up yet."""
+    loggers = [child for child in module.modules() if isinstance(child, LightningModule)]
 
     def ignore(*args: Any, **kwargs: Any) -> None:
         pass
 
-    module.__dict__.update(log=ignore, log_dict=ignore)
+    for child in loggers:
+        child.__dict__.update(log=ignore, log_dict=ignore)
     try:
         yield
     finally:
-        for name in ("log", "log_dict"):
-            module.__dict__.pop(name)
+        for child in loggers:
+            del child.__dict__["log"], child.__dict__["log_dict"]

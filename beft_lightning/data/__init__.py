@@ -2,8 +2,24 @@
 
 from beft_lightning.data.datamodule import LanguageDataModule
 from beft_lightning.data.glue import GLUE_TASKS, Glue
+from beft_lightning.data.prompt_task import Prompted, PromptTask
+from beft_lightning.data.prompt_tasks import PROMPT_TASKS
+from beft_lightning.data.question_answering import Drop, Squad
 from beft_lightning.data.reviews import MovieReviews
 from beft_lightning.data.super_glue import SUPER_GLUE_TASKS, SuperGlue
 from beft_lightning.data.task import Task
 
-__all__ = ["GLUE_TASKS", "SUPER_GLUE_TASKS", "Glue", "LanguageDataModule", "MovieReviews", "SuperGlue", "Task"]
+__all__ = [
+    "GLUE_TASKS",
+    "PROMPT_TASKS",
+    "SUPER_GLUE_TASKS",
+    "Drop",
+    "Glue",
+    "LanguageDataModule",
+    "MovieReviews",
+    "PromptTask",
+    "Prompted",
+    "Squad",
+    "SuperGlue",
+    "Task",
+]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from beft_lightning.data.datamodule import LanguageDataModule
-from beft_lightning.data.sources import Row, read_hub, read_local
+from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.data.sources import hub_rows, local_rows, prompted_examples, text_examples
 from beft_lightning.data.task import Task
 from beft_lightning.errors import DataError
 
@@ -16,6 +17,8 @@ class BenchmarkDataModule(LanguageDataModule):
     Args:
         tokenizer: Tokenizer to use: the backbone's hub id or folder.
         task: Name of the task; see the benchmark's list.
+        prompt: Ask with a prompt, for causal language models, or show the bare texts, for encoders. By default as
+            bare texts where the task has that form.
         data_dir: Folder with the original files: either it holds ``<benchmark>/<task>/`` with the task's ``train``
             and ``validation`` files, or those files themselves. By default the data comes from the hub.
         hub_id: Dataset on the hub, or a local folder that ``datasets`` can load, instead of the benchmark's own.
@@ -23,8 +26,10 @@ class BenchmarkDataModule(LanguageDataModule):
         kwargs: See :class:`~beft_lightning.data.datamodule.LanguageDataModule`.
     """
 
-    #: The benchmark's tasks by name.
-    tasks: ClassVar[Mapping[str, Task]]
+    #: The tasks that can be read as bare texts, by name.
+    tasks: ClassVar[Mapping[str, Task]] = {}
+    #: The tasks that can be asked with a prompt, by name.
+    prompt_tasks: ClassVar[Mapping[str, PromptTask]] = {}
     #: Name of the benchmark's folder below ``data_dir``.
     folder: ClassVar[str]
     #: Suffix of the original files.
@@ -36,28 +41,46 @@ class BenchmarkDataModule(LanguageDataModule):
         self,
         tokenizer: str,
         task: str,
+        prompt: bool | None = None,
         data_dir: str | Path | None = None,
         hub_id: str | None = None,
         revision: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if task not in self.tasks:
-            raise DataError(f"{type(self).__name__} has no task {task!r}; choose one of: {', '.join(self.tasks)}.")
-        super().__init__(task=self.tasks[task], tokenizer=tokenizer, **kwargs)
+        super().__init__(task=self._find(task, prompt), tokenizer=tokenizer, **kwargs)
         self.data_dir = data_dir
         self.hub_id = hub_id
         self.revision = revision or (self.files_revision if hub_id is None else None)
 
-    def read(self, split: str) -> list[Row]:
+    @classmethod
+    def _find(cls, name: str, prompt: bool | None) -> Task | PromptTask:
+        known: Mapping[str, Task | PromptTask] = {**cls.prompt_tasks, **cls.tasks}
+        if prompt is not None:
+            known = cls.prompt_tasks if prompt else cls.tasks
+        if name not in known:
+            form = {None: "", True: " with a prompt", False: " as bare texts"}[prompt]
+            raise DataError(f"{cls.__name__} has no task {name!r}{form}; choose one of: {', '.join(sorted(known))}.")
+        return known[name]
+
+    def read(self, split: str) -> list[Any]:
         """Read a split from ``data_dir``, or from the hub if there is none."""
+        task = self.task
         if self.data_dir is None:
-            return read_hub(self.task, split, self.hub_id, self.revision)
-        return read_local(self._task_folder(Path(self.data_dir)), self.task, split, self.suffix)
+            source = f"{self.hub_id or task.hub[0]} ({split})"
+            rows = hub_rows(task.hub, split, self.hub_id, self.revision)
+        else:
+            folder = self._task_folder(Path(self.data_dir))
+            source = f"{folder} ({split})"
+            header = task.header if isinstance(task, Task) else ()
+            rows = local_rows(folder, task.name, split, self.suffix, header)
+        if isinstance(task, PromptTask):
+            return prompted_examples(rows, task, source)
+        return text_examples(rows, task, source)
 
     def _task_folder(self, root: Path) -> Path:
-        nested = root / self.folder / self.task.name
-        if nested.is_dir():
-            return nested
+        for nested in (root / self.folder / self.task.name, root / self.folder):
+            if any(nested.glob(f"*{self.suffix}")):
+                return nested
         if any(root.glob(f"*{self.suffix}")):
             return root
         raise DataError(

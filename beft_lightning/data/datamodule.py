@@ -1,22 +1,42 @@
-"""The DataModule that all benchmarks share: subset, tokenise, batch."""
+"""The DataModule that all benchmarks share: subset, encode, batch."""
 
 import os
 from abc import abstractmethod
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from datasets import Dataset
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
-from beft_lightning.data.batching import EpochLengthGroupedSampler
-from beft_lightning.data.sources import Row
+from beft_lightning.data.prompt_format import PromptFormat, demonstrated, draw
+from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import Task
+from beft_lightning.data.text_format import TextFormat
 from beft_lightning.errors import DataError
 from beft_lightning.models import load_tokenizer
 
-REGIMES = ("low", "medium", "high", "all")
+
+class Format(Protocol):
+    """Turns a split's rows into examples of token ids, and examples into batches."""
+
+    def encode(self, rows: list[Any]) -> list[dict[str, Any]]:
+        """Token ids of the rows."""
+
+    def length(self, features: dict[str, Any]) -> int:
+        """Number of tokens that an example costs."""
+
+    def positions(self, features: dict[str, Any]) -> int:
+        """Number of positions that an example needs."""
+
+    def collate_training(self, features: list[dict[str, Any]]) -> Any:
+        """A batch to learn from."""
+
+    def collate_evaluation(self, features: list[dict[str, Any]]) -> Any:
+        """A batch to evaluate."""
 
 
 class LanguageDataModule(LightningDataModule):
@@ -25,119 +45,184 @@ class LanguageDataModule(LightningDataModule):
     Args:
         task: The task's record.
         tokenizer: Tokenizer to use: the backbone's hub id or folder.
+        gguf_file: Name of the GGUF file in that folder that holds the tokenizer.
         train_size: Number of training examples: a number, a regime (``low``, ``medium``, ``high``) or ``all``.
-        seed: Seed of the training subset and of the order of batches; by default that of the run.
+        eval_size: Number of evaluation examples of each split, a number or ``all``.
+        seed: Seed of the subsets and of the order of batches; by default that of the run.
         batch_size: Number of examples in a training batch.
         eval_batch_size: Number of examples in an evaluation batch.
-        max_length: Longest input, in tokens; longer ones are cut from their longest text.
+        max_length: Longest input, in tokens; by default 128 for encoders, the task's own for prompts.
         padding: ``longest`` pads each batch to its own longest example and groups examples of similar length;
-            ``max_length`` pads all to ``max_length`` and shuffles freely, as the published code does.
+            ``max_length`` pads all to ``max_length`` and shuffles freely, as the published encoder code does.
+        demonstrations: Solved training examples in front of each prompt (in-context learning).
+        demonstration_set: ``per_example`` draws others for each example, ``fixed`` shows all the same ones.
+        calibrate: Subtract from an option's score what it has behind a prompt without content (SFC).
         num_workers: Number of processes that prepare batches.
     """
 
     def __init__(
         self,
-        task: Task,
+        task: Task | PromptTask,
         tokenizer: str,
+        gguf_file: str | None = None,
         train_size: Literal["low", "medium", "high", "all"] | int = "all",
+        eval_size: Literal["all"] | int = "all",
         seed: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 64,
-        max_length: int = 128,
+        max_length: int | None = None,
         padding: Literal["longest", "max_length"] = "longest",
+        demonstrations: int = 0,
+        demonstration_set: Literal["per_example", "fixed"] = "per_example",
+        calibrate: bool = False,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(task, Task) and (demonstrations or calibrate):
+            raise DataError(f"demonstrations and calibrate belong to prompts, and {task.name} is read without one.")
+        if min(batch_size, eval_batch_size) < 1 or num_workers < 0 or (max_length is not None and max_length < 1):
+            raise DataError(
+                f"batch_size ({batch_size}), eval_batch_size ({eval_batch_size}) and max_length ({max_length}) must be "
+                f"at least 1, num_workers ({num_workers}) at least 0."
+            )
         self.task = task
         self.tokenizer_name = tokenizer
+        self.gguf_file = gguf_file
         self.train_size = train_size
+        self.eval_size = eval_size
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.max_length = max_length
         self.padding = padding
+        self.demonstrations = demonstrations
+        self.demonstration_set = demonstration_set
+        self.calibrate = calibrate
         self.num_workers = num_workers
         self.tokenizer: PreTrainedTokenizerBase | None = None
-        self._splits: dict[str, Dataset] = {}
+        self._format: Format | None = None
+        self._splits: dict[str, list[dict[str, Any]]] = {}
 
     @abstractmethod
-    def read(self, split: str) -> list[Row]:
-        """All examples of a split: text columns, ``label`` and ``id``."""
+    def read(self, split: str) -> list[Any]:
+        """All examples of a split: rows with text columns, ``label`` and ``id``, or prompted examples."""
+
+    @property
+    def format(self) -> Format:
+        """How the examples are encoded."""
+        if self._format is None:
+            self.tokenizer = load_tokenizer(self.tokenizer_name, self.gguf_file)
+            if isinstance(self.task, PromptTask):
+                length = self.max_length or self.task.max_length
+                self._format = PromptFormat(self.task, self.tokenizer, length, self.calibrate)
+            else:
+                self._format = TextFormat(self.task, self.tokenizer, self.max_length or 128, self.padding)
+        return self._format
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest input that has been read, without packed options beside each other."""
+        return max((self.format.positions(f) for split in self._splits.values() for f in split), default=0)
 
     def setup(self, stage: str) -> None:
-        """Read, subset and tokenise the splits that ``stage`` needs, once."""
-        if self.tokenizer is None:
-            self.tokenizer = load_tokenizer(self.tokenizer_name)
+        """Read, subset and encode the splits that ``stage`` needs, once."""
         for split in ("train", *self.task.evaluation_splits) if stage == "fit" else self.task.evaluation_splits:
-            if split not in self._splits:
-                rows = self.read(split)
-                self._splits[split] = self._tokenize(self._subset(rows) if split == "train" else rows)
+            if split in self._splits:
+                continue
+            rows = self.read(split)
+            size = self._train_size(len(rows)) if split == "train" else self._eval_size(len(rows))
+            chosen = self._subset(rows, size)
+            if self.demonstrations and split != "train":
+                chosen = self._demonstrated(chosen)
+            self._splits[split] = self.format.encode(chosen)
 
-    def _subset(self, rows: list[Row]) -> list[Row]:
-        """The first examples of a seeded permutation, so that smaller regimes are parts of larger ones."""
-        size = self._size(len(rows))
+    def _subset(self, rows: list[Any], size: int) -> list[Any]:
+        """The first rows of a seeded permutation, so that smaller sets are parts of larger ones."""
+        if isinstance(self.task, PromptTask):
+            rows = list(zip(rows, range(len(rows)), strict=True))
+        return [rows[i] for i in draw(len(rows), size, np.random.RandomState(self.seed))]
+
+    def _train_size(self, available: int) -> int:
+        size = self._size(self.train_size, available)
         if size < self.batch_size:
             raise DataError(
                 f"a training set of {size} examples is smaller than one batch of {self.batch_size}: "
                 "raise `train_size` or lower `batch_size`."
             )
-        permutation = np.random.RandomState(self.seed).permutation(len(rows))
-        return [rows[i] for i in permutation[:size]]
-
-    def _size(self, available: int) -> int:
-        if self.train_size == "all":
-            return available
-        size = self.task.sizes.get(self.train_size) if isinstance(self.train_size, str) else self.train_size
-        if size is None:
-            raise DataError(
-                f"train_size {self.train_size!r} is not defined for {self.task.name}; use "
-                f"{', '.join([*self.task.sizes, 'all'])}, or a number."
-            )
-        if size > available:
-            raise DataError(
-                f"train_size {self.train_size!r} asks for {size:,} examples of {self.task.name}, but there are only "
-                f"{available:,}: ask for fewer, or for 'all'."
-            )
         return size
 
-    def _tokenize(self, rows: list[Row]) -> Dataset:
-        assert self.tokenizer is not None
-        texts = [[row[name] for row in rows] for name in self.task.text]
-        encoded = dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
-        # Not "length" of the text: it is the number of tokens that costs time.
-        lengths = [len(ids) for ids in encoded["input_ids"]]
-        columns = {"label": [row["label"] for row in rows], "id": [row["id"] for row in rows], "length": lengths}
-        return Dataset.from_dict({**encoded, **columns})
+    def _eval_size(self, available: int) -> int:
+        # The published runs evaluate 1,000 examples where there are as many.
+        return available if self.eval_size == "all" else min(self.eval_size, available)
+
+    def _size(self, asked: str | int, available: int) -> int:
+        if asked == "all":
+            return available
+        regime = self.task.sizes.get(asked) if isinstance(asked, str) else asked
+        if regime is None:
+            raise DataError(
+                f"train_size {asked!r} is not defined for {self.task.name}; use "
+                f"{', '.join([*self.task.sizes, 'all'])}, or a number."
+            )
+        if isinstance(self.task, PromptTask) and isinstance(asked, str):
+            return min(regime, available)
+        if regime > available:
+            raise DataError(
+                f"train_size {asked!r} asks for {regime:,} examples of {self.task.name}, but there are only "
+                f"{available:,}: ask for fewer, or for 'all'."
+            )
+        return regime
+
+    def _demonstrated(self, rows: list[Any]) -> list[Any]:
+        solved = self.read("train")
+        if self.demonstrations > len(solved):
+            raise DataError(f"{self.demonstrations} demonstrations asked for, but {len(solved)} training examples.")
+        random = np.random.RandomState(self.seed)
+        fixed = draw(len(solved), self.demonstrations, random)
+        shown = []
+        for example, place in rows:
+            drawn = fixed if self.demonstration_set == "fixed" else draw(len(solved), self.demonstrations, random)
+            shown.append((demonstrated(example, [solved[i] for i in drawn]), place))
+        return shown
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Training batches: token ids, attention mask, ``labels`` and ``id``."""
-        dataset = self._splits["train"]
-        # Padded to one length, all examples are equally long, and grouping them leaves a plain shuffle.
-        padded = [self.max_length] * len(dataset)
-        lengths = list(dataset["length"]) if self.padding == "longest" else padded
-        sampler = EpochLengthGroupedSampler(self.batch_size, lengths, self.seed)
-        return self._dataloader(dataset, self.batch_size, sampler)
+        """Batches to learn from, of examples of about the same length; seed and epoch determine their order."""
+        examples = self._splits["train"]
+        sampler = DistributedLengthGroupedSampler(
+            self.batch_size,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            seed=self.seed,
+            lengths=list(map(self.format.length, examples)),
+        )
+        # Lightning says so too, but only after workers have begun to fetch.
+        sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
+        return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each evaluation split, examples sorted by length."""
         return [
-            self._dataloader(dataset.select(np.argsort(dataset["length"], kind="stable")), self.eval_batch_size)
-            for dataset in (self._splits[split] for split in self.task.evaluation_splits)
+            self._dataloader(
+                sorted(self._splits[split], key=self.format.length),
+                self.eval_batch_size,
+                self.format.collate_evaluation,
+            )
+            for split in self.task.evaluation_splits
         ]
 
     # The benchmarks' test labels are not public; as in the paper, the validation split is the one reported.
     test_dataloader = predict_dataloader = val_dataloader
 
-    def _dataloader(self, dataset: Dataset, batch_size: int, sampler: Any = None) -> DataLoader[Any]:
-        assert self.tokenizer is not None
-        collator = DataCollatorWithPadding(
-            self.tokenizer, padding=self.padding, max_length=self.max_length if self.padding == "max_length" else None
-        )
+    def _dataloader(
+        self, examples: list[Any], batch_size: int, collate: Callable[[list[Any]], Any], sampler: Any = None
+    ) -> DataLoader[Any]:
         return DataLoader(
-            dataset.remove_columns("length"),
+            examples,  # type: ignore[arg-type]  # a list has what a map-style dataset needs
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=collator,
+            collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            # Its own, since how often a loader draws from the global generator depends on its workers.
+            generator=torch.Generator().manual_seed(self.seed),
         )

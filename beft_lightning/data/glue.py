@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from beft_lightning.data.benchmark import BenchmarkDataModule
+from beft_lightning.data.prompt_tasks import PROMPT_TASKS
 from beft_lightning.data.task import Task
 
 _HUB = "nyu-mll/glue"
@@ -120,10 +121,13 @@ GLUE_TASKS: Mapping[str, Task] = {
     )
 }
 
+_PROMPTED = {"sst2": PROMPT_TASKS["sst2"]}
+
 
 class Glue(BenchmarkDataModule):
     """A task of GLUE, from its original TSV files or from the hub."""
 
     tasks = GLUE_TASKS
+    prompt_tasks = _PROMPTED
     folder = "glue"
     suffix = ".tsv"

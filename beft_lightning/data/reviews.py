@@ -30,7 +30,7 @@ MOVIE_REVIEWS = Task(
     labels=("negative", "positive"),
     metrics=("accuracy",),
     learning_rate=2e-3,
-    epochs=6,
+    epochs=16,
     sizes={"low": 1000},
 )
 

@@ -2,10 +2,11 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from beft_lightning.data.prompt_task import Prompted, PromptTask
 from beft_lightning.data.task import Task
 from beft_lightning.errors import DataError
 
@@ -17,50 +18,56 @@ _FILE_NAMES = {
     "validation_mismatched": ("validation_mismatched", "dev_mismatched"),
 }
 Row = dict[str, Any]
+#: A row and where it stands: ``file:line``.
+Located = tuple[str, Row]
 
 
-def read_local(folder: Path, task: Task, split: str, suffix: str) -> list[Row]:
-    """Read one split of ``task`` from its original file.
+def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequence[str] = ()) -> Iterator[Located]:
+    """The rows of a split's original file, each with its place for error messages.
 
     Args:
         folder: The folder that holds the task's files.
-        task: What to read.
+        name: The task's name, for error messages.
         split: ``train`` or one of the task's evaluation splits.
-        suffix: ``.tsv`` or ``.jsonl``.
-
-    Returns:
-        One dictionary per example: the task's text columns, ``label`` (a number) and ``id`` (its place in the file).
+        suffix: ``.tsv``, ``.jsonl`` (an object a line) or ``.json`` (SQuAD's and DROP's collections).
+        header: Column names, if a TSV file has no header line of its own.
 
     Raises:
-        DataError: If the file is missing, malformed, empty, lacks a column or has an unknown label.
+        DataError: If the file is missing or malformed.
     """
-    names = [f"{name}{suffix}" for name in _FILE_NAMES[split]]
-    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    names = [f"{file}{suffix}" for file in _FILE_NAMES.get(split, (split,))]
+    path = next((folder / file for file in names if (folder / file).is_file()), None)
     if path is None:
         raise DataError(
-            f"{folder}: no {' or '.join(names)} for the {split} split of {task.name}. Set `data_dir` to the folder "
+            f"{folder}: no {' or '.join(names)} for the {split} split of {name}. Set `data_dir` to the folder "
             "that holds the benchmarks' original files, or leave it out to use the hub."
         )
-    reader = _read_tsv(path, task) if suffix == ".tsv" else _read_jsonl(path)
-    return _to_examples(((f"{path}:{line}", row) for line, row in reader), task, f"{path}")
+    readers = {".tsv": lambda: _read_tsv(path, header), ".jsonl": lambda: _read_jsonl(path)}
+    last = f"{path}"
+    try:
+        for where, row in readers.get(suffix, lambda: _read_json(path))():
+            last = where
+            yield where, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{last} or soon after: not readable as UTF-8 text ({error}).") from error
 
 
-def read_hub(task: Task, split: str, hub_id: str | None, revision: str | None) -> list[Row]:
-    """Read one split of ``task`` with ``datasets.load_dataset``; arguments and result as for :func:`read_local`.
+def hub_rows(hub: tuple[str, str | None], split: str, hub_id: str | None, revision: str | None) -> Iterator[Located]:
+    """The rows of a split as ``datasets.load_dataset`` gives them, each with its place for error messages.
 
     Args:
-        task: What to read.
-        split: ``train`` or one of the task's evaluation splits.
-        hub_id: Dataset id or local folder to use instead of the task's own.
+        hub: Dataset id and configuration on the hub.
+        split: Name of the split.
+        hub_id: Dataset id or local folder to use instead.
         revision: Branch, tag or commit of the dataset.
 
     Raises:
-        DataError: If it cannot be loaded, or does not fit the task.
+        DataError: If it cannot be loaded.
     """
     from datasets import load_dataset
 
-    name, configuration = task.hub
-    where = f"{hub_id or name}/{configuration}"
+    name, configuration = hub
+    where = f"{hub_id or name}/{configuration or ''}".rstrip("/")
     try:
         dataset = load_dataset(hub_id or name, configuration, split=split, revision=revision)
     except Exception as error:  # datasets and the hub raise many kinds
@@ -68,25 +75,26 @@ def read_hub(task: Task, split: str, hub_id: str | None, revision: str | None) -
             f"{where}: cannot load the {split} split ({type(error).__name__}: {error}). Without network, set "
             "`data_dir` to a folder with the benchmarks' original files."
         ) from error
-    # The hub's datasets have the final column names already; the original files' names do no harm.
-    return _to_examples(((f"{where} {split} row {i}", dict(row)) for i, row in enumerate(dataset)), task, where)
+    return ((f"{where} {split} row {i}", dict(row)) for i, row in enumerate(dataset))
 
 
-def _read_tsv(path: Path, task: Task) -> Iterator[tuple[int, Row]]:
+def _read_tsv(path: Path, header: Sequence[str]) -> Iterator[Located]:
     # The files are not quoted (fields contain lone quotation marks), and MRPC begins with a byte-order mark.
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        header = list(task.header) or next(reader, [])
+        names = list(header) or next(reader, [])
         for fields in reader:
-            if len(fields) != len(header):
+            if not fields:
+                continue
+            if len(fields) != len(names):
                 raise DataError(
-                    f"{path}:{reader.line_num}: {len(fields)} fields instead of {len(header)} ({', '.join(header)}). "
+                    f"{path}:{reader.line_num}: {len(fields)} fields instead of {len(names)} ({', '.join(names)}). "
                     "Mend the row: columns are separated by single tabs, and there is no quoting."
                 )
-            yield reader.line_num, dict(zip(header, fields, strict=True))
+            yield f"{path}:{reader.line_num}", dict(zip(names, fields, strict=True))
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
+def _read_jsonl(path: Path) -> Iterator[Located]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -97,21 +105,65 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
                 raise DataError(f"{path}:{number}: not JSON ({error}). Each line holds one object.") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{number}: a {type(row).__name__}, not an object. Each line holds one object.")
-            yield number, row
+            yield f"{path}:{number}", row
 
 
-def _to_examples(rows: Iterator[tuple[str, Mapping[str, Any]]], task: Task, source: str) -> list[Row]:
+def _read_json(path: Path) -> Iterator[Located]:
+    """SQuAD keeps a list of articles under ``data``, DROP a dictionary of passages."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a {type(content).__name__}, but SQuAD's and DROP's files hold an object.")
+    collection = dict(enumerate(content["data"])) if isinstance(content.get("data"), list) else content
+    return ((f"{path} [{key}]", row) for key, row in collection.items())
+
+
+def text_examples(rows: Iterable[Located], task: Task, source: str) -> list[Row]:
+    """Rows as encoders need them: the task's text columns, ``label`` (a number) and ``id`` (the row's place).
+
+    Args:
+        rows: Rows of a file or of the hub.
+        task: What to read.
+        source: Where they come from, for error messages.
+
+    Raises:
+        DataError: If there is no row, a column is missing, or a label is outside the set.
+    """
     examples: list[Row] = []
     for place, (where, raw) in enumerate(rows):
         row = {task.columns.get(name, name): value for name, value in raw.items()}
-        if missing := [name for name in (*task.text, "label") if name not in row]:
+        if missing := [name for name in (*task.columns_read, "label") if name not in row]:
             original = {meant: name for name, meant in task.columns.items()}
             raise DataError(
                 f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
                 f"{task.name} needs; there are: {', '.join(map(str, raw))}."
             )
-        example = {name: str(row[name]) for name in task.text}
+        if wrong := [name for name in task.columns_read if not isinstance(row[name], str)]:
+            raise DataError(f"{where}: column {wrong[0]!r} is no text but {row[wrong[0]]!r}.")
+        example = {name: row[name] for name in task.columns_read}
         examples.append({**example, "label": task.label_id(row["label"], where), "id": place})
+    if not examples:
+        raise DataError(f"{source}: the split is empty; {task.name} needs at least one example.")
+    return examples
+
+
+def prompted_examples(rows: Iterable[Located], task: PromptTask, source: str) -> list[Prompted]:
+    """Rows as causal language models need them; arguments and errors as for :func:`text_examples`."""
+    examples: list[Prompted] = []
+    for where, raw in rows:
+        try:
+            for row in task.flatten(raw):
+                if missing := [name for name in task.columns if name not in row]:
+                    raise DataError(f"no {', '.join(map(repr, missing))}, which {task.name} needs")
+                examples.extend(task.examples(row))
+        except DataError as error:
+            raise DataError(f"{where}: {error}.") from error
+        except (KeyError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{where}: not as {task.name} lays its data out ({type(error).__name__}: {error})."
+            ) from error
     if not examples:
         raise DataError(f"{source}: the split is empty; {task.name} needs at least one example.")
     return examples

@@ -1,12 +1,13 @@
 """A task as a declarative record: everything about it that is not code."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from beft_lightning.errors import DataError
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "multiple_choice"]
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,10 @@ class Task:
 
     Args:
         name: Short name, as in ``--data.task``.
-        kind: ``classification`` or ``regression``.
-        text: The one or two columns that hold the text.
-        labels: Label names in the order of their ids; empty for regression.
+        kind: ``classification``, ``regression`` or ``multiple_choice``.
+        text: The one or two columns that hold the text; for multiple choice, the columns of the context.
+        labels: Label names in the order of their ids; empty for regression; for multiple choice, the columns of the
+            choices.
         metrics: Names of the metrics to report, the main one first.
         learning_rate: Recommended learning rate when biases are trained.
         epochs: Recommended number of epochs.
@@ -43,8 +45,13 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Number of model outputs: one per label, one for regression."""
-        return len(self.labels) or 1
+        """Number of model outputs: one per label; one for regression and for each choice."""
+        return len(self.labels) if self.kind == "classification" else 1
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The columns that hold text."""
+        return (*self.text, *self.labels) if self.kind == "multiple_choice" else self.text
 
     def label_id(self, value: object, where: str) -> int | float:
         """A raw label as the number to train on.
@@ -58,9 +65,12 @@ class Task:
         """
         if self.kind == "regression":
             try:
-                return float(str(value))
+                score = float(str(value))
             except ValueError:
-                raise DataError(f"{where}: {value!r} is not a number, as the labels of {self.name} must be.") from None
+                score = math.nan
+            if not math.isfinite(score):
+                raise DataError(f"{where}: {value!r} is not a number, as the labels of {self.name} must be.")
+            return score
         if isinstance(value, bool):
             value = int(value)
         text = str(value)

@@ -1,21 +1,39 @@
 """The LightningModule for language tasks."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from torch.optim.lr_scheduler import LinearLR
+from transformers import PreTrainedModel
 
 from beft_lightning.bias import ReferenceAdam
+from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import Task
 from beft_lightning.errors import BeftError
-from beft_lightning.models import load_model
-from beft_lightning.tasks import classification
-from beft_lightning.tasks.metrics import task_metrics
+from beft_lightning.models import check_dtype, check_language_model, load_model, load_tokenizer
+from beft_lightning.tasks.classification import ClassificationHead
+from beft_lightning.tasks.generation import GenerationHead
+from beft_lightning.tasks.metrics import TaskMetrics
+from beft_lightning.tasks.multiple_choice import ChoiceHead
 from beft_lightning.tasks.tuning import AUTO, set_up_tuning
+
+
+class Head(Protocol):
+    """How a model learns and answers a kind of task."""
+
+    auto_class: Any
+    config: dict[str, Any]
+
+    def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
+        """The loss of a training batch."""
+
+    def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
+        """Predictions of an evaluation batch, and its loss if it has one."""
+
+    def readable(self, predicted: Any, batch: dict[str, Any]) -> list[Any]:
+        """Predictions for people."""
 
 
 class LanguageTaskModule(LightningModule):
@@ -24,6 +42,7 @@ class LanguageTaskModule(LightningModule):
     Args:
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
         task: The task's record; on the command line it comes from the data.
+        gguf_file: Name of the GGUF file in the backbone's folder that holds the weights.
         tune: What is trained: ``auto`` (a BiasSelectionCallback decides), bias terms (``value``, ``query,value``,
             ``value.3``), ``all`` (every bias), or ``head``. The task head is always trained.
         random_init: Use the backbone's architecture with random weights.
@@ -31,24 +50,30 @@ class LanguageTaskModule(LightningModule):
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
         optimizer: Another optimizer than the published update rule (Adam, epsilon 1e-6 on the uncorrected second
             moment, no weight decay).
-        lr_scheduler: A learning-rate scheduler, stepped after each epoch; by default the rate is constant.
+        lr_scheduler: A learning-rate scheduler, stepped after each epoch.
+        schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
+            ``linear``.
     """
 
     def __init__(
         self,
         backbone: str,
-        task: Task,
+        task: Task | PromptTask,
+        gguf_file: str | None = None,
         tune: str | list[str] = AUTO,
         random_init: bool = False,
         dtype: str = "float32",
         learning_rate: float | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
+        schedule: Literal["constant", "linear"] = "constant",
     ) -> None:
         super().__init__()
+        check_dtype(dtype)
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")
         self.backbone = backbone
+        self.gguf_file = gguf_file
         self.task = task
         self.tune = tune
         self.random_init = random_init
@@ -56,10 +81,12 @@ class LanguageTaskModule(LightningModule):
         self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.schedule = schedule
         self.model: PreTrainedModel | None = None
+        self.head: Head | None = None
         prefixes = [split.removeprefix("validation").lstrip("_") for split in task.evaluation_splits]
         self.validation_metrics, self.test_metrics = (
-            nn.ModuleList(task_metrics(task, "_".join(filter(None, [stage, prefix])) + "_") for prefix in prefixes)
+            nn.ModuleList(TaskMetrics(task, "_".join(filter(None, [stage, prefix])) + "_") for prefix in prefixes)
             for stage in ("val", "test")
         )
 
@@ -72,53 +99,84 @@ class LanguageTaskModule(LightningModule):
             )
 
     def configure_model(self) -> None:
-        """Load the backbone, and freeze what ``tune`` says."""
+        """Load the backbone under the task's head, and freeze what ``tune`` says."""
         if self.model is not None:
             return
+        self.head = self._make_head()
         self.model = load_model(
-            AutoModelForSequenceClassification,
+            self.head.auto_class,
             self.backbone,
+            gguf_file=self.gguf_file,
             random_init=self.random_init,
             dtype=self.dtype_name,
-            num_labels=self.task.outputs,
+            **self.head.config,
         )
+        if isinstance(self.task, PromptTask):
+            check_language_model(self.model, self.task.name)
         if self.tune != AUTO:
             set_up_tuning(self.model, self.tune)
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits of a batch, shape ``(batch, outputs)``."""
-        assert self.model is not None
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", "id")}
-        logits: Tensor = self.model(**inputs).logits
-        return logits
+    def on_fit_start(self) -> None:
+        """Refuse inputs that are longer than the model has positions for."""
+        self._check_length()
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def on_validation_start(self) -> None:
+        """See :meth:`on_fit_start`; for runs that do not train."""
+        self._check_length()
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def _check_length(self) -> None:
+        longest = getattr(getattr(self.trainer, "datamodule", None), "longest", 0)
+        positions = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        if positions is not None and longest > positions:
+            raise BeftError(
+                f"the longest input has {longest} tokens, and {self.backbone} has {positions} positions: set "
+                f"data.max_length to at most {positions}."
+            )
+
+    def _make_head(self) -> Head:
+        if isinstance(self.task, Task):
+            return ClassificationHead(self.task)
+        if self.task.kind == "generation":
+            return GenerationHead(self.task, load_tokenizer(self.backbone, self.gguf_file))
+        return ChoiceHead(self.task)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The batch's loss."""
-        loss = classification.loss(self.task, self(batch), batch["labels"])
-        self.log("train_loss", loss, prog_bar=True)
+        assert self.head is not None
+        assert self.model is not None
+        loss = self.head.loss(self.model, batch)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of the batch's split."""
-        self._evaluate(batch, "val", self.validation_metrics[dataloader_idx])
+        self._evaluate(batch, self.validation_metrics[dataloader_idx])
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of the batch's split."""
-        self._evaluate(batch, "test", self.test_metrics[dataloader_idx])
+        self._evaluate(batch, self.test_metrics[dataloader_idx])
 
-    def _evaluate(self, batch: dict[str, Tensor], stage: str, metrics: nn.Module) -> None:
-        assert isinstance(metrics, MetricCollection)
-        logits = self(batch)
-        metrics.update(classification.predictions(self.task, logits), batch["labels"])
-        self.log_dict(dict(metrics.items()), prog_bar=True, add_dataloader_idx=False)
-        loss = classification.loss(self.task, logits, batch["labels"])
-        self.log(f"{metrics.prefix}loss", loss, batch_size=len(logits), add_dataloader_idx=False)
+    def _evaluate(self, batch: dict[str, Any], metrics: nn.Module) -> None:
+        assert isinstance(metrics, TaskMetrics)
+        predictions, loss = self._predict(batch)
+        metrics.update(predictions, batch)
+        shared: dict[str, Any] = {"batch_size": len(batch["id"]), "add_dataloader_idx": False}
+        self.log_dict(metrics.named(), prog_bar=True, **shared)
+        if loss is not None:
+            self.log(f"{metrics.prefix}loss", loss, **shared)
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Predictions of a batch: ``rows``, each with the example's ``id`` and the ``prediction`` (label or score)."""
-        values = classification.predictions(self.task, self(batch)).tolist()
-        names: Sequence[Any] = [self.task.labels[value] for value in values] if self.task.labels else values
-        return {"rows": [{"id": i, "prediction": p} for i, p in zip(batch["id"].tolist(), names, strict=True)]}
+        assert self.head is not None
+        predictions = self.head.readable(self._predict(batch)[0], batch)
+        return {"rows": [{"id": i, "prediction": p} for i, p in zip(batch["id"].tolist(), predictions, strict=True)]}
+
+    def _predict(self, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
+        assert self.head is not None
+        assert self.model is not None
+        return self.head.evaluate(self.model, batch)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over what is trainable, and the scheduler if there is one."""
@@ -129,6 +187,10 @@ class LanguageTaskModule(LightningModule):
                 "callbacks, or say what to train, for example tune='value'."
             )
         optimizer = self.optimizer(parameters) if self.optimizer else ReferenceAdam(parameters, lr=self.learning_rate)
-        if self.lr_scheduler is None:
+        if self.lr_scheduler is not None:
+            return [optimizer], [self.lr_scheduler(optimizer)]
+        if self.schedule == "constant":
             return optimizer
-        return [optimizer], [self.lr_scheduler(optimizer)]
+        steps = int(self.trainer.estimated_stepping_batches)
+        decay = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+        return [optimizer], [{"scheduler": decay, "interval": "step"}]

@@ -42,6 +42,16 @@ def test_rounding_noise_hardly_moves_a_parameter() -> None:
     assert moved[ReferenceAdam] < 1e-8 < moved[torch.optim.Adam]
 
 
+def test_a_copied_optimizer_takes_the_same_steps() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    optimizer = copy.deepcopy(ReferenceAdam([parameter]))
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))]})
+    for group in optimizer.param_groups:
+        group["params"][0].grad = torch.full((2,), 1e-11)
+    optimizer.step()
+    assert all(group["params"][0].abs().max() < 1e-8 for group in optimizer.param_groups)
+
+
 def test_a_restored_optimizer_goes_on_as_if_never_stopped() -> None:
     gradients = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

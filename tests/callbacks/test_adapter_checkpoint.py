@@ -12,9 +12,16 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
-from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
+from beft_lightning.bias import find_bias_terms, freeze_except
+from beft_lightning.callbacks.adapter_checkpoint import (
+    FINGERPRINT_KEY,
+    TRAINED_KEY,
+    check_fingerprint,
+    fingerprint,
+    read_checkpoint,
+)
 from beft_lightning.errors import CheckpointError
-from tests.tiny import ForeignModule, token_batches
+from tests.tiny import ForeignModule, make_model, token_batches
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -74,7 +81,7 @@ def test_validation_finds_the_trained_values(fit: Any, make_trainer: MakeTrainer
             lambda: ForeignModule(hidden_size=16, num_attention_heads=2),
             r"has shape \(32,\) there and \(16,\) here",
         ),
-        (lambda: ForeignModule(vocab_size=30), "it had .* parameters, this one has"),
+        (lambda: ForeignModule(vocab_size=30), "its frozen .*word_embeddings.* differs"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(other: Any, message: str, fit: Any) -> None:
@@ -88,10 +95,10 @@ def test_a_checkpoint_of_another_model_is_refused(other: Any, message: str, fit:
 def test_a_checkpoint_over_other_frozen_weights_is_refused(fit: Any) -> None:
     _, _, path = fit(1)
     module = ForeignModule()
+    # Siblings that were fine-tuned from one checkpoint often share their embeddings.
     with torch.no_grad():
-        for parameter in module.net.parameters():
-            parameter.mul_(1.5)
-    with pytest.raises(CheckpointError, match="another model of the same size: its frozen .*embeddings"):
+        module.net.get_parameter("bert.encoder.layer.1.output.dense.weight").mul_(1.001)
+    with pytest.raises(CheckpointError, match=r"same shape: its frozen 'net.bert.encoder.layer.1.output.dense.weight'"):
         fit(2, "b", resume=path, module=module)
 
 
@@ -99,8 +106,63 @@ def test_the_same_weights_in_bf16_pass(fit: Any) -> None:
     _, _, path = fit(1)
     module = ForeignModule()
     embeddings = module.net.get_input_embeddings().weight
-    embeddings.data = embeddings.data.bfloat16().float()
-    fit(1, "b", resume=path, module=module)
+    embeddings.data = embeddings.data.bfloat16()
+    saved, trained = saved_model(path)
+    check_fingerprint(saved, module, trained)
+
+
+def saved_model(path: Path) -> Any:
+    checkpoint = torch.load(path, weights_only=True)
+    return checkpoint[FINGERPRINT_KEY], set(checkpoint[TRAINED_KEY])
+
+
+def test_a_checkpoint_that_lacks_a_parameter_is_refused(fit: Any) -> None:
+    _, _, path = fit(1)
+    module = ForeignModule()
+    module.another = torch.nn.Linear(2, 2)
+    with pytest.raises(CheckpointError, match="says nothing about 'another.weight', which this model has"):
+        fit(2, "b", resume=path, module=module)
+
+
+def test_resuming_with_another_term_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Query and value have the same shapes, so the optimizer would not notice."""
+
+    def run(term: str, resume: Path | None) -> None:
+        module = ForeignModule()
+        module.requires_grad_(False)
+        for layer in find_bias_terms(module)[term].values():
+            layer.requires_grad_(True)
+        saving = ModelCheckpoint(tmp_path, save_last=True, save_top_k=0)
+        trainer = make_trainer(callbacks=[saving, AdapterCheckpoint()], enable_checkpointing=True)
+        trainer.fit(module, token_batches(), ckpt_path=resume, weights_only=True)
+
+    run("query", None)
+    with pytest.raises(CheckpointError, match="resume with the same `tune` or selection"):
+        run("value", tmp_path / "last.ckpt")
+
+
+def test_tied_weights_are_left_out_under_all_their_names(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    module = ForeignModule()
+    module.net = make_model("opt", causal=True)
+    module.add_module("tied", module.net.get_output_embeddings())
+    freeze_except(module, ["value"])
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    AdapterCheckpoint().on_save_checkpoint(make_trainer(), module, checkpoint)
+    assert sorted(checkpoint["state_dict"]) == sorted([*checkpoint[TRAINED_KEY], "running"])
+
+
+def test_tensors_of_any_size_have_a_fingerprint() -> None:
+    """Above 2^24 elements, places computed in fp32 would round beyond the end."""
+    large = torch.nn.ParameterDict({"a": torch.nn.Parameter(torch.zeros(1).expand(49152 * 576), requires_grad=False)})
+    assert fingerprint(large) == {"a": ["torch.float32", 0.0, 0.0, 0.0, 0.0]}
+    small = torch.nn.ParameterDict({"a": torch.nn.Parameter(torch.tensor([3.0]), requires_grad=False)})
+    assert fingerprint(small) == {"a": ["torch.float32", 3.0, 3.0, 3.0, 3.0]}
+
+
+def test_nothing_stays_behind_after_a_run(fit: Any) -> None:
+    module, _, _ = fit(1)
+    assert module.strict_loading
+    assert not module._load_state_dict_pre_hooks
 
 
 class Evil:

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.data import Glue
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
-from tests.tiny import LAYERS, ForeignModule, token_batches
+from tests.tiny import LAYERS, ForeignModule, make_model, token_batches
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -46,15 +46,21 @@ def test_it_freezes_a_foreign_module_to_the_winner_and_the_head(make_trainer: Ma
     assert moved == callback.trained
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_fit_after_scoring_equals_a_fit_without(precision: str, make_trainer: MakeTrainer) -> None:
+@pytest.mark.parametrize(
+    ("precision", "workers"), [("32-true", {}), ("bf16-mixed", {}), ("32-true", {"num_workers": 1})]
+)
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_fit_after_scoring_equals_a_fit_without(
+    precision: str, workers: dict[str, Any], persistent: bool, make_trainer: MakeTrainer
+) -> None:
     """Bit for bit: dropout, a globally shuffled loader, metrics and optimizer start from the same state."""
     losses = {}
     for approach in ("projection", "fixed"):
         seed_everything(7, verbose=False)
         module = ForeignModule(hidden_dropout_prob=0.3)
         callback = BiasSelectionCallback(approach=approach, terms=["value"])
-        trainer = fit(make_trainer, module, callback, precision=precision, max_epochs=2)
+        trainer = make_trainer(callbacks=[callback], precision=precision, max_epochs=2)
+        trainer.fit(module, token_batches(**workers, persistent_workers=persistent and bool(workers)))
         assert callback.selected == ["value"]
         losses[approach] = [*module.losses, trainer.callback_metrics["acc"].item(), module.running.item()]
     assert len(losses["fixed"]) == 18
@@ -170,6 +176,7 @@ def test_added_and_pretrained_biases_cannot_be_compared_by_projection(make_train
         ({"terms": ["value", "worth"]}, TermError, "no term 'worth' in this model; it can have: query"),
         ({"terms": ["key"]}, TermError, "every candidate .key. is inert in bert"),
         ({"keep": 3}, ScoringError, "cannot keep 3 of the 2 selectable"),
+        ({"per_layer": True, "keep": 7}, ScoringError, "cannot keep 7 of the 6 selectable layers"),
         ({"head": ["classifier"]}, TermError, "head pattern 'classifier' matches no parameter"),
         ({"approach": "fixed", "terms": ["value.9"]}, TermError, r"names no layer; layers of 'value': 0\.\.2"),
     ],
@@ -187,6 +194,55 @@ def test_wrong_options_are_errors_before_training(
 def test_no_candidates_are_an_error(options: dict[str, Any]) -> None:
     with pytest.raises(TermError, match="name at least one candidate"):
         BiasSelectionCallback(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"approach": "projektion"}, "choose one of: projection, magnitude, fisher, fixed"),
+        ({"head": "classifier"}, r"a list of patterns such as \['\*classifier\*'\]"),
+        ({"keep": 4}, "keep is 4, and there are 3 candidate terms"),
+        ({"keep": 0}, "keep is 0"),
+        ({"batches": 0}, r"batches \(0\)"),
+        ({"patience": -1}, r"patience \(-1\)"),
+        ({"learning_rate": 0.0}, r"learning_rate \(0.0\)"),
+        ({"clip_norm": 0.0}, r"clip_norm \(0.0\)"),
+    ],
+)
+def test_senseless_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BeftError, match=message):
+        BiasSelectionCallback(**options)
+
+
+def test_a_failed_fit_leaves_no_replaced_method_behind(make_trainer: MakeTrainer) -> None:
+    module, callback = ForeignModule(), BiasSelectionCallback()
+    trainer = make_trainer(callbacks=[callback])
+
+    def fail(stage: str) -> None:
+        raise RuntimeError("cannot set up")
+
+    module.setup = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="cannot set up"):
+        trainer.fit(module, token_batches())
+    assert "configure_model" not in module.__dict__
+    assert "setup" not in trainer.strategy.__dict__
+    assert len(trainable(module)) == len(list(module.parameters()))
+
+
+def test_a_step_that_takes_the_iterator_is_refused(make_trainer: MakeTrainer) -> None:
+    class TakesIterator(ForeignModule):
+        def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+            return None
+
+    with pytest.raises(BeftError, match="takes the dataloader's iterator.*approach='fixed'"):
+        fit(make_trainer, TakesIterator(), BiasSelectionCallback())
+
+
+def test_a_frozen_teacher_beside_the_student_is_left_alone(make_trainer: MakeTrainer) -> None:
+    module = ForeignModule()
+    module.teacher = make_model("opt").requires_grad_(False)
+    fit(make_trainer, module, BiasSelectionCallback(head=["extra.*"]))
+    assert not any(name.startswith("teacher") for name in trainable(module))
 
 
 def test_a_fixed_choice_and_a_score_file_exclude_each_other() -> None:

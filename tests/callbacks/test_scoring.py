@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -176,7 +176,11 @@ class Broken(ForeignModule):
         return {
             "nan": loss * float("nan"),
             "detached": loss.detach().requires_grad_(),
+            "detached from all": loss.detach(),
             "none": None,
+            "text": "0.7",
+            "nan gradient": loss + (loss * 0).sqrt(),
+            "no gradient": loss * 0,
             "dict": {"loss": loss},
         }[self.how]
 
@@ -186,7 +190,11 @@ class Broken(ForeignModule):
     [
         ("nan", "loss of scoring batch 1 is nan"),
         ("detached", "no gradient reaches the candidate biases"),
-        ("none", "returned NoneType instead of a loss"),
+        ("detached from all", "no gradient reaches the candidate biases"),
+        ("none", "no training batch gave a loss"),
+        ("text", "returned str instead of a loss tensor"),
+        ("nan gradient", "scores are not finite after batch 1"),
+        ("no gradient", "every score is zero"),
     ],
 )
 def test_an_unusable_loss_is_an_error_and_leaves_nothing_behind(
@@ -204,3 +212,84 @@ def test_a_loss_in_a_dictionary_is_found(make_trainer: MakeTrainer) -> None:
     callback = BiasSelectionCallback()
     make_trainer(callbacks=[callback], max_epochs=0).fit(Broken("dict"), token_batches())
     assert callback.scores is not None
+
+
+class Demanding(ForeignModule):
+    """Uses what Lightning offers a training step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+        self.same_accuracy = self.accuracy
+        self.skipped = 0
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return {"ids": batch[0], "labels": batch[1]}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if batch_idx == 1 and not self.skipped:
+            self.skipped += 1
+            return None
+        optimizer: Any = self.optimizers()
+        self.log("lr", optimizer.param_groups[0]["lr"])
+        self.inner()
+        self.running = self.running + 1  # a new tensor in the buffer's place
+        return super().training_step([batch["ids"], batch["labels"]], batch_idx)
+
+
+class Inner(LightningModule):
+    """A LightningModule inside another that logs for itself."""
+
+    def forward(self) -> None:
+        self.log("inner", 1.0)
+
+
+def test_a_demanding_training_step_is_scored_and_leaves_no_trace(make_trainer: MakeTrainer) -> None:
+    module = Demanding()
+    spy = Spy(batches=5, patience=0)
+    make_trainer(callbacks=[spy], max_epochs=0).fit(module, token_batches())
+    assert module.skipped == 1
+    assert spy.scores is not None
+    assert spy.scores.steps == 4
+    torch.testing.assert_close(spy.after, spy.before, rtol=0, atol=0)
+
+
+class Averaging(ForeignModule):
+    """Keeps a frozen running average of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.average = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        with torch.no_grad():
+            self.average.lerp_(self.extra.weight, 0.1)
+        return super().training_step(batch, batch_idx)
+
+
+def test_changes_that_scoring_cannot_take_back_are_an_error(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ScoringError, match="changes 1 frozen parameters in place"):
+        make_trainer(callbacks=[BiasSelectionCallback()]).fit(Averaging(), token_batches())
+
+
+def test_an_error_of_the_training_step_says_where_it_happened(make_trainer: MakeTrainer) -> None:
+    class NeedsHook(ForeignModule):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return super().training_step(batch, batch_idx) * float(self.made_in_on_fit_start)  # type: ignore[arg-type]
+
+    with pytest.raises(AttributeError) as caught:
+        make_trainer(callbacks=[BiasSelectionCallback()]).fit(NeedsHook(), token_batches())
+    assert "hooks such as on_fit_start" in caught.value.__notes__[0]
+
+
+def test_no_training_batches_are_an_error(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ScoringError, match="limit_train_batches is 0"):
+        make_trainer(callbacks=[BiasSelectionCallback()], limit_train_batches=0).fit(ForeignModule(), token_batches())
+
+
+def test_a_lone_inert_term_is_found_out(make_trainer: MakeTrainer) -> None:
+    mine = Architecture(layer="encoder.layer.{}", terms={"key": "attention.self.key"})
+    with pytest.raises(ScoringError, match="every score is zero|inert and therefore left out: key"):
+        make_trainer(callbacks=[BiasSelectionCallback(terms=["key"], architecture=mine)]).fit(
+            ForeignModule(), token_batches()
+        )

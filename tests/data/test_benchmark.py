@@ -21,7 +21,7 @@ def test_a_folder_with_neither_layout_is_an_error(backbone: str, tmp_path: Path)
 
 
 def test_an_unknown_task_is_an_error_that_lists_the_known_ones(backbone: str) -> None:
-    with pytest.raises(DataError, match="SuperGlue has no task 'sst2'; choose one of: cb, wic"):
+    with pytest.raises(DataError, match="SuperGlue has no task 'sst2'; choose one of: boolq, cb"):
         SuperGlue(backbone, task="sst2")
 
 

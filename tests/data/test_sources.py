@@ -7,11 +7,20 @@ import datasets
 import pytest
 
 from beft_lightning.data import GLUE_TASKS, SUPER_GLUE_TASKS
-from beft_lightning.data.sources import read_hub, read_local
+from beft_lightning.data.sources import Row, hub_rows, local_rows, text_examples
+from beft_lightning.data.task import Task
 from beft_lightning.errors import DataError
 
 SST2, MRPC, COLA, STSB, MNLI = (GLUE_TASKS[name] for name in ("sst2", "mrpc", "cola", "stsb", "mnli"))
 WIC = SUPER_GLUE_TASKS["wic"]
+
+
+def read_local(folder: Path, task: Task, split: str, suffix: str) -> list[Row]:
+    return text_examples(local_rows(folder, task.name, split, suffix, task.header), task, str(folder / split))
+
+
+def read_hub(task: Task, split: str, hub_id: str | None, revision: str | None) -> list[Row]:
+    return text_examples(hub_rows(task.hub, split, hub_id, revision), task, "hub")
 
 
 @pytest.mark.parametrize(
@@ -90,14 +99,32 @@ def test_cola_has_no_header(tmp_path: Path) -> None:
         ("sentence\tlabel\nfine\t1\textra\n", "train.tsv:2: 3 fields instead of 2"),
         ("sentence\tlabel\nfine\t7\n", "train.tsv:2: label '7' is outside the set of sst2: negative, positive"),
         ("text\tlabel\nfine\t1\n", "train.tsv:2: no column 'sentence', which sst2 needs; there are: text, label"),
-        ("sentence\tlabel\n", "train.tsv: the split is empty"),
-        ("", "train.tsv: the split is empty"),
+        ("sentence\tlabel\n", "train: the split is empty"),
+        ("", "train: the split is empty"),
     ],
 )
 def test_a_malformed_tsv_file_is_an_error_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     write(tmp_path, "train.tsv", text)
     with pytest.raises(DataError, match=message):
         read_local(tmp_path, SST2, "train", ".tsv")
+
+
+def test_a_file_in_another_encoding_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_bytes("sentence\tlabel\ncafé\t1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"train.tsv.* not readable as UTF-8"):
+        read_local(tmp_path, SST2, "train", ".tsv")
+
+
+def test_a_blank_last_line_is_no_row(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", "sentence\tlabel\nfine\t1\n\n")
+    assert len(read_local(tmp_path, SST2, "train", ".tsv")) == 1
+
+
+@pytest.mark.parametrize("text", ["null", "3", '["Run."]'])
+def test_a_text_that_is_none_is_an_error(text: str, tmp_path: Path) -> None:
+    write(tmp_path, "train.jsonl", f'{{"sentence1": {text}, "sentence2": "Run.", "label": true}}')
+    with pytest.raises(DataError, match="train.jsonl:1: column 'sentence1' is no text"):
+        read_local(tmp_path, WIC, "train", ".jsonl")
 
 
 def test_a_missing_column_is_named_as_in_the_file(tmp_path: Path) -> None:

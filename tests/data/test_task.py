@@ -26,9 +26,10 @@ def test_scores_are_read_in_any_precision(value: object) -> None:
     assert SCORES.outputs == 1
 
 
-def test_a_score_that_is_no_number_is_an_error_with_its_place() -> None:
-    with pytest.raises(DataError, match="file.tsv:9: 'high' is not a number"):
-        SCORES.label_id("high", "file.tsv:9")
+@pytest.mark.parametrize("value", ["high", "nan", "inf"])
+def test_a_score_that_is_no_number_is_an_error_with_its_place(value: str) -> None:
+    with pytest.raises(DataError, match=f"file.tsv:9: '{value}' is not a number"):
+        SCORES.label_id(value, "file.tsv:9")
 
 
 @pytest.mark.parametrize(
@@ -55,5 +56,6 @@ def test_glue_records_hold_the_published_protocol(
 def test_super_glue_records_hold_the_published_protocol() -> None:
     assert {name: (task.learning_rate, task.epochs) for name, task in SUPER_GLUE_TASKS.items()} == {
         "cb": (1e-3, 60),
+        "copa": (1e-3, 60),
         "wic": (1e-3, 16),
     }

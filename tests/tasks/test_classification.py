@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from beft_lightning.data import GLUE_TASKS
-from beft_lightning.tasks.classification import loss, predictions
+from beft_lightning.tasks.classification import classification_loss as loss
+from beft_lightning.tasks.classification import predictions
 
 SST2, STSB = GLUE_TASKS["sst2"], GLUE_TASKS["stsb"]
 

@@ -1,10 +1,12 @@
 """The tasks' metrics against hand-computed cases."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from beft_lightning.data import GLUE_TASKS, SUPER_GLUE_TASKS
-from beft_lightning.tasks.metrics import METRICS, task_metrics
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
+from beft_lightning.tasks.metrics import TEXT_METRICS, QuestionExactMatch, TaskMetrics
 
 TASKS = {**GLUE_TASKS, **SUPER_GLUE_TASKS}
 
@@ -22,24 +24,81 @@ TARGET = torch.tensor([1, 0, 0, 1, 1, 0])  # 2 true positives, 1 false positive,
     ],
 )
 def test_classification_metrics(name: str, expected: float) -> None:
-    assert METRICS[name](2)(PREDICTED, TARGET).item() == pytest.approx(expected)
+    assert TEXT_METRICS[name].make(2)(PREDICTED, TARGET).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("constant", [0, 1])
+def test_the_mcc_of_a_constant_prediction_is_zero(constant: int) -> None:
+    predicted = torch.full((1043,), constant)
+    target = torch.tensor([1] * 721 + [0] * 322)
+    assert TEXT_METRICS["mcc"].make(2)(predicted, target).item() == 0
 
 
 def test_macro_f1_weighs_a_rare_class_like_the_others() -> None:
     """CB: classes with F1 of 1, 2/3 and 0; a class that neither occurs nor is predicted would not count."""
     predicted, target = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 1, 2])
-    assert METRICS["macro_f1"](3)(predicted, target).item() == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert TEXT_METRICS["macro_f1"].make(3)(predicted, target).item() == pytest.approx((1 + 2 / 3 + 0) / 3)
 
 
 def test_correlations() -> None:
     predicted, target = torch.tensor([1.0, 2.0, 3.0, 10.0]), torch.tensor([1.0, 2.0, 4.0, 3.0])
-    assert METRICS["spearman"](0)(predicted, target).item() == pytest.approx(0.8)
+    assert TEXT_METRICS["spearman"].make(0)(predicted, target).item() == pytest.approx(0.8)
     centred = predicted - predicted.mean(), target - target.mean()
     expected = (centred[0] * centred[1]).sum() / (centred[0].norm() * centred[1].norm())
-    assert METRICS["pearson"](0)(predicted, target).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert TEXT_METRICS["pearson"].make(0)(predicted, target).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_task_has_its_metrics_under_their_names(task: str) -> None:
-    metrics = task_metrics(TASKS[task], "val_")
-    assert set(metrics.keys()) == {f"val_{name}" for name in TASKS[task].metrics}
+    assert list(TaskMetrics(TASKS[task], "val_").named()) == [f"val_{name}" for name in TASKS[task].metrics]
+
+
+def batch(gold: list[list[int]], **further: Any) -> dict[str, Any]:
+    """What prompted metrics look at in a batch."""
+    nothing: list[Any] = [[]] * len(gold)
+    basic = {"id": torch.arange(len(gold)), "gold": gold, "answers": nothing, "candidates": nothing}
+    return {**basic, "group": torch.zeros(len(gold)), **further}
+
+
+def computed(name: str, predictions: list[Any], data: dict[str, Any]) -> dict[str, float]:
+    metrics = TaskMetrics(PROMPT_TASKS[name], "")
+    # In two parts, as two batches.
+    for part in (slice(0, 1), slice(1, None)):
+        metrics.update(predictions[part], {key: value[part] for key, value in data.items()})
+    return {key: metric.compute().item() for key, metric in metrics.named().items()}
+
+
+def test_cb_with_prompts_reports_accuracy_and_macro_f1() -> None:
+    assert computed("cb", [0, 0, 1], batch([[0], [2], [1]])) == pytest.approx(
+        {"accuracy": 2 / 3, "macro_f1": (2 / 3 + 1 + 0) / 3}
+    )
+
+
+def test_multirc_judges_answers_and_whole_questions() -> None:
+    data = batch([[1], [0], [1], [1]], group=torch.tensor([7, 7, 8, 9]))
+    # Answers: 2 true positives, 1 false negative, no false positive; question 8 is wrong.
+    expected = {"accuracy": 3 / 4, "f1a": 2 * 2 / (2 * 2 + 0 + 1), "em": 2 / 3}
+    assert computed("multirc", [1, 0, 0, 1], data) == pytest.approx(expected)
+
+
+def test_record_accepts_any_gold_entity_and_compares_texts() -> None:
+    data = batch(
+        [[0, 2], [1]],
+        candidates=[["Ada Lovelace", "Babbage", "ada lovelace."], ["Mary", "Mary Somerville"]],
+        answers=[[["Ada Lovelace"], ["Ada"]], [["Mary Somerville"]]],
+    )
+    expected = {"accuracy": 1 / 2, "answer_f1": (1 + 2 / 3) / 2, "answer_em": 1 / 2}
+    assert computed("record", [2, 0], data) == pytest.approx(expected)
+
+
+def test_drop_reports_both_metrics_of_generated_texts() -> None:
+    data = batch([[0], [0]], answers=[[["3"]], [["red car", "blue car"]]])
+    expected = {"answer_f1": 1.0, "drop_f1": (1 + 0.5) / 2, "drop_em": 1 / 2}
+    assert computed("drop", ["3", "red car"], data) == pytest.approx(expected)
+
+
+def test_question_exact_match_over_several_updates() -> None:
+    metric = QuestionExactMatch()
+    metric.update(torch.tensor([1.0, 1.0]), torch.tensor([0, 1]))
+    metric.update(torch.tensor([0.0]), torch.tensor([1]))
+    assert metric.compute().item() == 0.5

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data import GLUE_TASKS, Glue, SuperGlue
-from beft_lightning.errors import BeftError
-from tests.tiny import LAYERS
+from beft_lightning.errors import BackboneError, BeftError
+from tests.tiny import LAYERS, save_backbone
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -46,8 +46,9 @@ def test_auto_without_the_callback_is_an_error(backbone: str, data: Glue, make_t
         make_trainer().fit(LanguageTaskModule(backbone, data.task), datamodule=data)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_resumed_run_equals_the_uninterrupted_one(
-    backbone: str, data: Glue, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
+    workers: int, backbone: str, data: Glue, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     def run(epochs: int, folder: str, resume: Any = None) -> dict[str, torch.Tensor]:
         seed_everything(0, verbose=False)
@@ -55,7 +56,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         saving = ModelCheckpoint(tmp_path / folder, save_last=True, save_top_k=0)
         callbacks = [BiasSelectionCallback(), saving, AdapterCheckpoint()]
         trainer = make_trainer(callbacks=callbacks, max_epochs=epochs, enable_checkpointing=True)
-        fresh = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+        fresh = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0, num_workers=workers)
         trainer.fit(module, datamodule=fresh, ckpt_path=resume, weights_only=True)
         return {**module.state_dict(), "loss": trainer.callback_metrics["val_loss"]}
 
@@ -128,8 +129,8 @@ def test_every_glue_task_runs_on_its_real_files(
     assert all(torch.isfinite(trainer.callback_metrics[f"{prefix}{name}"]) for name in data.task.metrics)
 
 
-@pytest.mark.parametrize("task", ["cb", "wic"])
-def test_both_super_glue_tasks_run_on_their_real_files(
+@pytest.mark.parametrize("task", ["cb", "copa", "wic"])
+def test_super_glue_tasks_run_on_their_real_files(
     task: str, data_dir: Path, minilm: str, make_trainer: MakeTrainer
 ) -> None:
     data = SuperGlue(minilm, task=task, data_dir=data_dir, train_size=32, max_length=32, seed=0)
@@ -151,3 +152,28 @@ def test_half_precision_weights_train_fp32_biases(backbone: str, data: Glue, mak
     parameters = dict(module.named_parameters())
     assert {parameters[name].dtype for name in callback.trained} == {torch.float32}
     assert parameters["model.bert.embeddings.word_embeddings.weight"].dtype == torch.bfloat16
+
+
+def test_a_linear_schedule_ends_at_zero(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:
+    rates: list[float] = []
+    module = LanguageTaskModule(backbone, data.task, tune="value", schedule="linear", learning_rate=0.1)
+    module.on_train_batch_end = lambda *_: rates.append(  # type: ignore[method-assign]
+        module.trainer.optimizers[0].param_groups[0]["lr"]
+    )
+    make_trainer(max_epochs=2).fit(module, datamodule=data)
+    assert rates == pytest.approx([0.1 * (1 - step / 12) for step in range(1, 13)])
+
+
+def test_inputs_longer_than_the_models_positions_are_an_error(
+    sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    short = save_backbone(tmp_path, max_position_embeddings=8)
+    data = Glue(short, task="sst2", data_dir=sst2_dir, batch_size=8)
+    with pytest.raises(BeftError, match="has 8 positions: set data.max_length to at most 8"):
+        make_trainer().fit(LanguageTaskModule(short, data.task, tune="value"), datamodule=data)
+
+
+def test_a_prompt_needs_a_causal_language_model(backbone: str, sst2_dir: str, make_trainer: MakeTrainer) -> None:
+    data = Glue(backbone, task="sst2", prompt=True, data_dir=sst2_dir)
+    with pytest.raises(BackboneError, match="needs a causal language model, and bert is an encoder"):
+        make_trainer().validate(LanguageTaskModule(backbone, data.task, tune="value"), datamodule=data)

@@ -1,0 +1,78 @@
+"""Scores of a predicted text against acceptable answers, as SQuAD and DROP define them."""
+
+import re
+import string
+from collections.abc import Sequence
+from typing import Any
+
+from torchmetrics.functional.text import squad
+
+_PUNCTUATION = set(string.punctuation)
+
+
+def answer_f1(prediction: str, answers: Sequence[Sequence[str]]) -> float:
+    """SQuAD's token F1 (Rajpurkar et al. 2016, arXiv 1606.05250), the best over all acceptable answers' spans."""
+    return _squad(prediction, answers)["f1"]
+
+
+def answer_em(prediction: str, answers: Sequence[Sequence[str]]) -> float:
+    """SQuAD's exact match after normalisation, the best over all acceptable answers' spans."""
+    return _squad(prediction, answers)["exact_match"]
+
+
+def _squad(prediction: str, answers: Sequence[Sequence[str]]) -> dict[str, float]:
+    texts = [span for spans in answers for span in spans]
+    target: dict[str, Any] = {"answers": {"answer_start": [0] * len(texts), "text": texts}, "id": "0"}
+    scores = squad([{"prediction_text": prediction, "id": "0"}], [target])
+    return {name: float(score) / 100 for name, score in scores.items()}
+
+
+def drop_em(prediction: str, answers: Sequence[Sequence[str]]) -> float:
+    """DROP's exact match: the predicted span is the answer's only one; the best over the acceptable answers."""
+    return max(float([drop_normalise(prediction)] == [drop_normalise(span) for span in spans]) for spans in answers)
+
+
+def drop_f1(prediction: str, answers: Sequence[Sequence[str]]) -> float:
+    """DROP's F1 (Dua et al. 2019, arXiv 1903.00161), the best over the acceptable answers.
+
+    A prediction is one span; it is aligned with the answer's most similar span, and the others count as missed. If
+    an answer's span holds numbers, the prediction must share one of them.
+    """
+    return max(round(_aligned_f1(prediction, spans), 2) for spans in answers)
+
+
+def _aligned_f1(prediction: str, spans: Sequence[str]) -> float:
+    predicted = set(drop_normalise(prediction).split())
+    return max(_bag_f1(predicted, set(drop_normalise(span).split())) for span in spans) / len(spans)
+
+
+def _bag_f1(predicted: set[str], gold: set[str]) -> float:
+    numbers = {token for token in gold if _is_number(token)}
+    if numbers and not numbers & predicted:
+        return 0.0
+    common = len(predicted & gold)
+    if not predicted or not gold:
+        return float(predicted == gold)
+    return 2 * common / (len(predicted) + len(gold))
+
+
+def drop_normalise(text: str) -> str:
+    """Lower-case words without punctuation and articles, and numbers in one form (``1,000`` and ``1000.0``)."""
+    tokens = (_normalise_token(token) for token in re.split(r"[ -]", text.lower()))
+    return " ".join(token for token in tokens if token)
+
+
+def _normalise_token(token: str) -> str:
+    if not _is_number(token):
+        token = "".join(character for character in token if character not in _PUNCTUATION)
+    if _is_number(token):
+        return str(float(token))
+    return " ".join(word for word in token.split() if word not in ("a", "an", "the"))
+
+
+def _is_number(token: str) -> bool:
+    try:
+        float(token)
+    except ValueError:
+        return False
+    return True

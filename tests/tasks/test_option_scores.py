@@ -1,0 +1,100 @@
+"""Options that share a prompt score as if each had its own."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from beft_lightning.data.options import EncodedOptions, pack_options
+from beft_lightning.tasks.option_scores import (
+    by_example,
+    classification_loss,
+    language_model_loss,
+    option_log_probabilities,
+    option_mask,
+)
+from tests.tiny import make_model
+
+EXAMPLES = [
+    EncodedOptions((2, 5, 6, 7, 8), ((9,), (10,)), (0, 0)),
+    EncodedOptions((2, 11), ((12, 13, 14), (15,), (16, 17)), (0, 0, 0)),
+    # The second option's first token still belongs to the prompt's text.
+    EncodedOptions((2, 18, 19, 20), ((21, 5), (6, 7, 8)), (0, 1)),
+]
+DECODERS = ["opt", "gpt2", "llama"]
+
+
+def naive(model: PreTrainedModel, example: EncodedOptions) -> list[tuple[Tensor, int]]:
+    """One forward pass for each option, no padding."""
+    scores = []
+    for option, unscored in zip(example.options, example.unscored, strict=True):
+        ids = torch.tensor([[*example.prompt, *option]])
+        log_probabilities = model(input_ids=ids).logits[0].log_softmax(-1)
+        places = range(len(example.prompt) + unscored, ids.shape[1])
+        scores.append((sum((log_probabilities[i - 1, ids[0, i]] for i in places), torch.zeros(())), len(places)))
+    return scores
+
+
+@pytest.fixture(params=DECODERS)
+def model(request: Any) -> PreTrainedModel:
+    return make_model(request.param, causal=True).double().eval()
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, EXAMPLES[:1], EXAMPLES[1:2], EXAMPLES[::-1]])
+def test_scores_equal_the_naive_ones(model: PreTrainedModel, examples: list[EncodedOptions]) -> None:
+    sums, lengths = option_log_probabilities(model, pack_options(examples, pad_token=0))
+    expected = [score for example in examples for score in naive(model, example)]
+    torch.testing.assert_close(sums, torch.stack([score for score, _ in expected]), rtol=1e-12, atol=1e-12)
+    assert lengths.tolist() == [length for _, length in expected]
+
+
+@pytest.mark.parametrize("kind", ["classification", "lm"])
+def test_gradients_equal_the_naive_ones(model: PreTrainedModel, kind: str) -> None:
+    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+
+    def loss(sums: Tensor, lengths: Tensor) -> Tensor:
+        if kind == "lm":
+            return language_model_loss(sums, lengths)
+        option_row = torch.tensor([0, 0, 1, 1, 1, 2, 2])
+        return classification_loss(sums, lengths, option_row, torch.tensor([1, 2, 0]))
+
+    shared = torch.autograd.grad(loss(*option_log_probabilities(model, pack_options(EXAMPLES, 0))), biases)
+    scores = [score for example in EXAMPLES for score in naive(model, example)]
+    lengths = torch.tensor([length for _, length in scores], dtype=torch.float64)
+    separate = torch.autograd.grad(loss(torch.stack([score for score, _ in scores]), lengths), biases)
+    largest = max(gradient.abs().max().item() for gradient in separate)
+    assert largest > 1e-6
+    # LLaMA's RMSNorm rounds to fp32 whatever the model's precision.
+    torch.testing.assert_close(shared, separate, rtol=0, atol=1e-6 * largest)
+
+
+def test_options_of_one_token_need_no_column_of_their_own() -> None:
+    assert pack_options(EXAMPLES[:1], 0)["input_ids"].shape == (1, 5)
+
+
+def test_the_mask_shows_the_prompt_and_the_option_itself() -> None:
+    segments = torch.tensor([[-1, 0, 0, 1, 2, 2]])
+    visible = option_mask(segments, torch.float32)[0, 0] == 0
+    assert visible.int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 1, 0, 1, 0],
+        [0, 1, 1, 0, 1, 1],
+    ]
+
+
+def test_a_table_by_example_is_filled_up_with_minus_infinity() -> None:
+    table = by_example(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0, 1, 1]), 2)
+    assert table.tolist() == [[1.0, float("-inf")], [2.0, 3.0]]
+
+
+def test_the_losses_are_those_of_the_formulas() -> None:
+    sums, lengths = torch.tensor([-2.0, -1.0, -6.0]), torch.tensor([2.0, 1.0, 3.0])
+    option_row, gold = torch.tensor([0, 0, 0]), torch.tensor([2])
+    expected = torch.tensor([-1.0, -1.0, -2.0]).log_softmax(0)[2].neg()
+    torch.testing.assert_close(classification_loss(sums, lengths, option_row, gold), expected)
+    assert language_model_loss(sums, lengths).item() == pytest.approx(9 / 6)

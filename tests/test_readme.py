@@ -1,0 +1,47 @@
+"""The README's commands are commands that exist, with options that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from beft_lightning.__main__ import SUBCOMMANDS
+from beft_lightning.cli import BeftCLI
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [block for path in TEXTS for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.DOTALL)]
+LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+COMMANDS = [line for line in LINES if line.startswith("python -m beft_lightning")]
+#: What stands in capitals for the user's own.
+PLACES = {"SEED": "3", "TUNE": "value", "APPROACH": "fisher", "BATCHES": "16", "CHECKPOINT": "null"}
+
+
+@pytest.fixture(scope="module")
+def cli() -> BeftCLI:
+    return BeftCLI(args=["--config", str(ROOT / "configs" / "minilm_sst2.yaml")], run=False)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    command, *options = [PLACES.get(word, word) for word in shlex.split(line, comments=True)[3:]]
+    assert command in SUBCOMMANDS
+    # The parser without commands knows all options but those that a command adds.
+    own = {"--ckpt_path", "--out"}
+    options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
+    cli.parser.parse_args(options)
+
+
+def test_there_are_commands_and_make_targets_to_test() -> None:
+    assert len(COMMANDS) > 8
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = [word.split()[1] for line in LINES if (word := line.strip()).startswith("make ")]
+    assert {"quickstart", "test"} <= set(named) <= set(targets)
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for path in [*TEXTS, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert target.startswith("http") or (path.parent / target).exists(), f"{path.name}: {target}"

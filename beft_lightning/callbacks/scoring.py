@@ -9,19 +9,17 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
-from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchmetrics import Metric, MetricCollection
 
 from beft_lightning.bias import (
     BiasScores,
@@ -33,6 +31,7 @@ from beft_lightning.bias import (
     magnitude_score,
     projection_score,
 )
+from beft_lightning.callbacks.isolation import eval_mode, leave_no_trace
 from beft_lightning.errors import ScoringError
 
 Approach = Literal["projection", "magnitude", "fisher"]
@@ -99,7 +98,7 @@ class ScoringPass:
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             # Fisher is the gradient at the checkpoint itself, without dropout.
-            with _eval_mode(module) if self.approach == "fisher" else nullcontext():
+            with eval_mode(module) if self.approach == "fisher" else nullcontext():
                 table, steps = self._score(trainer, module, scored, trained, batches)
         return BiasScores(
             approach=self.approach,
@@ -224,51 +223,6 @@ def training_loss(trainer: Trainer, module: LightningModule, batch: Any, index: 
     return loss
 
 
-@contextmanager
-def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.Parameter]) -> Iterator[None]:
-    """Train ``trained`` inside this context; on leaving, everything is as it was.
-
-    Restored are weights, buffers, gradients' absence, what is trainable, torchmetrics' states, the random number
-    generators (global ones and those of the dataloaders), and ``self.log``, which does nothing inside. Not restored is
-    what a ``training_step`` keeps in plain attributes, and the position of an iterable dataset that remembers one.
-    """
-    requires_grad = {parameter: parameter.requires_grad for parameter in module.parameters()}
-    values = {parameter: parameter.detach().clone() for parameter in trained}
-    # By owner and name, since a module may put a new tensor in the place of a buffer.
-    buffers = [
-        (owner, name, buffer, buffer.detach().clone())
-        for owner in module.modules()
-        for name, buffer in owner._buffers.items()
-        if buffer is not None
-    ]
-    versions = {parameter: parameter._version for parameter in requires_grad if parameter not in values}
-    optimizers = trainer.strategy.optimizers
-    with ExitStack() as stack:
-        stack.enter_context(isolate_rng())
-        stack.enter_context(_restored_generators(trainer))
-        stack.enter_context(_copied_metrics(module))
-        stack.enter_context(_silent_logging(module))
-        try:
-            for parameter in requires_grad:
-                parameter.requires_grad_(parameter in values)
-            yield
-            if changed := [p for p, version in versions.items() if p._version != version]:
-                raise ScoringError(
-                    f"`training_step` changes {len(changed)} frozen parameters in place (an average of weights?), "
-                    "which scoring cannot take back: use approach 'fixed', or score another module."
-                )
-        finally:
-            trainer.strategy.optimizers = optimizers
-            with torch.no_grad():
-                for parameter, value in values.items():
-                    parameter.copy_(value)
-                for owner, name, buffer, value in buffers:
-                    owner._buffers[name] = buffer.copy_(value)
-            for parameter, trainable in requires_grad.items():
-                parameter.grad = None
-                parameter.requires_grad_(trainable)
-
-
 def _training_batches(trainer: Trainer) -> Iterator[Any]:
     """The fit's own training batches, in its order, starting over when they run out."""
     loader = CombinedLoader(apply_to_collection(trainer.train_dataloader, DataLoader, _own_iterator), "max_size_cycle")
@@ -306,7 +260,7 @@ def _average_gradients(trainer: Trainer, trained: list[nn.Parameter]) -> None:
 def _probe(
     trainer: Trainer, module: LightningModule, terms: BiasTerms, head: list[nn.Parameter], batch: Any
 ) -> tuple[str, ...]:
-    with _eval_mode(module):
+    with eval_mode(module):
         loss = training_loss(trainer, module, batch, 0)
     if loss is None or not loss.requires_grad:
         raise ScoringError("the first training batch gives no loss with a gradient to probe for inert terms.")
@@ -315,67 +269,3 @@ def _probe(
     gradients = iter(torch.autograd.grad(loss, [*biases, *head], allow_unused=True, materialize_grads=True))
     by_term = {term: [next(gradients) for _ in layers] for term, layers in terms.items()}
     return inert_by_gradient(by_term, gradients)
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each submodule's own mode again afterwards."""
-    modes = {child: child.training for child in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, training in modes.items():
-            child.training = training
-
-
-@contextmanager
-def _restored_generators(trainer: Trainer) -> Iterator[None]:
-    """Put back the private random generators of the dataloaders and their samplers."""
-    generators = []
-    for loader in CombinedLoader(trainer.train_dataloader).flattened:
-        batch_sampler = getattr(loader, "batch_sampler", None)
-        for owner in (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
-            if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
-                generators.append((generator, generator.get_state()))
-    try:
-        yield
-    finally:
-        for generator, state in generators:
-            generator.set_state(state)
-
-
-@contextmanager
-def _copied_metrics(module: nn.Module) -> Iterator[None]:
-    """Let the metrics inside ``module`` be updated as copies."""
-    owners = [
-        (parent, name, child)
-        for parent in module.modules()
-        if not isinstance(parent, Metric | MetricCollection)
-        for name, child in parent._modules.items()
-        if isinstance(child, Metric | MetricCollection)
-    ]
-    for parent, name, child in owners:
-        parent._modules[name] = copy.deepcopy(child)
-    try:
-        yield
-    finally:
-        for parent, name, child in owners:
-            parent._modules[name] = child
-
-
-@contextmanager
-def _silent_logging(module: LightningModule) -> Iterator[None]:
-    """Make ``self.log`` and ``self.log_dict`` do nothing: the fit's results are not set up yet."""
-    loggers = [child for child in module.modules() if isinstance(child, LightningModule)]
-
-    def ignore(*args: Any, **kwargs: Any) -> None:
-        pass
-
-    for child in loggers:
-        child.__dict__.update(log=ignore, log_dict=ignore)
-    try:
-        yield
-    finally:
-        for child in loggers:
-            del child.__dict__["log"], child.__dict__["log_dict"]

@@ -1,0 +1,124 @@
+"""Running a module before its fit so that nobody can tell afterwards."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
+from torchmetrics import Metric, MetricCollection
+
+from beft_lightning.errors import ScoringError
+
+
+@contextmanager
+def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.Parameter]) -> Iterator[None]:
+    """Train ``trained`` inside this context; on leaving, everything is as it was.
+
+    Restored are weights, buffers, gradients' absence, what is trainable, torchmetrics' states, the random number
+    generators (global ones and those of the dataloaders), and ``self.log``, which does nothing inside. Not restored is
+    what a ``training_step`` keeps in plain attributes, and the position of an iterable dataset that remembers one.
+    """
+    requires_grad = {parameter: parameter.requires_grad for parameter in module.parameters()}
+    values = {parameter: parameter.detach().clone() for parameter in trained}
+    # By owner and name, since a module may put a new tensor in the place of a buffer.
+    buffers = [
+        (owner, name, buffer, buffer.detach().clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
+    versions = {parameter: parameter._version for parameter in requires_grad if parameter not in values}
+    optimizers = trainer.strategy.optimizers
+    with ExitStack() as stack:
+        stack.enter_context(isolate_rng())
+        stack.enter_context(_restored_generators(trainer))
+        stack.enter_context(_copied_metrics(module))
+        stack.enter_context(_silent_logging(module))
+        try:
+            for parameter in requires_grad:
+                parameter.requires_grad_(parameter in values)
+            yield
+            if changed := [p for p, version in versions.items() if p._version != version]:
+                raise ScoringError(
+                    f"`training_step` changes {len(changed)} frozen parameters in place (an average of weights?), "
+                    "which scoring cannot take back: use approach 'fixed', or score another module."
+                )
+        finally:
+            trainer.strategy.optimizers = optimizers
+            with torch.no_grad():
+                for parameter, value in values.items():
+                    parameter.copy_(value)
+                for owner, name, buffer, value in buffers:
+                    owner._buffers[name] = buffer.copy_(value)
+            for parameter, trainable in requires_grad.items():
+                parameter.grad = None
+                parameter.requires_grad_(trainable)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; each submodule's own mode again afterwards."""
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, training in modes.items():
+            child.training = training
+
+
+@contextmanager
+def _restored_generators(trainer: Trainer) -> Iterator[None]:
+    """Put back the private random generators of the dataloaders and their samplers."""
+    generators = []
+    for loader in CombinedLoader(trainer.train_dataloader).flattened:
+        batch_sampler = getattr(loader, "batch_sampler", None)
+        for owner in (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+            if isinstance(generator := getattr(owner, "generator", None), torch.Generator):
+                generators.append((generator, generator.get_state()))
+    try:
+        yield
+    finally:
+        for generator, state in generators:
+            generator.set_state(state)
+
+
+@contextmanager
+def _copied_metrics(module: nn.Module) -> Iterator[None]:
+    """Let the metrics inside ``module`` be updated as copies."""
+    owners = [
+        (parent, name, child)
+        for parent in module.modules()
+        if not isinstance(parent, Metric | MetricCollection)
+        for name, child in parent._modules.items()
+        if isinstance(child, Metric | MetricCollection)
+    ]
+    for parent, name, child in owners:
+        parent._modules[name] = copy.deepcopy(child)
+    try:
+        yield
+    finally:
+        for parent, name, child in owners:
+            parent._modules[name] = child
+
+
+@contextmanager
+def _silent_logging(module: LightningModule) -> Iterator[None]:
+    """Make ``self.log`` and ``self.log_dict`` do nothing: the fit's results are not set up yet."""
+    loggers = [child for child in module.modules() if isinstance(child, LightningModule)]
+
+    def ignore(*args: Any, **kwargs: Any) -> None:
+        pass
+
+    for child in loggers:
+        child.__dict__.update(log=ignore, log_dict=ignore)
+    try:
+        yield
+    finally:
+        for child in loggers:
+            del child.__dict__["log"], child.__dict__["log_dict"]

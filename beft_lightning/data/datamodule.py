@@ -101,6 +101,8 @@ class LanguageDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self._format: Format | None = None
+        #: Positions that the longest input read so far needs.
+        self.longest = 0
         self._splits: dict[str, list[dict[str, Any]]] = {}
 
     @abstractmethod
@@ -119,11 +121,6 @@ class LanguageDataModule(LightningDataModule):
                 self._format = TextFormat(self.task, self.tokenizer, self.max_length or 128, self.padding)
         return self._format
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest input that has been read, without packed options beside each other."""
-        return max((self.format.positions(f) for split in self._splits.values() for f in split), default=0)
-
     def setup(self, stage: str) -> None:
         """Read, subset and encode the splits that ``stage`` needs, once."""
         for split in ("train", *self.task.evaluation_splits) if stage == "fit" else self.task.evaluation_splits:
@@ -134,7 +131,8 @@ class LanguageDataModule(LightningDataModule):
             chosen = self._subset(rows, size)
             if self.demonstrations and split != "train":
                 chosen = self._demonstrated(chosen)
-            self._splits[split] = self.format.encode(chosen)
+            examples = self._splits[split] = self.format.encode(chosen)
+            self.longest = max(self.longest, *map(self.format.positions, examples))
 
     def _subset(self, rows: list[Any], size: int) -> list[Any]:
         """The first rows of a seeded permutation, so that smaller sets are parts of larger ones."""

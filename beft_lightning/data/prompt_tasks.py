@@ -201,7 +201,6 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="boolq",
             kind="choice",
             columns=("passage", "question", "label"),
-            # The published runs name the options "Yes" and "No", in this order.
             examples=_verbalized(_boolq_prompt, ("No", "Yes"), _NO_YES),
             batch_size=4,
             hub=(_SUPER_GLUE, "boolq"),

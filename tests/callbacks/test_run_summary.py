@@ -40,7 +40,7 @@ def test_a_fit_leaves_its_numbers(backbone: str, data: Glue, make_trainer: MakeT
     seconds = summary["seconds"]
     assert list(seconds) == ["score", "train", "train_epoch", "checkpoint"]
     assert all(value > 0 for value in seconds.values())
-    assert 3 * seconds["train_epoch"] < 3 * seconds["train"]
+    assert seconds["train_epoch"] < seconds["train"]
     assert "save_checkpoint" not in trainer.__dict__
 
 

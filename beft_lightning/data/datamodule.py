@@ -2,8 +2,10 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +16,12 @@ from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
 from beft_lightning.data.prompt_format import PromptFormat, demonstrated, draw
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.task import Task
+from beft_lightning.data.task import DEV, Task
 from beft_lightning.data.text_format import TextFormat
 from beft_lightning.errors import DataError
 from beft_lightning.models import load_tokenizer
+
+T = TypeVar("T")
 
 
 class Format(Protocol):
@@ -48,9 +52,12 @@ class LanguageDataModule(LightningDataModule):
         gguf_file: Name of the GGUF file in that folder that holds the tokenizer.
         train_size: Number of training examples: a number, a regime (``low``, ``medium``, ``high``) or ``all``.
         eval_size: Number of evaluation examples of each split, a number or ``all``.
+        evaluation_splits: Splits to report results on; by default the task's own.
+        dev_size: Number of examples of the training split, none of which is trained on, to evaluate on during
+            training; ``test`` then reports on the evaluation splits. By default they serve for both.
         seed: Seed of the subsets and of the order of batches; by default that of the run.
         batch_size: Number of examples in a training batch.
-        eval_batch_size: Number of examples in an evaluation batch.
+        eval_batch_size: Most examples in an evaluation batch.
         max_length: Longest input, in tokens; by default 128 for encoders, the task's own for prompts.
         padding: ``longest`` pads each batch to its own longest example and groups examples of similar length;
             ``max_length`` pads all to ``max_length`` and shuffles freely, as the published encoder code does.
@@ -67,6 +74,8 @@ class LanguageDataModule(LightningDataModule):
         gguf_file: str | None = None,
         train_size: Literal["low", "medium", "high", "all"] | int = "all",
         eval_size: Literal["all"] | int = "all",
+        evaluation_splits: list[str] | None = None,
+        dev_size: int = 0,
         seed: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 64,
@@ -80,16 +89,24 @@ class LanguageDataModule(LightningDataModule):
         super().__init__()
         if isinstance(task, Task) and (demonstrations or calibrate):
             raise DataError(f"demonstrations and calibrate belong to prompts, and {task.name} is read without one.")
-        if min(batch_size, eval_batch_size) < 1 or num_workers < 0 or (max_length is not None and max_length < 1):
+        if demonstrations and dev_size:
+            raise DataError("demonstrations need no dev set, as nothing is chosen by it: leave out one of the two.")
+        if (
+            min(batch_size, eval_batch_size, 1 if max_length is None else max_length) < 1
+            or min(dev_size, num_workers) < 0
+        ):
             raise DataError(
                 f"batch_size ({batch_size}), eval_batch_size ({eval_batch_size}) and max_length ({max_length}) must be "
-                f"at least 1, num_workers ({num_workers}) at least 0."
+                f"at least 1, num_workers ({num_workers}) and dev_size ({dev_size}) at least 0."
             )
-        self.task = task
+        if evaluation_splits is not None:
+            task = replace(task, evaluation_splits=tuple(evaluation_splits))
+        self.task = replace(task, dev=dev_size > 0)
         self.tokenizer_name = tokenizer
         self.gguf_file = gguf_file
         self.train_size = train_size
         self.eval_size = eval_size
+        self.dev_size = dev_size
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -123,24 +140,37 @@ class LanguageDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read, subset and encode the splits that ``stage`` needs, once."""
-        for split in ("train", *self.task.evaluation_splits) if stage == "fit" else self.task.evaluation_splits:
+        needed = self.task.validation_splits if stage in ("fit", "validate") else self.task.evaluation_splits
+        for split in ("train", *needed) if stage == "fit" else needed:
             if split in self._splits:
                 continue
-            rows = self.read(split)
-            size = self._train_size(len(rows)) if split == "train" else self._eval_size(len(rows))
-            chosen = self._subset(rows, size)
+            chosen = self._chosen(split)
             if self.demonstrations and split != "train":
                 chosen = self._demonstrated(chosen)
             examples = self._splits[split] = self.format.encode(chosen)
             self.longest = max(self.longest, *map(self.format.positions, examples))
 
-    def _subset(self, rows: list[Any], size: int) -> list[Any]:
-        """The first rows of a seeded permutation, so that smaller sets are parts of larger ones."""
+    def _chosen(self, split: str) -> list[Any]:
+        """A split's part of a seeded permutation: its first rows, so that smaller sets are parts of larger ones.
+
+        The dev set follows the training set in the permutation of the same rows.
+        """
+        rows = self.read("train" if split == DEV else split)
         if isinstance(self.task, PromptTask):
             rows = list(zip(rows, range(len(rows)), strict=True))
-        return [rows[i] for i in draw(len(rows), size, np.random.RandomState(self.seed))]
+        if split not in ("train", DEV):
+            begin, size = 0, self._eval_size(len(rows))
+        elif split == "train":
+            begin, size = 0, self._train_size(len(rows))
+        else:
+            begin, size = self._train_size(len(rows)), self.dev_size
+        order = draw(len(rows), begin + size, np.random.RandomState(self.seed))
+        return [rows[i] for i in order[begin:]]
 
-    def _train_size(self, available: int) -> int:
+    def _train_size(self, rows: int) -> int:
+        available = rows - self.dev_size
+        if available < 1:
+            raise DataError(f"dev_size {self.dev_size:,} leaves none of the {rows:,} training examples to train on.")
         size = self._size(self.train_size, available)
         if size < self.batch_size:
             raise DataError(
@@ -198,18 +228,19 @@ class LanguageDataModule(LightningDataModule):
         return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader for each evaluation split, examples sorted by length."""
-        return [
-            self._dataloader(
-                sorted(self._splits[split], key=self.format.length),
-                self.eval_batch_size,
-                self.format.collate_evaluation,
-            )
-            for split in self.task.evaluation_splits
-        ]
+        """One loader for each split to evaluate on during training."""
+        return [self._evaluation(split) for split in self.task.validation_splits]
 
-    # The benchmarks' test labels are not public; as in the paper, the validation split is the one reported.
-    test_dataloader = predict_dataloader = val_dataloader
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader for each split to report; as in the paper these are the labelled ones."""
+        return [self._evaluation(split) for split in self.task.evaluation_splits]
+
+    predict_dataloader = test_dataloader
+
+    def _evaluation(self, split: str) -> DataLoader[Any]:
+        """A loader that holds whole batches, each of examples of about the same length."""
+        batches = batches_of_like_length(self._splits[split], self.format.length, self.eval_batch_size)
+        return self._dataloader(batches, 1, partial(_collate_one, self.format.collate_evaluation))
 
     def _dataloader(
         self, examples: list[Any], batch_size: int, collate: Callable[[list[Any]], Any], sampler: Any = None
@@ -224,3 +255,32 @@ class LanguageDataModule(LightningDataModule):
             # Its own, since how often a loader draws from the global generator depends on its workers.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], size: int) -> list[list[T]]:
+    """All examples in batches of at most ``size``, shortest first, with little padding.
+
+    A batch also ends where one more example would make more than a ninth of its tokens padding: a few long examples
+    must not make a whole batch as long.
+
+    Args:
+        examples: What to divide.
+        length: Number of tokens of an example.
+        size: Most examples in a batch.
+    """
+    batches: list[list[T]] = []
+    tokens = 0
+    for example in sorted(examples, key=length):
+        padded = (len(batches[-1]) + 1) * length(example) if batches else 0
+        tokens += length(example)
+        if not batches or len(batches[-1]) == size or padded > tokens * 9 / 8:
+            batches.append([])
+            tokens = length(example)
+        batches[-1].append(example)
+    return batches
+
+
+def _collate_one(collate: Callable[[list[T]], Any], batches: list[list[T]]) -> Any:
+    """Batches of a loader that holds whole ones, and gives them one at a time."""
+    (examples,) = batches
+    return collate(examples)

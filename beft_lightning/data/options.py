@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.errors import DataError
@@ -15,25 +15,40 @@ PADDING, PROMPT = -1, 0
 
 @dataclass(frozen=True)
 class EncodedOptions:
-    """A prompt and its options, as token ids.
+    """A prompt and its options, as token ids: each option's row is what all share, then tokens of its own.
 
     Args:
-        prompt: The tokens that all options share, special ones included.
-        options: What follows the prompt, for each option.
-        unscored: For each option, how many of its first tokens still belong to the prompt's text: none, unless a
-            tokenizer merges the end of the prompt with the beginning of an option.
+        shared: What all rows begin with: the prompt, special tokens included, and the words that all options
+            begin with.
+        own: How each row goes on; at least one token for each option.
+        starts: For each row, the place of its first scored token, at least 1. It lies behind what is shared only
+            where a tokenizer merges the end of the prompt with the beginning of another option.
         truncated: How many of the prompt's tokens were cut off at its beginning.
     """
 
-    prompt: tuple[int, ...]
-    options: tuple[tuple[int, ...], ...]
-    unscored: tuple[int, ...]
+    shared: tuple[int, ...]
+    own: tuple[tuple[int, ...], ...]
+    starts: tuple[int, ...]
     truncated: int = 0
 
     @property
     def length(self) -> int:
-        """Tokens that have to be run: the prompt, and each option less its last token, which predicts nothing."""
-        return len(self.prompt) + sum(len(option) - 1 for option in self.options)
+        """Tokens that have to be run: the shared ones, and each row's own less its last, which predicts nothing."""
+        return len(self.shared) + sum(len(own) - 1 for own in self.own)
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens that no option is scored on."""
+        return self.shared[: min(self.starts)]
+
+    def row(self, option: int) -> tuple[int, ...]:
+        """All tokens of the prompt with one option."""
+        return (*self.shared, *self.own[option])
+
+    def only(self, option: int) -> "EncodedOptions":
+        """The same prompt with no other option."""
+        row = self.row(option)
+        return EncodedOptions(row[:-1], (row[-1:],), (self.starts[option],), self.truncated)
 
 
 def encode_options(
@@ -43,7 +58,7 @@ def encode_options(
 
     The text is tokenised as a whole, and an option begins with the first token that reaches beyond the prompt's
     last character, as told by the tokenizer's offsets. If prompt and longest option exceed ``max_length``, the
-    prompt loses its beginning, but keeps a leading special token.
+    prompt loses its beginning, but keeps a leading special token. Words that all options begin with are run once.
 
     Args:
         tokenizer: A fast tokenizer.
@@ -70,77 +85,67 @@ def encode_options(
     if min(starts) == 0:
         rows = [[_first_token(tokenizer), *row] for row in rows]
         starts = [start + 1 for start in starts]
-    shared = _common_prefix(rows, min(starts))
-    segments = [row[shared:] for row in rows]
-    room = max_length - max(map(len, segments))
-    if room < 1:
-        longest = max(zip(segments, options, strict=True), key=lambda pair: len(pair[0]))[1]
+    # Not the whole of the shortest row: each option needs a token of its own.
+    common = _common_prefix(rows, min(map(len, rows)) - 1)
+    cut = max(0, max(map(len, rows)) - max_length)
+    if cut >= min(starts):
+        longest = max(zip(rows, options, strict=True), key=lambda pair: len(pair[0]))[1]
         raise DataError(
             f"option {_shorten(longest)!r} leaves no room for its prompt within {max_length} tokens: raise max_length."
         )
-    prefix = rows[0][:shared]
-    cut = max(0, shared - room)
+    shared = rows[0][:common]
     if cut:
-        kept = prefix[:1] if prefix[0] in special and room > 1 else []
-        prefix = [*kept, *prefix[shared - room + len(kept) :]]
-    unscored = tuple(start - shared for start in starts)
-    return EncodedOptions(tuple(prefix), tuple(map(tuple, segments)), unscored, cut)
+        kept = shared[:1] if shared[0] in special else []
+        shared = [*kept, *shared[cut + len(kept) :]]
+    own = tuple(tuple(row[common:]) for row in rows)
+    return EncodedOptions(tuple(shared), own, tuple(start - cut for start in starts), cut)
 
 
-def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str, Tensor]:
-    """One row for each example: its prompt, right-aligned, then its options side by side.
+def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str, Any]:
+    """One row for each example: what its options share, then their own tokens side by side, padded on the left.
 
-    All rows' prompts end in the same column, so that everything an option needs from the model lies in the columns
-    from there on. An option's last token predicts nothing and is left out, so options of one token need no column.
+    The last token of an option predicts nothing and is left out, so options of one token need no column.
 
     Args:
         examples: The encoded examples of a batch.
         pad_token: Id to fill up with.
 
     Returns:
-        ``input_ids``, ``segment_ids`` and ``position_ids`` of shape ``(batch, columns)``; ``prompt_columns``, a
-        scalar; for each scored token ``target_row``, ``target_column`` (which predicts it), ``target_token`` and
-        ``target_option``; and ``option_row``, the row of each option.
+        ``input_ids``, ``segment_ids`` and ``position_ids`` of shape ``(batch, columns)``; for each scored token
+        ``target_row``, ``target_column`` (which predicts it), ``target_token`` and ``target_option``;
+        ``option_row``, the row of each option; and ``logits_to_keep``, how many of the last columns predict.
     """
-    prompt_columns = max(len(example.prompt) for example in examples)
-    columns = prompt_columns + max(example.length - len(example.prompt) for example in examples)
-    shape = (len(examples), columns)
-    input_ids = torch.full(shape, pad_token)
-    segment_ids = torch.full(shape, PADDING)
-    position_ids = torch.zeros(shape, dtype=torch.long)
+    columns = max(example.length for example in examples)
+    rows: list[tuple[list[int], list[int], list[int]]] = []
     targets: list[tuple[int, int, int, int]] = []
     option_row: list[int] = []
     for row, example in enumerate(examples):
-        length = len(example.prompt)
-        begin = prompt_columns - length
-        input_ids[row, begin:prompt_columns] = torch.tensor(example.prompt)
-        segment_ids[row, begin:prompt_columns] = PROMPT
-        position_ids[row, begin:prompt_columns] = torch.arange(length)
-        column = prompt_columns
-        for number, (option, unscored) in enumerate(zip(example.options, example.unscored, strict=True), start=1):
-            for place, token in enumerate(option):
-                if place >= unscored:
-                    predictor = prompt_columns - 1 if place == 0 else column + place - 1
-                    targets.append((row, predictor, token, len(option_row)))
-            inputs = len(option) - 1
-            input_ids[row, column : column + inputs] = torch.tensor(option[:-1], dtype=torch.long)
-            segment_ids[row, column : column + inputs] = number
-            position_ids[row, column : column + inputs] = torch.arange(length, length + inputs)
-            column += inputs
+        padding, common = columns - example.length, len(example.shared)
+        ids = [pad_token] * padding + list(example.shared)
+        segments = [PADDING] * padding + [PROMPT] * common
+        positions = [0] * padding + list(range(common))
+        for option, (own, start) in enumerate(zip(example.own, example.starts, strict=True)):
+            for place, token in enumerate(example.row(option)[start:], start=start):
+                # The shared part ends with the column before the option's own, wherever those are.
+                predictor = padding + place - 1 if place <= common else len(ids) + place - common - 1
+                targets.append((row, predictor, token, len(option_row)))
+            ids += own[:-1]
+            segments += [option + 1] * (len(own) - 1)
+            positions += range(common, common + len(own) - 1)
             option_row.append(row)
-    names = ("target_row", "target_column", "target_token", "target_option")
+        rows.append((ids, segments, positions))
+    names = ("input_ids", "segment_ids", "position_ids")
+    target_names = ("target_row", "target_column", "target_token", "target_option")
     return {
-        "input_ids": input_ids,
-        "segment_ids": segment_ids,
-        "position_ids": position_ids,
-        "prompt_columns": torch.tensor(prompt_columns),
+        **dict(zip(names, torch.tensor(rows).unbind(1), strict=True)),
+        **dict(zip(target_names, torch.tensor(targets).unbind(1), strict=True)),
         "option_row": torch.tensor(option_row),
-        **dict(zip(names, torch.tensor(targets).unbind(1), strict=True)),
+        "logits_to_keep": columns - min(column for _, column, _, _ in targets),
     }
 
 
 def _common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
-    """Number of first tokens that all rows share, at most ``longest`` and at least the first one."""
+    """Number of first tokens that all rows share, at most ``longest``."""
     return next((i for i in range(longest) if len({row[i] for row in rows}) > 1), longest)
 
 

@@ -76,14 +76,15 @@ class PromptFormat:
     def positions(self, features: dict[str, Any]) -> int:
         """Number of positions that an example needs: options stand beside each other, not one after another."""
         encoded = features["encoded"]
-        answer = max(len(option) for option in encoded.options)
-        return len(encoded.prompt) + (MAX_NEW_TOKENS if self.task.kind == "generation" else answer - 1)
+        if self.task.kind == "generation":
+            return len(encoded.prompt) + MAX_NEW_TOKENS
+        return len(encoded.shared) + max(map(len, encoded.own)) - 1
 
     def collate_training(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """A batch to learn from: all options to choose among, or the right one alone to predict."""
         encoded = [feature["encoded"] for feature in features]
         if self.task.loss == "lm":
-            encoded = [_only(example, feature["gold"][0]) for example, feature in zip(encoded, features, strict=True)]
+            encoded = [example.only(feature["gold"][0]) for example, feature in zip(encoded, features, strict=True)]
         return {**self._pack(encoded), "label": torch.tensor([feature["gold"][0] for feature in features])}
 
     def collate_evaluation(self, features: list[dict[str, Any]]) -> dict[str, Any]:
@@ -131,7 +132,3 @@ def demonstrated(example: Prompted, demonstrations: Sequence[Prompted]) -> Promp
 def draw(population: int, count: int, random: np.random.RandomState) -> list[int]:
     """Distinct indices below ``population``, the first of a permutation."""
     return list(map(int, random.permutation(population)[:count]))
-
-
-def _only(example: EncodedOptions, option: int) -> EncodedOptions:
-    return EncodedOptions(example.prompt, (example.options[option],), (example.unscored[option],), example.truncated)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from beft_lightning.data.task import Evaluated
+
 Row = Mapping[str, Any]
 
 
@@ -31,7 +33,7 @@ class Prompted:
 
 
 @dataclass(frozen=True)
-class PromptTask:
+class PromptTask(Evaluated):
     """A task for causal language models, told in data.
 
     Args:
@@ -47,7 +49,6 @@ class PromptTask:
         batch_size: Recommended number of examples that fit on one GPU together; the effective batch is 8.
         max_length: Most tokens of prompt and answer together.
         flatten: Turns an object of the original file into rows; by default it is one row.
-        evaluation_splits: Splits to evaluate on.
         hub: Dataset id and configuration on the hub.
     """
 
@@ -63,7 +64,6 @@ class PromptTask:
     batch_size: int = 8
     max_length: int = 2048
     flatten: Callable[[Row], Iterator[Row]] = lambda row: iter([row])
-    evaluation_splits: tuple[str, ...] = ("validation",)
     hub: tuple[str, str | None] = ("", None)
 
     @property

@@ -7,11 +7,33 @@ from typing import Literal
 
 from beft_lightning.errors import DataError
 
+#: Name of the split of examples set aside from the training split.
+DEV = "dev"
+
 Kind = Literal["classification", "regression", "multiple_choice"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """On what a task is evaluated.
+
+    Args:
+        evaluation_splits: Splits to report results on.
+        dev: Evaluate during training on examples set aside from the training split instead, so that whatever is
+            chosen by them, such as the best epoch, has not seen the reported splits.
+    """
+
+    evaluation_splits: tuple[str, ...] = ("validation",)
+    dev: bool = False
+
+    @property
+    def validation_splits(self) -> tuple[str, ...]:
+        """Splits to evaluate on during training."""
+        return (DEV,) if self.dev else self.evaluation_splits
+
+
 @dataclass(frozen=True)
-class Task:
+class Task(Evaluated):
     """A task, told in data.
 
     Args:
@@ -24,7 +46,6 @@ class Task:
         learning_rate: Recommended learning rate when biases are trained.
         epochs: Recommended number of epochs.
         sizes: Number of training examples in the ``low``, ``medium`` and ``high`` data regimes.
-        evaluation_splits: Splits to evaluate on.
         hub: Dataset id and configuration on the hub.
         columns: Column in the original file -> the column meant here, where the names differ.
         header: Column names of the original file, if it has no header line of its own.
@@ -38,7 +59,6 @@ class Task:
     learning_rate: float = 1e-3
     epochs: int = 30
     sizes: Mapping[str, int] = field(default_factory=dict)
-    evaluation_splits: tuple[str, ...] = ("validation",)
     hub: tuple[str, str] = ("", "")
     columns: Mapping[str, str] = field(default_factory=dict)
     header: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.task import Task
+from beft_lightning.data.task import DEV, Task
 from beft_lightning.errors import BeftError
 from beft_lightning.models import check_dtype, check_language_model, load_model, load_tokenizer
 from beft_lightning.tasks.classification import ClassificationHead
@@ -84,10 +84,9 @@ class LanguageTaskModule(LightningModule):
         self.schedule = schedule
         self.model: PreTrainedModel | None = None
         self.head: Head | None = None
-        prefixes = [split.removeprefix("validation").lstrip("_") for split in task.evaluation_splits]
         self.validation_metrics, self.test_metrics = (
-            nn.ModuleList(TaskMetrics(task, "_".join(filter(None, [stage, prefix])) + "_") for prefix in prefixes)
-            for stage in ("val", "test")
+            nn.ModuleList(TaskMetrics(task, metric_prefix(stage, split)) for split in splits)
+            for stage, splits in (("val", task.validation_splits), ("test", task.evaluation_splits))
         )
 
     def setup(self, stage: str) -> None:
@@ -194,3 +193,9 @@ class LanguageTaskModule(LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         decay = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
         return [optimizer], [{"scheduler": decay, "interval": "step"}]
+
+
+def metric_prefix(stage: str, split: str) -> str:
+    """What stands before the names of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
+    name = "" if split == DEV else split.removeprefix("validation").lstrip("_")
+    return "_".join(filter(None, [stage, name])) + "_"

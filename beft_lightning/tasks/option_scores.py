@@ -15,7 +15,7 @@ from beft_lightning.data.options import PADDING, PROMPT
 
 
 def option_mask(segment_ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """The additive attention mask of packed rows.
+    """The additive attention mask of rows with several options.
 
     Args:
         segment_ids: Segment of each column: padding, prompt, or an option's number. Shape ``(batch, columns)``.
@@ -45,18 +45,19 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
     Returns:
         Two vectors with one entry for each option of the batch, in its order.
     """
-    # The last column of the prompts predicts all first tokens; what lies before it needs no logits.
-    kept = batch["input_ids"].shape[1] - int(batch["prompt_columns"]) + 1
+    segments, kept = batch["segment_ids"], batch["logits_to_keep"]
+    # Where no option has a column of its own, rows are ordinary ones, and the model's own mask is the fastest.
+    packed = bool((segments > PROMPT).any())
     logits = model(
         input_ids=batch["input_ids"],
-        attention_mask=option_mask(batch["segment_ids"], model.dtype),
+        attention_mask=option_mask(segments, model.dtype) if packed else (segments != PADDING).long(),
         position_ids=batch["position_ids"],
         use_cache=False,
         logits_to_keep=kept,
     ).logits
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    row, column = batch["target_row"], batch["target_column"] - int(batch["prompt_columns"]) + 1
+    row, column = batch["target_row"], batch["target_column"] - (segments.shape[1] - kept)
     normalisers = logits.logsumexp(dim=-1)
     scores = logits[row, column, batch["target_token"]] - normalisers[row, column]
     options = len(batch["option_row"])

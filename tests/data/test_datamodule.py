@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from beft_lightning.data import Glue
+from beft_lightning.data.datamodule import batches_of_like_length
 from beft_lightning.errors import DataError
 
 
@@ -64,6 +65,32 @@ def test_evaluation_sees_every_example_once_whatever_the_batch(make: Any) -> Non
         assert sorted(i for batch in loader for i in batch["id"].tolist()) == list(range(20))
 
 
+def test_the_dev_set_is_of_the_training_split_and_not_trained_on(make: Any) -> None:
+    data = make(train_size=16, dev_size=10)
+    (loader,) = data.val_dataloader()
+    dev = {i for batch in loader for i in batch["id"].tolist()}
+    order = np.random.RandomState(0).permutation(48)
+    assert set(ids(data)) == set(order[:16])
+    assert dev == set(order[16:26])
+    data.setup("test")
+    (reported,) = data.test_dataloader()
+    assert sum(len(batch["id"]) for batch in reported) == 20
+    assert len(ids(make(train_size="all", dev_size=8))) == 40
+
+
+def test_any_split_can_be_reported(make: Any) -> None:
+    data = make(evaluation_splits=["validation", "train"])
+    assert [sum(len(batch["id"]) for batch in loader) for loader in data.val_dataloader()] == [20, 48]
+    with pytest.raises(DataError, match="other"):
+        make(evaluation_splits=["other"])
+
+
+def test_batches_of_like_length_hold_everything_and_little_padding() -> None:
+    lengths = [3, 40, 41, 42, 43, 44, 7, 90, 3, 3]
+    batches = batches_of_like_length(lengths, lambda length: length, 4)
+    assert batches == [[3, 3, 3], [7], [40, 41, 42, 43], [44], [90]]
+
+
 def test_workers_give_the_same_batches(make: Any) -> None:
     assert ids(make(num_workers=1)) == ids(make())
 
@@ -74,6 +101,8 @@ def test_workers_give_the_same_batches(make: Any) -> None:
         ({"train_size": 4}, "training set of 4 examples is smaller than one batch of 8"),
         ({"train_size": 0}, "training set of 0 examples is smaller"),
         ({"train_size": 49}, "asks for 49 examples of sst2, but there are only 48"),
+        ({"dev_size": 48}, "dev_size 48 leaves none of the 48 training examples"),
+        ({"dev_size": 20, "train_size": 29}, "asks for 29 examples of sst2, but there are only 28"),
         ({"train_size": "low"}, "asks for 1,000 examples"),
         ({"train_size": "tiny"}, "'tiny' is not defined for sst2; use low, medium, high, all, or a number"),
     ],

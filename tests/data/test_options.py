@@ -23,9 +23,18 @@ def real(smollm2: dict[str, str]) -> PreTrainedTokenizerBase:
 def test_options_share_the_prompt_and_its_special_token(words: PreTrainedTokenizerBase) -> None:
     encoded = encode_options(words, "the film was", [" good", " very bad"], 32)
     assert words.decode(list(encoded.prompt)) == "[CLS] the film was"
-    assert [words.decode(list(option)) for option in encoded.options] == ["good", "very bad"]
-    assert encoded.unscored == (0, 0)
+    assert [words.decode(list(own)) for own in encoded.own] == ["good", "very bad"]
+    assert encoded.starts == (4, 4)
     assert encoded.length == 4 + 0 + 1
+
+
+def test_words_that_all_options_begin_with_are_shared_and_scored(words: PreTrainedTokenizerBase) -> None:
+    encoded = encode_options(words, "the film", [" was very good", " was very very bad", " was very"], 32)
+    assert words.decode(list(encoded.shared)) == "[CLS] the film was"
+    assert words.decode(list(encoded.prompt)) == "[CLS] the film"
+    assert [words.decode(list(own)) for own in encoded.own] == ["very good", "very very bad", "very"]
+    assert encoded.starts == (3, 3, 3)
+    assert words.decode(list(encoded.only(1).row(0))) == "[CLS] the film was very very bad"
 
 
 @pytest.mark.parametrize(
@@ -38,19 +47,20 @@ def test_options_share_the_prompt_and_its_special_token(words: PreTrainedTokeniz
 )
 def test_tokens_are_those_of_the_whole_text(real: PreTrainedTokenizerBase, prompt: str, options: list[str]) -> None:
     encoded = encode_options(real, prompt, options, 64)
-    for option, ids, unscored in zip(options, encoded.options, encoded.unscored, strict=True):
-        assert [*encoded.prompt, *ids] == real(prompt + option)["input_ids"]
-        assert real.decode(list(ids[unscored:])) == option
+    for number, (option, start) in enumerate(zip(options, encoded.starts, strict=True)):
+        row = encoded.row(number)
+        assert list(row) == real(prompt + option)["input_ids"]
+        assert real.decode(list(row[start:])) == option
 
 
 def test_a_token_across_the_boundary_belongs_to_the_option(real: PreTrainedTokenizerBase) -> None:
     """The prompt's last letters merge with the first option's, so less is shared, and nothing is scored twice."""
     encoded = encode_options(real, "The film was gre", ["at", " xyz"], 64)
     assert real.decode(list(encoded.prompt)) == "The film was"
-    assert encoded.unscored[0] == 0
-    assert real.decode(list(encoded.options[0])) == " great"
-    assert encoded.unscored[1] > 0
-    assert real.decode(list(encoded.options[1][encoded.unscored[1] :])) == " xyz"
+    assert encoded.starts[0] == len(encoded.shared)
+    assert real.decode(list(encoded.own[0])) == " great"
+    assert encoded.starts[1] > len(encoded.shared)
+    assert real.decode(list(encoded.row(1)[encoded.starts[1] :])) == " xyz"
 
 
 def test_an_empty_prompt_is_the_first_special_token(real: PreTrainedTokenizerBase) -> None:

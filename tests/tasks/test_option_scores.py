@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from beft_lightning.data.options import EncodedOptions, pack_options
+from beft_lightning.data.options import PADDING, PROMPT, EncodedOptions, pack_options
 from beft_lightning.tasks.option_scores import (
     by_example,
     classification_loss,
@@ -18,10 +18,12 @@ from beft_lightning.tasks.option_scores import (
 from tests.tiny import make_model
 
 EXAMPLES = [
-    EncodedOptions((2, 5, 6, 7, 8), ((9,), (10,)), (0, 0)),
-    EncodedOptions((2, 11), ((12, 13, 14), (15,), (16, 17)), (0, 0, 0)),
+    EncodedOptions((2, 5, 6, 7, 8), ((9,), (10,)), (5, 5)),
+    EncodedOptions((2, 11), ((12, 13, 14), (15,), (16, 17)), (2, 2, 2)),
     # The second option's first token still belongs to the prompt's text.
-    EncodedOptions((2, 18, 19, 20), ((21, 5), (6, 7, 8)), (0, 1)),
+    EncodedOptions((2, 18, 19, 20), ((21, 5), (6, 7, 8)), (4, 5)),
+    # Both options begin with the same two tokens.
+    EncodedOptions((2, 18, 19, 20), ((21, 5), (6,)), (2, 2)),
 ]
 DECODERS = ["opt", "gpt2", "llama"]
 
@@ -29,10 +31,10 @@ DECODERS = ["opt", "gpt2", "llama"]
 def naive(model: PreTrainedModel, example: EncodedOptions) -> list[tuple[Tensor, int]]:
     """One forward pass for each option, no padding."""
     scores = []
-    for option, unscored in zip(example.options, example.unscored, strict=True):
-        ids = torch.tensor([[*example.prompt, *option]])
+    for option, start in enumerate(example.starts):
+        ids = torch.tensor([example.row(option)])
         log_probabilities = model(input_ids=ids).logits[0].log_softmax(-1)
-        places = range(len(example.prompt) + unscored, ids.shape[1])
+        places = range(start, ids.shape[1])
         scores.append((sum((log_probabilities[i - 1, ids[0, i]] for i in places), torch.zeros(())), len(places)))
     return scores
 
@@ -50,6 +52,20 @@ def test_scores_equal_the_naive_ones(model: PreTrainedModel, examples: list[Enco
     assert lengths.tolist() == [length for _, length in expected]
 
 
+def test_padding_may_stand_on_either_side(model: PreTrainedModel) -> None:
+    batch = pack_options(EXAMPLES, pad_token=0)
+    padding = (batch["segment_ids"] == PADDING).sum(dim=1)
+    assert padding.max() > 0
+    moved = {
+        name: torch.stack([row.roll(-int(n)) for row, n in zip(batch[name], padding, strict=True)])
+        for name in ("input_ids", "segment_ids", "position_ids")
+    }
+    column = batch["target_column"] - padding[batch["target_row"]]
+    right = {**batch, **moved, "target_column": column, "logits_to_keep": moved["input_ids"].shape[1]}
+    expected = option_log_probabilities(model, batch)[0]
+    torch.testing.assert_close(option_log_probabilities(model, right)[0], expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["classification", "lm"])
 def test_gradients_equal_the_naive_ones(model: PreTrainedModel, kind: str) -> None:
     biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
@@ -57,8 +73,8 @@ def test_gradients_equal_the_naive_ones(model: PreTrainedModel, kind: str) -> No
     def loss(sums: Tensor, lengths: Tensor) -> Tensor:
         if kind == "lm":
             return language_model_loss(sums, lengths)
-        option_row = torch.tensor([0, 0, 1, 1, 1, 2, 2])
-        return classification_loss(sums, lengths, option_row, torch.tensor([1, 2, 0]))
+        option_row = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3])
+        return classification_loss(sums, lengths, option_row, torch.tensor([1, 2, 0, 1]))
 
     shared = torch.autograd.grad(loss(*option_log_probabilities(model, pack_options(EXAMPLES, 0))), biases)
     scores = [score for example in EXAMPLES for score in naive(model, example)]
@@ -72,6 +88,15 @@ def test_gradients_equal_the_naive_ones(model: PreTrainedModel, kind: str) -> No
 
 def test_options_of_one_token_need_no_column_of_their_own() -> None:
     assert pack_options(EXAMPLES[:1], 0)["input_ids"].shape == (1, 5)
+
+
+def test_an_option_alone_is_an_ordinary_row(model: PreTrainedModel) -> None:
+    """As when only the right option is learnt: no column of options, the same scores."""
+    alone = [example.only(1) for example in EXAMPLES]
+    batch = pack_options(alone, 0)
+    assert batch["segment_ids"].max() == PROMPT
+    expected = torch.stack([naive(model, example)[1][0] for example in EXAMPLES])
+    torch.testing.assert_close(option_log_probabilities(model, batch)[0], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_mask_shows_the_prompt_and_the_option_itself() -> None:

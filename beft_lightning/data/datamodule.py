@@ -260,8 +260,8 @@ class LanguageDataModule(LightningDataModule):
 def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], size: int) -> list[list[T]]:
     """All examples in batches of at most ``size``, shortest first, with little padding.
 
-    A batch also ends where one more example would make more than a ninth of its tokens padding: a few long examples
-    must not make a whole batch as long.
+    A batch also ends where one more example would make more than a seventeenth of its tokens padding: a few long
+    examples must not make a whole batch as long.
 
     Args:
         examples: What to divide.
@@ -273,7 +273,7 @@ def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], si
     for example in sorted(examples, key=length):
         padded = (len(batches[-1]) + 1) * length(example) if batches else 0
         tokens += length(example)
-        if not batches or len(batches[-1]) == size or padded > tokens * 9 / 8:
+        if not batches or len(batches[-1]) == size or padded > tokens * 17 / 16:
             batches.append([])
             tokens = length(example)
         batches[-1].append(example)

@@ -44,7 +44,11 @@ class LanguageTaskModule(LightningModule):
         task: The task's record; on the command line it comes from the data.
         gguf_file: Name of the GGUF file in the backbone's folder that holds the weights.
         tune: What is trained: ``auto`` (a BiasSelectionCallback decides), bias terms (``value``, ``query,value``,
-            ``value.3``), ``all`` (every bias), or ``head``. The task head is always trained.
+            ``value.3``), ``all`` (every bias), ``head``, ``full``, ``random_mask``, ``random_rows``,
+            ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera`` or ``ia3``. The task head
+            is always trained.
+        tune_options: Options of that way of training, such as ``{"rank": 4}``; see
+            :func:`~beft_lightning.tasks.tuning.set_up_tuning`.
         random_init: Use the backbone's architecture with random weights.
         dtype: Precision of the frozen weights: ``float32``, ``bfloat16`` or ``float16``. Biases are always fp32.
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
@@ -61,6 +65,7 @@ class LanguageTaskModule(LightningModule):
         task: Task | PromptTask,
         gguf_file: str | None = None,
         tune: str | list[str] = AUTO,
+        tune_options: dict[str, Any] | None = None,
         random_init: bool = False,
         dtype: str = "float32",
         learning_rate: float | None = None,
@@ -70,12 +75,15 @@ class LanguageTaskModule(LightningModule):
     ) -> None:
         super().__init__()
         check_dtype(dtype)
+        if tune == AUTO and tune_options:
+            raise BeftError("tune_options belong to a way of training, and tune 'auto' leaves it to a callback.")
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")
         self.backbone = backbone
         self.gguf_file = gguf_file
         self.task = task
         self.tune = tune
+        self.tune_options = tune_options
         self.random_init = random_init
         self.dtype_name = dtype
         self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
@@ -113,7 +121,7 @@ class LanguageTaskModule(LightningModule):
         if isinstance(self.task, PromptTask):
             check_language_model(self.model, self.task.name)
         if self.tune != AUTO:
-            set_up_tuning(self.model, self.tune)
+            set_up_tuning(self.model, self.tune, self.tune_options)
 
     def on_fit_start(self) -> None:
         """Refuse inputs that are longer than the model has positions for."""

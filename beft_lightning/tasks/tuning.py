@@ -1,27 +1,79 @@
 """The ways of training a model: what ``tune`` means."""
 
+import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
+import torch
 from torch import nn
 
 from beft_lightning.bias import add_missing_biases, all_biases, freeze_except, head_parameters
+from beft_lightning.bias.random_mask import train_random_entries, train_random_rows
+from beft_lightning.bias.reparametrization import reparametrize_biases
+from beft_lightning.errors import BeftError
+from beft_lightning.tasks.adapters import add_adapter
 
 #: The module decides nothing; a BiasSelectionCallback does.
 AUTO = "auto"
 
 
-def _tune_all(model: nn.Module) -> None:
-    """Every bias of the model, and the head (BitFit)."""
-    freeze_except(model, [], keep=[*all_biases(model), *head_parameters(model)])
+def _all(model: nn.Module) -> None:
+    """Every bias of the model (BitFit)."""
+    freeze_except(model, [], keep=all_biases(model))
 
 
-def _tune_head(model: nn.Module) -> None:
-    """The head alone: the baseline any bias term has to beat."""
-    freeze_except(model, [], keep=head_parameters(model))
+def _head(model: nn.Module) -> None:
+    """Nothing but the head: the baseline any bias term has to beat."""
+    model.requires_grad_(False)
 
 
-#: Way -> what sets it up on a model. Any other value of ``tune`` names bias terms.
-WAYS: Mapping[str, Callable[[nn.Module], None]] = {"all": _tune_all, "head": _tune_head}
+def _full(model: nn.Module) -> None:
+    """Every parameter."""
+    half = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
+    if half:
+        raise BeftError(f"tune 'full' trains the weights, which then must be float32, not {half.pop()}.")
+    model.requires_grad_(True)
+
+
+def _random_mask(model: nn.Module, budget: int | None = None, seed: int = 0) -> None:
+    """Random entries of all matrices, by default as many as the model has biases."""
+    parameters = dict(model.named_parameters())
+    biases = sum(parameters[name].numel() for name in all_biases(model)) if budget is None else budget
+    model.requires_grad_(False)
+    train_random_entries(model, biases, seed)
+
+
+def _random_rows(model: nn.Module, seed: int = 0) -> None:
+    """A random row or column of each linear layer."""
+    model.requires_grad_(False)
+    train_random_rows(model, seed)
+
+
+def _reparametrized(model: nn.Module, kind: str, terms: list[str] | None = None, rank: int = 8) -> None:
+    """Biases, by default the value ones, as functions of fewer numbers."""
+    terms = ["value"] if terms is None else terms
+    add_missing_biases(model, terms)
+    model.requires_grad_(False)
+    for parameter in reparametrize_biases(model, terms, kind, rank):
+        parameter.requires_grad_(True)
+
+
+def _adapter(model: nn.Module, kind: str, **options: Any) -> None:
+    """An adapter of peft's."""
+    add_adapter(model, kind, **options)
+
+
+#: Way -> what sets it up on a model, the head apart. Any other value of ``tune`` names bias terms.
+WAYS: Mapping[str, Callable[..., None]] = {
+    "all": _all,
+    "head": _head,
+    "full": _full,
+    "random_mask": _random_mask,
+    "random_rows": _random_rows,
+    **{f"{kind}_bias": partial(_reparametrized, kind=kind) for kind in ("low_rank", "vera", "scalar")},
+    **{kind: partial(_adapter, kind=kind) for kind in ("lora", "dora", "vera", "ia3")},
+}
 
 
 def tuned_terms(tune: str | list[str]) -> list[str]:
@@ -29,20 +81,43 @@ def tuned_terms(tune: str | list[str]) -> list[str]:
     return [name.strip() for name in tune.split(",")] if isinstance(tune, str) else list(tune)
 
 
-def set_up_tuning(model: nn.Module, tune: str | list[str]) -> None:
-    """Make trainable what ``tune`` says, and freeze the rest.
+def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str, Any] | None = None) -> None:
+    """Make trainable what ``tune`` says, and freeze the rest. The task head is trained in any case.
 
     Args:
         model: The model under its head.
-        tune: A key of :data:`WAYS`, or bias terms such as ``value``, ``query,value`` or ``value.3``. The head is
-            trained beside the terms, and biases the model lacks are added as zeros.
+        tune: A key of :data:`WAYS`, or bias terms such as ``value``, ``query,value`` or ``value.3``; biases the model
+            lacks are added as zeros.
+        options: Arguments of the way: ``budget`` and ``seed`` of a random mask, ``terms`` and ``rank`` of
+            re-parametrised biases, anything that peft's configuration takes for its adapters.
 
     Raises:
         TermError: If a term does not exist.
+        BeftError: If the way does not take an option, or cannot train this model.
     """
-    names = tuned_terms(tune)
+    names, options = tuned_terms(tune), options or {}
+    parameters = dict(model.named_parameters())
+    head = [parameters[name] for name in head_parameters(model)]
     if len(names) == 1 and names[0] in WAYS:
-        WAYS[names[0]](model)
+        way = WAYS[names[0]]
+        _check_options(names[0], way, options)
+        way(model, **options)
+    else:
+        _check_options(",".join(names), None, options)
+        add_missing_biases(model, list(dict.fromkeys(name.partition(".")[0] for name in names)))
+        freeze_except(model, names)
+    for parameter in head:
+        parameter.requires_grad_(True)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise BeftError(f"tune {tune!r} leaves nothing to train: this model has no head of its own.")
+
+
+def _check_options(name: str, way: Callable[..., None] | None, options: Mapping[str, Any]) -> None:
+    taken = inspect.signature(way).parameters if way else {}
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
         return
-    add_missing_biases(model, list(dict.fromkeys(name.partition(".")[0] for name in names)))
-    freeze_except(model, names, keep=head_parameters(model))
+    known = [option for option in taken if option not in ("model", "kind")]
+    if unknown := [option for option in options if option not in known]:
+        raise BeftError(
+            f"tune {name!r} takes no option {unknown[0]!r}; its tune_options are: {', '.join(known) or 'none'}."
+        )

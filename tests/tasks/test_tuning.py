@@ -1,8 +1,14 @@
 """What each value of ``tune`` trains."""
 
-import pytest
+from typing import Any
 
-from beft_lightning.errors import TermError
+import pytest
+import torch
+from torch import Tensor, nn
+
+from beft_lightning.bias import ReferenceAdam
+from beft_lightning.errors import BeftError, TermError
+from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.tuning import WAYS, set_up_tuning
 from tests.tiny import LAYERS, make_model
 
@@ -47,8 +53,104 @@ def test_anything_else_is_an_error(tune: str) -> None:
         tuned(tune)
 
 
-@pytest.mark.parametrize("way", sorted(WAYS))
-def test_every_way_trains_something_and_freezes_something(way: str) -> None:
+def test_full_is_every_parameter_and_needs_full_precision() -> None:
+    assert len(tuned("full")) == len(list(make_model("bert").parameters()))
+    with pytest.raises(BeftError, match="must be float32, not torch.bfloat16"):
+        set_up_tuning(make_model("bert").bfloat16(), "full")
+
+
+@pytest.fixture(params=[way for way in sorted(WAYS) if way != "full"])
+def way(request: Any) -> str:
+    if request.param in ADAPTERS:
+        pytest.importorskip("peft", reason="adapters need peft")
+    return str(request.param)
+
+
+def logits(model: nn.Module) -> Tensor:
+    return model.eval()(input_ids=torch.tensor([[2, 5, 6, 7], [2, 8, 9, 3]])).logits
+
+
+@pytest.mark.parametrize("model_type", ["bert", "opt", "llama"])
+def test_every_way_starts_from_the_pretrained_model_and_moves_only_what_it_trains(way: str, model_type: str) -> None:
+    model = make_model(model_type)
+    before = logits(model)
+    # A new head counts among the trained parameters; here there is one in all three.
+    set_up_tuning(model, way)
+    # VeRA alone is not exact at the start: its 0.1 meets a zero vector, as in the published adapter.
+    torch.testing.assert_close(logits(model), before, rtol=0, atol=1e-6)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+    assert trained
+    assert frozen
+    optimizer = ReferenceAdam(trained.values(), lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        logits(model).logsumexp(-1).square().sum().backward()
+        optimizer.step()
+    assert (logits(model) - before).abs().max() > 1e-4
+    parameters = dict(model.named_parameters())
+    assert all(torch.equal(parameters[name], value) for name, value in frozen.items())
+    # No optimizer state for anything frozen.
+    state = sum(tensor.numel() for values in optimizer.state.values() for tensor in values.values() if tensor.dim())
+    assert state == 2 * sum(p.numel() for p in trained.values())
+
+
+@pytest.mark.parametrize(("way", "options"), [("random_mask", {"budget": 100}), ("random_rows", {})])
+def test_a_random_mask_trains_the_entries_it_drew_and_the_seed_decides(way: str, options: dict[str, Any]) -> None:
+    def moved(seed: int) -> dict[str, Tensor]:
+        model = make_model("bert")
+        weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+        set_up_tuning(model, way, {**options, "seed": seed})
+        names = [name for name, p in model.named_parameters() if p.requires_grad and "original" in name]
+        assert way != "random_mask" or sum(model.get_parameter(name).numel() for name in names) == 100
+        changed = {}
+        for name in names:
+            owner, _, weight = name.removesuffix(".original").rpartition(".parametrizations.")
+            with torch.no_grad():
+                model.get_parameter(name).add_(1.0)
+            changed[f"{owner}.{weight}"] = getattr(model.get_submodule(owner), weight) != weights[f"{owner}.{weight}"]
+            assert changed[f"{owner}.{weight}"].sum() == model.get_parameter(name).numel()
+        return changed
+
+    first, again, other = moved(0), moved(0), moved(1)
+    assert {name: mask.tolist() for name, mask in first.items()} == {n: mask.tolist() for n, mask in again.items()}
+    assert {name: mask.tolist() for name, mask in first.items()} != {n: mask.tolist() for n, mask in other.items()}
+
+
+def test_the_default_mask_has_as_many_entries_as_there_are_biases() -> None:
+    biases = sum(p.numel() for n, p in make_model("bert").named_parameters() if n.endswith("bias"))
     model = make_model("bert")
-    WAYS[way](model)
-    assert {parameter.requires_grad for parameter in model.parameters()} == {True, False}
+    set_up_tuning(model, "random_mask")
+    values = [p for n, p in model.named_parameters() if n.endswith(".original")]
+    assert sum(p.numel() for p in values) == biases
+    assert all(p.requires_grad for p in values)
+
+
+@pytest.mark.parametrize(
+    ("way", "options", "message"),
+    [
+        ("value", {"rank": 4}, "tune 'value' takes no option 'rank'; its tune_options are: none"),
+        ("random_mask", {"size": 4}, "takes no option 'size'; its tune_options are: budget, seed"),
+        ("random_mask", {"budget": 0}, "a random mask of 0 entries: choose from 1 to"),
+        ("low_rank_bias", {"rank": 0}, "must be at least 1, not 0"),
+        ("low_rank_bias", {"terms": ["worth"]}, "no term 'worth'"),
+        ("lora", {"rang": 4}, "tune_options of 'lora'.*rang"),
+    ],
+)
+def test_an_option_a_way_does_not_take_is_an_error(way: str, options: dict[str, Any], message: str) -> None:
+    if way in ADAPTERS:
+        pytest.importorskip("peft", reason="adapters need peft")
+    with pytest.raises(BeftError, match=message):
+        set_up_tuning(make_model("bert"), way, options)
+
+
+def test_adapters_are_fp32_over_a_bf16_base() -> None:
+    pytest.importorskip("peft", reason="adapters need peft")
+    model = make_model("llama").bfloat16()
+    set_up_tuning(model, "lora")
+    assert {p.dtype for n, p in model.named_parameters() if p.requires_grad and "lora" in n} == {torch.float32}
+
+
+def test_a_model_without_a_head_needs_something_to_train() -> None:
+    with pytest.raises(BeftError, match="leaves nothing to train"):
+        set_up_tuning(make_model("opt", causal=True), "head")

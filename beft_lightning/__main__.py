@@ -1,5 +1,6 @@
 """``python -m beft_lightning``: answers what needs no heavy import at once, and leaves the rest to the CLI."""
 
+import json
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,7 @@ SUBCOMMANDS = {
     "test": "Evaluate a checkpoint on the split that results are reported on.",
     "predict": "Write a checkpoint's predictions to predictions.tsv.",
     "score": "Only score the bias terms, and write the scores to a folder.",
+    "compare": "Train in several ways, each with several seeds, and write one table.",
     "download": "Fetch backbone and data into their caches, for machines without network.",
 }
 
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
 
         try:
-            BeftCLI(args=given)
+            BeftCLI(args=_with_lists(arguments) if arguments[0] == "compare" else given)
         except MisconfigurationException as error:
             raise BeftError(f"{error}") from error
         except ArgumentError as error:
@@ -87,6 +89,23 @@ def _check(arguments: list[str]) -> None:
                 continue
             if not Path(value).exists():
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")
+
+
+def _with_lists(arguments: list[str]) -> list[str]:
+    """``--tune value query`` as ``--tune=["value", "query"]``, as the parser takes it; ``--seeds`` likewise."""
+    lists: dict[str, list[str]] = {}
+    rest: list[str] = []
+    into: list[str] = rest
+    for argument in arguments:
+        if argument in ("--tune", "--seeds"):
+            into = lists.setdefault(argument, [])
+        elif argument.startswith("-"):
+            into = rest
+            rest.append(argument)
+        else:
+            into.append(argument)
+    as_text = {"--tune": json.dumps(lists.get("--tune")), "--seeds": f"[{','.join(lists.get('--seeds', []))}]"}
+    return [*rest, *(f"{name}={as_text[name]}" for name in lists)]
 
 
 if __name__ == "__main__":

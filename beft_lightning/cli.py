@@ -1,8 +1,11 @@
 """The command line behind ``python -m beft_lightning``: a LightningCLI that knows this package's parts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import rich
+import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,6 +16,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback, PredictionWriter, RunSummary
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.callbacks.score_report import plot_scores
+from beft_lightning.comparison import Comparison
+from beft_lightning.comparison_report import results_table, write_report
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks import LanguageTaskModule
@@ -25,6 +30,10 @@ class BeftTrainer(Trainer):
     """A Trainer with this package's extra commands."""
 
     callbacks: list[Callback]
+    #: Makes another trainer with the same options and the callbacks given.
+    remake: Callable[[list[Callback]], Trainer] | None = None
+    #: The configuration as text.
+    description: str = ""
 
     def score(self, model: LightningModule, out: str, datamodule: LightningDataModule | None = None) -> None:
         """Score the bias terms without training, and write the scores to a folder.
@@ -53,6 +62,38 @@ class BeftTrainer(Trainer):
             selection.scores.save(out)
             plot_scores(selection.scores, Path(out) / "scores.png")
             rank_zero_info(f"Wrote the scores to {out}")
+
+    def compare(
+        self,
+        model: LightningModule,
+        tune: list[str],
+        out: str,
+        seeds: list[int] = [0],  # noqa: B006  # read by the parser, never changed
+        rates: dict[str, float] | None = None,
+        datamodule: LightningDataModule | None = None,
+    ) -> None:
+        """Train the same model in several ways, each with several seeds, and write one table.
+
+        Args:
+            model: The module to train.
+            tune: What to train: values of `model.tune`, and `zero_shot`.
+            out: Folder for `results.csv`, `results.md`, `results.png` and each run's own file. Runs that it already
+                holds are not repeated.
+            seeds: Seeds of the runs.
+            rates: Learning rates of single ways; the configuration's holds for the others, and 1e-5 for `full`.
+            datamodule: The data. With `dev_size`, the best epoch is chosen and reported beside the last.
+        """
+        assert isinstance(model, LanguageTaskModule)
+        assert isinstance(datamodule, LanguageDataModule)
+        assert self.remake is not None
+        if self.world_size > 1:
+            raise BeftError("compare runs in one process: set trainer.devices to 1, and start one for each seed.")
+        comparison = Comparison(model, datamodule, self.remake, Path(out), self.description, rates)
+        runs = comparison.run(tune, seeds)
+        notes = comparison.measure(runs)
+        write_report(runs, Path(out), notes)
+        rich.print(results_table(runs))
+        rank_zero_info(f"Wrote results.csv, results.md and results.png to {out}")
 
     def download(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Fetch the backbone and the data into their caches, for machines without network.
@@ -89,7 +130,10 @@ class BeftCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """LightningCLI's own commands and ours, with the arguments that are not options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ("score", "download")}}
+        return {
+            **LightningCLI.subcommands(),
+            **{name: {"model", "datamodule"} for name in ("score", "compare", "download")},
+        }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' options, what the parts tell each other, and the defaults."""
@@ -138,4 +182,15 @@ class BeftCLI(LightningCLI):
         if self.subcommand in ("validate", "test", "predict") and not self._get(self.config, "ckpt_path"):
             rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
         trainer.callbacks.extend([AdapterCheckpoint(), RunSummary(), PredictionWriter()])
+        if self.subcommand == "compare":
+            trainer.remake = self._bare_trainer
+            text = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand]))
+            trainer.description = yaml.safe_dump({name: text[name] for name in ("trainer", "model", "data")})
+        return trainer
+
+    def _bare_trainer(self, callbacks: list[Callback]) -> Trainer:
+        """A trainer with the same options that writes nothing."""
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "callbacks": callbacks}
+        options = {**self._get(self.config_init, "trainer"), **quiet}
+        trainer: Trainer = self.trainer_class(**options)
         return trainer

@@ -1,11 +1,12 @@
 """The DataModule that all benchmarks share: subset, encode, batch."""
 
+import copy
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -121,6 +122,16 @@ class LanguageDataModule(LightningDataModule):
         #: Positions that the longest input read so far needs.
         self.longest = 0
         self._splits: dict[str, list[dict[str, Any]]] = {}
+
+    def reseeded(self, seed: int) -> Self:
+        """The same data with the subsets and the order of another seed.
+
+        Args:
+            seed: The other seed.
+        """
+        other = copy.copy(self)
+        other.seed, other._splits, other.trainer = seed, {}, None
+        return other
 
     @abstractmethod
     def read(self, split: str) -> list[Any]:

@@ -121,7 +121,12 @@ class LanguageTaskModule(LightningModule):
         if isinstance(self.task, PromptTask):
             check_language_model(self.model, self.task.name)
         if self.tune != AUTO:
-            set_up_tuning(self.model, self.tune, self.tune_options)
+            self.set_up_tuning()
+
+    def set_up_tuning(self) -> None:
+        """Make trainable what ``tune`` says; the model must be loaded."""
+        assert self.model is not None
+        set_up_tuning(self.model, self.tune, self.tune_options)
 
     def on_fit_start(self) -> None:
         """Refuse inputs that are longer than the model has positions for."""

@@ -76,6 +76,10 @@ WAYS: Mapping[str, Callable[..., None]] = {
 }
 
 
+#: The ways that change or replace matrices of the pretrained model.
+CHANGES_MATRICES = frozenset({"full", "random_mask", "random_rows"})
+
+
 def tuned_terms(tune: str | list[str]) -> list[str]:
     """``tune`` as a list: ``"query,value"`` and ``["query", "value"]`` mean the same."""
     return [name.strip() for name in tune.split(",")] if isinstance(tune, str) else list(tune)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from beft_lightning.bias import head_parameters
@@ -18,6 +18,8 @@ _PACKAGE_PREFIX = "pkg://"
 #: Encoders that transformers would load as causal language models with nothing but a warning.
 _ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: Precisions of bitsandbytes: the linear layers' weights only; everything else is fp32.
+QUANTIZED = ("int8", "nf4")
 
 
 def resolve_backbone(backbone: str) -> str:
@@ -48,10 +50,10 @@ def check_dtype(name: str) -> None:
     """Refuse a precision that is not known.
 
     Raises:
-        BackboneError: If it is not a key of :data:`DTYPES`.
+        BackboneError: If it is neither in :data:`DTYPES` nor in :data:`QUANTIZED`.
     """
-    if name not in DTYPES:
-        raise BackboneError(f"dtype {name!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+    if name not in (*DTYPES, *QUANTIZED):
+        raise BackboneError(f"dtype {name!r} is unknown; choose one of: {', '.join([*DTYPES, *QUANTIZED])}.")
 
 
 def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
@@ -89,8 +91,8 @@ def load_model(
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
         gguf_file: Name of the GGUF file in that folder that holds the weights.
         random_init: Build the architecture from the config with random weights.
-        dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``. Biases, layer
-            norms and the head are always fp32.
+        dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``, ``int8``, ``nf4``. Biases,
+            layer norms and the head are always fp32.
         options: Config values to set, such as ``num_labels``.
 
     Raises:
@@ -98,19 +100,27 @@ def load_model(
     """
     source = resolve_backbone(backbone)
     check_dtype(dtype)
+    if dtype in QUANTIZED and (random_init or gguf_file):
+        raise BackboneError(
+            f"dtype {dtype!r} quantises a checkpoint as it is loaded, which random_init has none of, and a GGUF file "
+            "is quantised already: use float32 or bfloat16."
+        )
+    precision = DTYPES.get(dtype, torch.float32)
     # transformers reports every missing head weight on its own; what is missing is checked below.
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
         if random_init:
             config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **options)
-            model: PreTrainedModel = auto_class.from_config(config, dtype=DTYPES[dtype])
+            model: PreTrainedModel = auto_class.from_config(config, dtype=precision)
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
+            if dtype in QUANTIZED:
+                options["quantization_config"] = _quantization(auto_class, source, dtype, options)
             model, info = auto_class.from_pretrained(
                 source,
                 gguf_file=gguf_file,
-                dtype=DTYPES[dtype],
+                dtype=precision,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 **options,
@@ -124,6 +134,7 @@ def load_model(
     finally:
         transformers_logging.set_verbosity(verbosity)
     _keep_trainable_fp32(model)
+    _keep_weights_trainable(model)
     # transformers hands models out in evaluation mode, and Lightning trains a module in the mode it finds.
     return model.train()
 
@@ -139,6 +150,31 @@ def check_language_model(model: PreTrainedModel, task: str) -> None:
             f"{task} is asked with a prompt, which needs a causal language model, and {model.config.model_type} is an "
             "encoder: choose a decoder such as OPT, or a task that is read without a prompt."
         )
+
+
+def _quantization(auto_class: Any, source: str, dtype: str, options: dict[str, Any]) -> BitsAndBytesConfig:
+    """How bitsandbytes shall quantise a model: all linear layers but the head, which is trained."""
+    if find_spec("bitsandbytes") is None:
+        raise BackboneError(f"dtype {dtype!r} needs bitsandbytes: pip install 'beft-lightning[quantized]'.")
+    with torch.device("meta"):
+        skeleton = auto_class.from_config(AutoConfig.from_pretrained(source, **options))
+    spared = {name.rpartition(".")[0] for name in head_parameters(skeleton)}
+    output = skeleton.get_output_embeddings()
+    spared |= {name for name, child in skeleton.named_modules() if child is output}
+    return BitsAndBytesConfig(
+        load_in_8bit=dtype == "int8",
+        load_in_4bit=dtype == "nf4",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=sorted(spared),
+    )
+
+
+def _keep_weights_trainable(model: PreTrainedModel) -> None:
+    """On some CPUs, bitsandbytes repacks 4-bit weights in the first evaluation, and has no gradient from then on."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # unknown to the type checker
 
 
 def _keep_trainable_fp32(model: PreTrainedModel) -> None:

@@ -220,7 +220,7 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
         (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
         (["--model.tune", "worth"], "no term 'worth' in this model; it can have: query"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
-        (["--model.dtype", "int8"], "dtype 'int8' is unknown; choose one of: float32"),
+        (["--model.dtype", "int7"], "dtype 'int7' is unknown; choose one of: float32"),
         (["--data.batch_size", "0"], "batch_size (0)"),
         (["--trainer.strategy", "nope"], "invalid strategy name"),
         (["--ckpt_path", "."], "no such checkpoint file"),

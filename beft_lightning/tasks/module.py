@@ -12,7 +12,7 @@ from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.errors import BeftError
-from beft_lightning.models import check_dtype, check_language_model, load_model, load_tokenizer
+from beft_lightning.models import QUANTIZED, check_dtype, check_language_model, load_model, load_tokenizer
 from beft_lightning.tasks.classification import ClassificationHead
 from beft_lightning.tasks.generation import GenerationHead
 from beft_lightning.tasks.metrics import TaskMetrics
@@ -50,7 +50,8 @@ class LanguageTaskModule(LightningModule):
         tune_options: Options of that way of training, such as ``{"rank": 4}``; see
             :func:`~beft_lightning.tasks.tuning.set_up_tuning`.
         random_init: Use the backbone's architecture with random weights.
-        dtype: Precision of the frozen weights: ``float32``, ``bfloat16`` or ``float16``. Biases are always fp32.
+        dtype: Precision of the frozen weights: ``float32``, ``bfloat16``, ``float16``, or the linear layers' in
+            ``int8`` or ``nf4``. Biases are always fp32.
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
         optimizer: Another optimizer than the published update rule (Adam, epsilon 1e-6 on the uncorrected second
             moment, no weight decay).
@@ -98,8 +99,15 @@ class LanguageTaskModule(LightningModule):
         )
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision in which half-precision weights and fp32 biases cannot meet."""
-        if self.dtype_name != "float32" and str(self.trainer.precision).startswith("32"):
+        """Refuse a precision in which the frozen weights and fp32 biases cannot meet."""
+        full = str(self.trainer.precision).startswith("32")
+        if self.dtype_name in QUANTIZED and not full:
+            raise BeftError(
+                f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: bitsandbytes casts a "
+                "layer's bias to the precision of its input, which autocast makes half; set trainer.precision to "
+                "'32-true'."
+            )
+        if self.dtype_name in ("bfloat16", "float16") and full:
             raise BeftError(
                 f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: the trained parameters "
                 f"stay fp32, so set trainer.precision to '{'bf16' if self.dtype_name == 'bfloat16' else '16'}-mixed'."

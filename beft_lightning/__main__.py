@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
 
         try:
-            BeftCLI(args=_with_lists(arguments) if arguments[0] == "compare" else given)
+            BeftCLI(args=with_lists(arguments) if arguments[0] == "compare" else given)
         except MisconfigurationException as error:
             raise BeftError(f"{error}") from error
         except ArgumentError as error:
@@ -91,7 +91,7 @@ def _check(arguments: list[str]) -> None:
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")
 
 
-def _with_lists(arguments: list[str]) -> list[str]:
+def with_lists(arguments: list[str]) -> list[str]:
     """``--tune value query`` as ``--tune=["value", "query"]``, as the parser takes it; ``--seeds`` likewise."""
     lists: dict[str, list[str]] = {}
     rest: list[str] = []

@@ -1,5 +1,6 @@
 """The command line: every shipped configuration, every command, and what a user gets wrong."""
 
+import csv
 import json
 import re
 import subprocess
@@ -141,6 +142,35 @@ def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out:
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
     assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
     assert not list(out.rglob("*.ckpt"))
+
+
+def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    options = ["--data.dev_size", "8", "--tune", "value", "query,value", "head", "--seeds", "0", "1", "--out"]
+    assert main(argv("compare", *options, str(folder))) == 0
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    ways = ["value", "query,value", "head"]
+    assert [(row["tune"], row["seed"]) for row in rows] == [(way, seed) for seed in "01" for way in ways]
+    assert all(row["best_accuracy"] for row in rows)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "results.csv",
+        "results.md",
+        "results.png",
+        "runs",
+    }
+    assert not out.exists()
+
+
+def test_a_comparison_with_other_settings_needs_another_folder(
+    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--tune", "head", "--out", str(tmp_path / "comparison")]
+    assert main(argv("compare", *options)) == 0
+    before = (tmp_path / "comparison" / "results.csv").read_text()
+    assert main(argv("compare", *options, "--data.batch_size", "4")) == 2
+    assert "holds results of another configuration" in capsys.readouterr().err
+    assert (tmp_path / "comparison" / "results.csv").read_text() == before
 
 
 def test_download_fetches_without_training(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

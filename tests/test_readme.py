@@ -1,13 +1,17 @@
 """The README's commands are commands that exist, with options that exist."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from beft_lightning.__main__ import SUBCOMMANDS
+from beft_lightning.__main__ import SUBCOMMANDS, with_lists
+from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
+from beft_lightning.comparison import ZERO_SHOT
+from beft_lightning.tasks.tuning import WAYS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,7 +35,24 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     # The parser without commands knows all options but those that a command adds.
     own = {"--ckpt_path", "--out"}
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
+    if command == "compare":
+        ways, seeds, options = _lists(options)
+        assert seeds
+        assert all(way in (*WAYS, *TERM_SYMBOLS, ZERO_SHOT) for way in ways)
     cli.parser.parse_args(options)
+
+
+def _lists(options: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """What is compared, with which seeds, and the other options."""
+    texts = {"--tune": "[]", "--seeds": "[0]"}
+    rest = []
+    for option in with_lists(options):
+        name, _, value = option.partition("=")
+        if name in texts:
+            texts[name] = value
+        else:
+            rest.append(option)
+    return json.loads(texts["--tune"]), json.loads(texts["--seeds"]), rest
 
 
 def test_there_are_commands_and_make_targets_to_test() -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from beft_lightning.bias.architectures import TERM_SYMBOLS
+from beft_lightning.bias.layout import TERM_SYMBOLS
 from beft_lightning.errors import ScoringError
 from beft_lightning.files import write_text_atomically
 

@@ -19,6 +19,7 @@ from beft_lightning.bias import (
     fisher_score,
     head_parameters,
     projection_score,
+    split_fused_biases,
 )
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import ScoringError
@@ -63,10 +64,13 @@ def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
 
 @pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher"])
 @pytest.mark.parametrize("own_generator", [True, False])
-def test_scoring_leaves_no_trace(approach: Any, own_generator: bool, make_trainer: MakeTrainer) -> None:
+@pytest.mark.parametrize(("model_type", "head"), [("bert", "classifier"), ("gpt2", "score")])
+def test_scoring_leaves_no_trace(
+    model_type: str, head: str, approach: Any, own_generator: bool, make_trainer: MakeTrainer
+) -> None:
     torch.manual_seed(5)
-    module = ForeignModule()
-    module.net.get_submodule("classifier").eval()  # a mode of its own must survive too
+    module = ForeignModule(model_type)
+    module.net.get_submodule(head).eval()  # a mode of its own must survive too
     module.accuracy.update(torch.tensor([1, 0]), torch.tensor([1, 1]))
     loader = token_batches(generator=torch.Generator().manual_seed(1) if own_generator else None)
     spy = Spy(approach=approach, terms=["query", "value"], batches=11)
@@ -93,12 +97,18 @@ class Batches(torch.utils.data.Dataset[Any]):
         return DataLoader(self, batch_size=None)
 
 
-def test_the_scores_are_those_of_an_all_bias_fine_tuning(make_trainer: MakeTrainer) -> None:
+@pytest.mark.parametrize("model_type", ["bert", "gpt2", "bloom"])
+def test_the_scores_are_those_of_an_all_bias_fine_tuning(model_type: str, make_trainer: MakeTrainer) -> None:
     """Written out by hand: four steps of the published rule on all biases and the head, dropout off."""
-    options: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    off = {
+        "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+        "gpt2": ("embd_pdrop", "resid_pdrop", "attn_pdrop"),
+        "bloom": ("hidden_dropout", "attention_dropout"),
+    }
     batches = Batches(4)
-    module = ForeignModule(**options)
+    module = ForeignModule(model_type, **dict.fromkeys(off[model_type], 0.0))
     by_hand = copy.deepcopy(module)
+    split_fused_biases(by_hand)
 
     callback = BiasSelectionCallback(batches=4, patience=0, learning_rate=1e-2)
     make_trainer(callbacks=[callback], max_epochs=0).fit(module, batches.loader())

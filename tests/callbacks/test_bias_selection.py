@@ -309,7 +309,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from beft_lightning import BiasSelectionCallback
 from tests.tiny import ForeignModule, token_batches
 
-processes, out = int(sys.argv[1]), sys.argv[2]
+processes, out, model_type, *dropouts = int(sys.argv[1]), *sys.argv[2:]
 torch.set_num_threads(1)
 seed_everything(1, verbose=False)
 
@@ -322,7 +322,7 @@ class Module(ForeignModule):
         return DataLoader(dataset, batch_size=8 // processes, sampler=sampler)
 
 
-module = Module(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+module = Module(model_type, **dict.fromkeys(dropouts, 0.0))
 callback = BiasSelectionCallback(batches=4, patience=0, learning_rate=1e-2)
 trainer = Trainer(
     accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", callbacks=[callback],
@@ -335,12 +335,19 @@ torch.save({"scores": callback.scores.to_dict(), "state": state}, f"{out}/{proce
 """
 
 
-def test_two_processes_select_and_train_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["bert", "hidden_dropout_prob", "attention_probs_dropout_prob"],
+        ["gpt2", "embd_pdrop", "resid_pdrop", "attn_pdrop"],  # one fused bias for query, key and value
+    ],
+)
+def test_two_processes_select_and_train_as_one(model: list[str], tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(_TWO_PROCESSES)
     root = Path(__file__).parents[2]
     for processes in ("1", "2"):
-        command = [sys.executable, str(script), processes, str(tmp_path)]
+        command = [sys.executable, str(script), processes, str(tmp_path), *model]
         env = {**os.environ, "PYTHONPATH": str(root)}
         finished = run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
         assert finished.returncode == 0, finished.stderr[-2000:]

@@ -50,6 +50,7 @@ class BiasSelectionCallback(Callback):
             biases are given zero ones for these terms.
         keep: How many of the candidates to train.
         per_layer: Choose single layers of terms instead of whole terms.
+        budget: Instead of ``keep``: train at most this many bias values, in the best single layers of terms.
         batches: Most training batches to score on.
         patience: Stop scoring once the order has not changed for this many batches; 0 uses all ``batches``.
         learning_rate: Learning rate of the scoring pass.
@@ -71,6 +72,7 @@ class BiasSelectionCallback(Callback):
         terms: Sequence[str] = ("query", "key", "value"),
         keep: int = 1,
         per_layer: bool = False,
+        budget: int | None = None,
         batches: int = 32,
         patience: int = 8,
         learning_rate: float = 4e-4,
@@ -87,6 +89,10 @@ class BiasSelectionCallback(Callback):
             raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
         if keep < 1 or (approach != "fixed" and not per_layer and keep > len(set(terms))):
             raise ScoringError(f"keep is {keep}, and there are {len(set(terms))} candidate terms to keep some of.")
+        if budget is not None and (budget < 1 or keep != 1 or approach == "fixed"):
+            raise ScoringError(
+                f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
+            )
         if batches < 1 or patience < 0 or learning_rate <= 0 or (clip_norm is not None and clip_norm <= 0):
             raise ScoringError(
                 f"batches ({batches}), learning_rate ({learning_rate}) and clip_norm ({clip_norm}) must be positive, "
@@ -98,6 +104,7 @@ class BiasSelectionCallback(Callback):
         self.terms = list(dict.fromkeys(terms))
         self.keep = keep
         self.per_layer = per_layer
+        self.budget = budget
         self.batches = batches
         self.patience = patience
         self.learning_rate = learning_rate
@@ -195,7 +202,7 @@ class BiasSelectionCallback(Callback):
         model_type = "custom" if self.architecture else language_model(pl_module).config.model_type
         if self.scores_file is not None:
             self.scores = self._load_scores(self.scores_file, model_type, terms)
-            return self.scores.select(self.keep, per_layer=self.per_layer)
+            return self.scores.select(self.keep, per_layer=self.per_layer, budget=self.budget)
         inert = (self.architecture or architecture_of(pl_module)).inert
         if inert is not None and set(self.terms) <= set(inert):
             raise TermError(
@@ -209,7 +216,7 @@ class BiasSelectionCallback(Callback):
         scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
         self.scores = scoring.run(trainer, pl_module, terms, self.terms, head, inert, model_type)
         self.seconds = time.perf_counter() - start
-        return self.scores.select(self.keep, per_layer=self.per_layer)
+        return self.scores.select(self.keep, per_layer=self.per_layer, budget=self.budget)
 
     def _select_without_pretrained_biases(self, zero: list[str]) -> list[str]:
         """The projection compares with the pretrained bias; a bias that starts at zero scores 1 however it moves."""
@@ -219,7 +226,7 @@ class BiasSelectionCallback(Callback):
                 f"the projection score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
                 f"{', '.join(t for t in self.terms if t not in zero)}: {remedy}."
             )
-        if "value" not in self.terms or self.keep != 1 or self.per_layer:
+        if "value" not in self.terms or self.keep != 1 or self.per_layer or self.budget:
             raise ScoringError(f"the projection score cannot rank biases that all start at zero: {remedy}.")
         rank_zero_info(
             "The model's biases all start at zero, where the projection score cannot rank them; training the value "

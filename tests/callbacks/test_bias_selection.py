@@ -123,6 +123,20 @@ def test_single_layers_can_be_chosen(make_trainer: MakeTrainer) -> None:
     assert all("." in name for name in callback.selected)
 
 
+def test_a_budget_bounds_what_is_trained(make_trainer: MakeTrainer) -> None:
+    module, callback = ForeignModule("gpt2"), BiasSelectionCallback(budget=130, head="none")
+    fit(make_trainer, module, callback)
+    assert callback.scores is not None
+    assert callback.selected == callback.scores.select(4, per_layer=True)
+    assert sum(module.get_parameter(name).numel() for name in trainable(module)) == 128
+
+
+@pytest.mark.parametrize("options", [{"budget": 0}, {"budget": 9, "keep": 2}, {"budget": 9, "approach": "fixed"}])
+def test_a_budget_stands_for_itself(options: dict[str, Any]) -> None:
+    with pytest.raises(ScoringError, match=r"give a positive number of values, no keep"):
+        BiasSelectionCallback(**options)
+
+
 def test_a_term_can_be_named_even_if_inert(make_trainer: MakeTrainer) -> None:
     module = ForeignModule()
     fit(make_trainer, module, BiasSelectionCallback(approach="fixed", terms=["key"], head="none"))

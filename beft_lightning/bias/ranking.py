@@ -39,7 +39,7 @@ class BiasScores:
     """Scores of a model's bias terms.
 
     Args:
-        approach: ``projection``, ``magnitude`` or ``fisher``.
+        approach: ``projection``, ``magnitude``, ``fisher`` or ``sample_fisher``.
         model_type: The model's type as transformers names it.
         steps: Number of batches the scores come from.
         terms: Term name -> its scores.

@@ -27,7 +27,7 @@ from beft_lightning.callbacks.score_report import plot_scores, ranking_table
 from beft_lightning.callbacks.scoring import ScoringPass
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
 
-_Approach = Literal["projection", "magnitude", "fisher", "fixed"]
+_Approach = Literal["projection", "magnitude", "fisher", "sample_fisher", "fixed"]
 
 
 class BiasSelectionCallback(Callback):
@@ -44,8 +44,9 @@ class BiasSelectionCallback(Callback):
     as ``bias_score/<term>``.
 
     Args:
-        approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared batch gradient), or
-            ``fixed``: train ``terms`` without scoring.
+        approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
+            published), ``sample_fisher`` (of single examples, not clipped), or ``fixed``: train ``terms`` without
+            scoring.
         terms: Candidate terms; with ``fixed`` the terms, or single layers (``value.3``), to train. Models without
             biases are given zero ones for these terms.
         keep: How many of the candidates to train.
@@ -156,7 +157,7 @@ class BiasSelectionCallback(Callback):
         self.teardown(trainer, pl_module, "")
 
     def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if str(trainer.precision).endswith("-true") and "32" not in str(trainer.precision):
+        if trainer.precision in ("bf16-true", "16-true"):
             raise BeftError(
                 f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
                 "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."

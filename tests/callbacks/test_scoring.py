@@ -62,7 +62,7 @@ def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher"])
+@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher", "sample_fisher"])
 @pytest.mark.parametrize("own_generator", [True, False])
 @pytest.mark.parametrize(("model_type", "head"), [("bert", "classifier"), ("gpt2", "score")])
 def test_scoring_leaves_no_trace(
@@ -149,6 +149,43 @@ def test_fisher_is_taken_at_the_checkpoint_without_dropout(make_trainer: MakeTra
     assert callback.scores is not None
     expected = [fisher_score(drawn).item() for drawn in gradients.values()]
     assert callback.scores.terms["value"].layers == pytest.approx(expected, rel=1e-4)
+
+
+class Exact(ForeignModule):
+    """The loss in the precision of the model."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        ids, labels = batch
+        return nn.functional.cross_entropy(self.extra(self.net(input_ids=ids).logits), labels)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2"])
+def test_sample_fisher_is_the_mean_squared_gradient_of_single_examples(
+    model_type: str, make_trainer: MakeTrainer
+) -> None:
+    """In fp64, and with a short last batch, whose examples count as much as others."""
+    torch.manual_seed(9)
+    batches = Batches(3)
+    batches.batches[2] = [part[:3] for part in batches.batches[2]]
+    module = Exact(model_type).double()
+    by_hand = copy.deepcopy(module).eval()
+    callback = BiasSelectionCallback(approach="sample_fisher", batches=3, patience=0)
+    make_trainer(callbacks=[callback], max_epochs=0, precision="64-true").fit(module, batches.loader())
+    split_fused_biases(by_hand)
+    for term, layers in find_bias_terms(by_hand).items():
+        if term not in ("query", "key", "value"):
+            continue
+        gradients: dict[int, list[Tensor]] = {index: [] for index in layers}
+        for ids, labels in batches.batches:
+            for i in range(len(labels)):
+                logits = by_hand.extra(by_hand.net(input_ids=ids[i : i + 1]).logits)
+                loss = nn.functional.cross_entropy(logits, labels[i : i + 1])
+                for index, gradient in zip(layers, torch.autograd.grad(loss, list(layers.values())), strict=True):
+                    gradients[index].append(gradient)
+        assert len(gradients[0]) == 19
+        assert callback.scores is not None
+        expected = [fisher_score(drawn).item() for drawn in gradients.values()]
+        assert callback.scores.terms[term].layers == pytest.approx(expected, rel=1e-12)
 
 
 def test_scoring_stops_once_the_order_is_stable(make_trainer: MakeTrainer) -> None:

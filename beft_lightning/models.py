@@ -8,7 +8,14 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from beft_lightning.bias import head_parameters
@@ -110,20 +117,23 @@ def load_model(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
+        config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **options)
+        _check_head(auto_class, config, backbone)
         if random_init:
-            config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **options)
             model: PreTrainedModel = auto_class.from_config(config, dtype=precision)
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
-            if dtype in QUANTIZED:
-                options["quantization_config"] = _quantization(auto_class, source, dtype, options)
+            quantization = (
+                {"quantization_config": _quantization(auto_class, config, dtype)} if dtype in QUANTIZED else {}
+            )
             model, info = auto_class.from_pretrained(
                 source,
+                config=config,
                 gguf_file=gguf_file,
                 dtype=precision,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                **options,
+                **quantization,
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
@@ -152,12 +162,12 @@ def check_language_model(model: PreTrainedModel, task: str) -> None:
         )
 
 
-def _quantization(auto_class: Any, source: str, dtype: str, options: dict[str, Any]) -> BitsAndBytesConfig:
+def _quantization(auto_class: Any, config: PreTrainedConfig, dtype: str) -> BitsAndBytesConfig:
     """How bitsandbytes shall quantise a model: all linear layers but the head, which is trained."""
     if find_spec("bitsandbytes") is None:
         raise BackboneError(f"dtype {dtype!r} needs bitsandbytes: pip install 'beft-lightning[quantized]'.")
     with torch.device("meta"):
-        skeleton = auto_class.from_config(AutoConfig.from_pretrained(source, **options))
+        skeleton = auto_class.from_config(config)
     spared = {name.rpartition(".")[0] for name in head_parameters(skeleton)}
     output = skeleton.get_output_embeddings()
     spared |= {name for name, child in skeleton.named_modules() if child is output}
@@ -186,6 +196,15 @@ def _keep_trainable_fp32(model: PreTrainedModel) -> None:
         owner, _, kind = name.rpartition(".")
         if kind == "bias" or name in head or owner in norms:
             parameter.data = parameter.data.float()
+
+
+def _check_head(auto_class: Any, config: PreTrainedConfig, backbone: str) -> None:
+    """Some types have no head for a task: an encoder-decoder (T5) cannot go on from a prompt as others do."""
+    if type(config) not in auto_class._model_mapping:
+        raise BackboneError(
+            f"backbone {backbone!r}: transformers has no {auto_class.__name__} of type {config.model_type!r}. Prompted "
+            "tasks need a causal language model such as OPT; multiple choice needs an encoder such as BERT."
+        )
 
 
 def _check_loaded(backbone: str, model: PreTrainedModel, missing: list[str]) -> None:

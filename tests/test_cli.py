@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml  # type: ignore[import-untyped]
 
 from beft_lightning import LanguageTaskModule, data
@@ -19,6 +20,7 @@ from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
 from beft_lightning.data.reviews import MOVIE_REVIEWS
 from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.tuning import WAYS
+from tests.tiny import LAYERS, save_backbone
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 TASKS = {**GLUE_TASKS, **SUPER_GLUE_TASKS, "movie_reviews": MOVIE_REVIEWS}
@@ -125,6 +127,29 @@ def test_a_saved_configuration_repeats_the_run(argv: Any, out: Path) -> None:
     assert main(["fit", "--config", str(out / "version_0" / "config.yaml")]) == 0
     first, second = (json.loads((out / f"version_{i}" / "summary.json").read_text())["metrics"] for i in (0, 1))
     assert first == second
+
+
+def test_a_fused_architecture_can_be_described_in_yaml(argv: Any, out: Path, tmp_path: Path) -> None:
+    """The mapping of one's own and the built-in one give the same run, and the saved configuration repeats it."""
+    backbone = save_backbone(tmp_path / "gpt2", "gpt2")
+    options = ["--model.backbone", backbone, "--selection.approach", "fixed", "--selection.terms", "[value]"]
+    assert main(argv("fit", *options)) == 0
+    mapping = """
+    selection:
+      architecture:
+        layer: h.{}
+        fused:
+          attn.c_attn: {parts: {query: 1, key: 1, value: 1}, groups: 1}
+    """
+    (tmp_path / "mine.yaml").write_text(mapping)
+    assert main(argv("fit", "--config", str(tmp_path / "mine.yaml"), *options)) == 0
+    assert main(["fit", "--config", str(out / "version_1" / "config.yaml")]) == 0
+    built_in, mine, repeated = (
+        torch.load(out / f"version_{i}" / "checkpoints" / "last.ckpt", weights_only=True) for i in range(3)
+    )
+    assert sum(name.endswith("c_attn.parametrizations.bias.original2") for name in mine["beft_trained"]) == LAYERS
+    for other in (built_in, repeated):
+        torch.testing.assert_close(other["state_dict"], mine["state_dict"], rtol=0, atol=0)
 
 
 def test_a_resumed_fit_ends_where_the_uninterrupted_one_does(argv: Any, out: Path) -> None:
@@ -256,6 +281,7 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
         (["--ckpt_path", "."], "no such checkpoint file"),
         (["--selection.terms", "[key]"], "every candidate (key) is inert"),
         (["--selection.terms", "[]"], "name at least one candidate"),
+        (["--selection.architecture.layer", "h"], "needs exactly one '{}'"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_message(

@@ -1,14 +1,21 @@
 """Loading backbones."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+)
 
 from beft_lightning.errors import BackboneError
 from beft_lightning.models import load_model, load_tokenizer, resolve_backbone
-from tests.tiny import save_backbone
+from beft_lightning.tasks.tuning import set_up_tuning
+from tests.tiny import save_backbone, token_ids
 
 HEADED = AutoModelForSequenceClassification
 
@@ -86,3 +93,30 @@ def test_a_folder_inside_a_package_can_be_named() -> None:
 def test_a_missing_package_is_an_error(backbone: str, message: str) -> None:
     with pytest.raises(BackboneError, match=message):
         resolve_backbone(backbone)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "auto_class"),
+    [("t5", AutoModelForCausalLM), ("t5", AutoModelForMultipleChoice), ("distilbert", AutoModelForCausalLM)],
+)
+def test_a_type_without_the_tasks_head_is_one_clear_error(model_type: str, auto_class: Any, tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path, model_type)
+    message = f"no {auto_class.__name__} of type '{model_type}'. Prompted tasks need a causal language model"
+    for random_init in (False, True):
+        with pytest.raises(BackboneError, match=message):
+            load_model(auto_class, folder, random_init=random_init)
+
+
+def test_parts_of_a_fused_bias_train_in_fp32_over_half_precision_weights(tmp_path: Path) -> None:
+    model = load_model(HEADED, save_backbone(tmp_path, "gpt2"), dtype="bfloat16")
+    set_up_tuning(model, "value")
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(input_ids=token_ids(model), labels=torch.tensor([0, 1])).loss
+    loss.backward()
+    optimizer.step()
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == set(trained)

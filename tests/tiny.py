@@ -22,29 +22,79 @@ LAYERS = 3
 WIDTH = 32
 
 _ENCODER = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "intermediate_size": 48}
+_GROUPED = {**_ENCODER, "num_key_value_heads": 2}
+_HEAD_DIM = {**_GROUPED, "head_dim": 8}
+_GPT2 = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4}
+_BLOOM = {"hidden_size": WIDTH, "n_layer": LAYERS, "n_head": 4}
+_FALCON = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
+_T5 = {"d_model": WIDTH, "d_kv": 8, "d_ff": 48, "num_layers": LAYERS, "num_heads": 4, "decoder_start_token_id": 0}
 _CONFIGS: dict[str, dict[str, Any]] = {
     "bert": _ENCODER,
-    "electra": {**_ENCODER, "embedding_size": WIDTH},
-    "roberta": {**_ENCODER, "pad_token_id": 0},
+    "bloom": _BLOOM,
+    "deberta-v2": _ENCODER,
     "distilbert": {"dim": WIDTH, "n_layers": LAYERS, "n_heads": 4, "hidden_dim": 48},
+    "electra": {**_ENCODER, "embedding_size": WIDTH},
+    "falcon": {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
+    "gemma": _HEAD_DIM,
+    "gemma2": {**_HEAD_DIM, "query_pre_attn_scalar": 8},
+    "gpt2": _GPT2,
+    "gpt_neo": {
+        "hidden_size": WIDTH,
+        "num_layers": LAYERS,
+        "num_heads": 4,
+        "attention_types": [[["global", "local", "global"], 1]],
+    },
+    "gpt_neox": _ENCODER,
+    "gptj": {**_GPT2, "rotary_dim": 4},
+    "llama": _GROUPED,
+    "mistral": _GROUPED,
+    "mixtral": {**_GROUPED, "num_local_experts": 2},
+    "olmo2": _GROUPED,
     "opt": {
         "hidden_size": WIDTH,
         "word_embed_proj_dim": WIDTH,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": 4,
         "ffn_dim": 48,
-        "pad_token_id": 0,
     },
-    "gptj": {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "rotary_dim": 4, "pad_token_id": 0},
-    "llama": {**_ENCODER, "num_key_value_heads": 2, "pad_token_id": 0},
+    "phi": _GROUPED,
+    "phi3": _GROUPED,
+    "qwen2": _GROUPED,
+    "qwen3": _HEAD_DIM,
+    "roberta": _ENCODER,
+    "t5": _T5,
+    "xlm-roberta": _ENCODER,
 }
 MODEL_TYPES = sorted(_CONFIGS)
-_CONFIGS["gpt2"] = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "pad_token_id": 0}
+# With the usual range, the effect of positions on so small a model is next to nothing.
+_RELATIVE = {"relative_attention": True, "share_att_key": True, "initializer_range": 0.2}
+#: Further forms of a type, where its configuration decides what a term is or does.
+_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "deberta-v2 relative": (
+        "deberta-v2",
+        {**_RELATIVE, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4},
+    ),
+    "deberta-v2 c2p": ("deberta-v2", {**_RELATIVE, "pos_att_type": ["c2p"]}),
+    "falcon alibi": (
+        "falcon",
+        {"new_decoder_architecture": False, "multi_query": False, "num_kv_heads": 4, "alibi": True, "bias": True},
+    ),
+    "falcon biased": ("falcon", {"bias": True}),
+    "falcon multi-query": ("falcon", {"new_decoder_architecture": False, "parallel_attn": True}),
+    "falcon sequential": ("falcon", {"new_decoder_architecture": False, "parallel_attn": False, "bias": True}),
+    "t5 gated": ("t5", {"feed_forward_proj": "gated-gelu"}),
+}
+MODEL_FORMS = [*MODEL_TYPES, *_VARIANTS]
 
 
 def make_model(model_type: str, *, causal: bool = False, biases: bool = True, **options: Any) -> PreTrainedModel:
-    """A tiny model with random weights and, where it has biases, random ones that scores can be relative to."""
-    shape = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 64, **_CONFIGS[model_type]}
+    """A tiny model with random weights and, where it has biases, random ones that scores can be relative to.
+
+    ``model_type`` is one of ``MODEL_FORMS``.
+    """
+    model_type, variant = _VARIANTS.get(model_type, (model_type, {}))
+    shape = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 64, "pad_token_id": 0}
+    shape |= {**_CONFIGS[model_type], **variant}
     if model_type == "llama":
         shape["attention_bias"] = biases
     config = AutoConfig.for_model(model_type, **{**shape, **options})
@@ -58,13 +108,20 @@ def make_model(model_type: str, *, causal: bool = False, biases: bool = True, **
     return model.train()
 
 
+def token_ids(model: PreTrainedModel) -> Tensor:
+    """Two made-up inputs for ``model``, shape ``(2, tokens)``."""
+    ids = torch.arange(4, 14).view(2, 5)
+    # T5's classification head reads the token that ends the input.
+    return nn.functional.pad(ids, (0, 1), value=1) if model.config.is_encoder_decoder else ids
+
+
 def save_backbone(
     folder: Path, model_type: str = "bert", *, headed: bool = False, causal: bool = False, **options: Any
 ) -> str:
     """Save a tiny model and its word-level tokenizer, as a folder that ``from_pretrained`` reads."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    model = make_model(model_type, causal=causal, **options)
+    model = make_model(model_type, causal=causal, eos_token_id=VOCABULARY.index("[SEP]"), **options)
     base = model.base_model
     assert isinstance(base, PreTrainedModel)
     (model if headed or causal else base).save_pretrained(folder)
@@ -83,7 +140,7 @@ def save_backbone(
         sep_token="[SEP]",
         bos_token="[CLS]",
         eos_token="[SEP]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        model_input_names=["input_ids", *(["token_type_ids"] if model_type == "bert" else []), "attention_mask"],
     ).save_pretrained(folder)
     return str(folder)
 

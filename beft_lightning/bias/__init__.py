@@ -1,7 +1,9 @@
 """What is tuned: bias terms of a model, how to score, choose and freeze them. Pure torch and transformers."""
 
-from beft_lightning.bias.architectures import ARCHITECTURES, TERM_SYMBOLS, Architecture, language_model
+from beft_lightning.bias.architectures import ARCHITECTURES, architecture_of, language_model
+from beft_lightning.bias.fused import fuse_biases
 from beft_lightning.bias.inert import inert_by_gradient, is_inert
+from beft_lightning.bias.layout import TERM_SYMBOLS, Architecture, Fused
 from beft_lightning.bias.optimizer import ReferenceAdam
 from beft_lightning.bias.ranking import BiasScores, TermScore
 from beft_lightning.bias.scores import fisher_score, magnitude_score, projection_score
@@ -13,6 +15,7 @@ from beft_lightning.bias.terms import (
     freeze_except,
     head_parameters,
     resolve,
+    split_fused_biases,
 )
 
 __all__ = [
@@ -21,13 +24,16 @@ __all__ = [
     "Architecture",
     "BiasScores",
     "BiasTerms",
+    "Fused",
     "ReferenceAdam",
     "TermScore",
     "add_missing_biases",
     "all_biases",
+    "architecture_of",
     "find_bias_terms",
     "fisher_score",
     "freeze_except",
+    "fuse_biases",
     "head_parameters",
     "inert_by_gradient",
     "is_inert",
@@ -35,4 +41,5 @@ __all__ = [
     "magnitude_score",
     "projection_score",
     "resolve",
+    "split_fused_biases",
 ]

@@ -4,60 +4,21 @@ A *term* is one kind of bias, such as all value biases of a model. A term's name
 so that scores of different models can be compared.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.layout import Architecture, Fused
 from beft_lightning.errors import ArchitectureError
 
-#: Every term, in the order used to break ties, with its symbol in the BEFT figures.
-TERM_SYMBOLS: Mapping[str, str] = {
-    "query": "b_q",
-    "key": "b_k",
-    "value": "b_v",
-    "attention_output": "b_m1",
-    "attention_norm": "b_LN1",
-    "mlp_gate": "b_gate",
-    "mlp_in": "b_m2",
-    "mlp_out": "b_m3",
-    "mlp_norm": "b_LN2",
-}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Where a model type keeps its bias terms.
-
-    Args:
-        layer: Path of one layer, with ``{}`` for its index, for example ``encoder.layer.{}``. It may be preceded by
-            anything, so that one entry serves a bare encoder and the same encoder under a task head.
-        terms: Path, inside a layer, of the module that owns each term's ``bias``.
-        inert: Terms that cannot change the model's output. ``None`` means unknown: then they are probed.
-    """
-
-    layer: str
-    terms: Mapping[str, str] = field(default_factory=dict)
-    inert: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a mapping that could never match."""
-        if self.layer.count("{}") != 1:
-            raise ArchitectureError(
-                f"Architecture.layer is {self.layer!r}; it needs exactly one '{{}}' where the layer's index stands, "
-                "for example 'encoder.layer.{}'."
-            )
-        if not self.terms:
-            raise ArchitectureError(
-                "Architecture.terms is empty; map at least one term to a module inside a layer, "
-                "for example {'value': 'attention.self.value'}."
-            )
-
-
 # Softmax ignores a constant added to all keys' logits, so the key bias is inert unless positions multiply the keys
-# (RoPE) or keys are normalised (Namazifar et al. 2023, arXiv 2302.08626).
+# (RoPE) or keys are normalised (Namazifar et al. 2023, arXiv 2302.08626). Positions that are added to the logits
+# (ALiBi, T5) leave it inert.
 _KEY_IS_INERT = ("key",)
+
+_EQUAL = {"query": 1, "key": 1, "value": 1}
 
 _BERT = Architecture(
     layer="encoder.layer.{}",
@@ -74,11 +35,134 @@ _BERT = Architecture(
     inert=_KEY_IS_INERT,
 )
 
-#: ``config.model_type`` of transformers -> where its terms are.
-ARCHITECTURES: Mapping[str, Architecture] = {
+_LLAMA_ATTENTION = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "attention_output": "self_attn.o_proj",
+}
+
+_LLAMA = Architecture(
+    layer="layers.{}",
+    terms={
+        **_LLAMA_ATTENTION,
+        "mlp_gate": "mlp.gate_proj",
+        "mlp_in": "mlp.up_proj",
+        "mlp_out": "mlp.down_proj",
+    },
+    inert=(),
+)
+
+
+def _bloom(config: Any) -> Architecture:
+    return Architecture(
+        layer="h.{}",
+        terms={
+            "attention_output": "self_attention.dense",
+            "attention_norm": "input_layernorm",
+            "mlp_in": "mlp.dense_h_to_4h",
+            "mlp_out": "mlp.dense_4h_to_h",
+            "mlp_norm": "post_attention_layernorm",
+        },
+        fused={"self_attention.query_key_value": Fused(_EQUAL, groups=config.num_attention_heads)},
+        inert=_KEY_IS_INERT,
+    )
+
+
+def _deberta_v2(config: Any) -> Architecture:
+    # The position-to-content term multiplies keys with relative positions; the others add a constant for each query.
+    live = config.relative_attention and "p2c" in (config.pos_att_type or ())
+    return Architecture(
+        layer="encoder.layer.{}",
+        terms={
+            **_BERT.terms,
+            "query": "attention.self.query_proj",
+            "key": "attention.self.key_proj",
+            "value": "attention.self.value_proj",
+        },
+        inert=() if live else _KEY_IS_INERT,
+    )
+
+
+def _falcon(config: Any) -> Architecture:
+    heads, groups = config.num_attention_heads, config.num_kv_heads
+    if config.new_decoder_architecture:
+        fused = Fused({"query": heads // groups, "key": 1, "value": 1}, groups=groups)
+    elif config.multi_query:
+        fused = Fused({"query": heads, "key": 1, "value": 1})
+    else:
+        fused = Fused(_EQUAL, groups=heads)
+    if not config.parallel_attn:
+        norms = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    elif config.num_ln_in_parallel_attn == 2:
+        norms = {"attention_norm": "ln_attn", "mlp_norm": "ln_mlp"}
+    else:
+        norms = {"attention_norm": "input_layernorm"}
+    return Architecture(
+        layer="h.{}",
+        terms={
+            "attention_output": "self_attention.dense",
+            "mlp_in": "mlp.dense_h_to_4h",
+            "mlp_out": "mlp.dense_4h_to_h",
+            **norms,
+        },
+        fused={"self_attention.query_key_value": fused},
+        inert=_KEY_IS_INERT if config.alibi else (),
+    )
+
+
+def _gpt_neox(config: Any) -> Architecture:
+    return Architecture(
+        layer="layers.{}",
+        terms={
+            "attention_output": "attention.dense",
+            "attention_norm": "input_layernorm",
+            "mlp_in": "mlp.dense_h_to_4h",
+            "mlp_out": "mlp.dense_4h_to_h",
+            "mlp_norm": "post_attention_layernorm",
+        },
+        fused={"attention.query_key_value": Fused(_EQUAL, groups=config.num_attention_heads)},
+        inert=(),
+    )
+
+
+def _phi3(config: Any) -> Architecture:
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    return Architecture(
+        layer="layers.{}",
+        terms={"attention_output": "self_attn.o_proj", "mlp_out": "mlp.down_proj"},
+        fused={
+            "self_attn.qkv_proj": Fused({"query": heads, "key": groups, "value": groups}),
+            "mlp.gate_up_proj": Fused({"mlp_gate": 1, "mlp_in": 1}),
+        },
+        inert=(),
+    )
+
+
+def _t5(config: Any) -> Architecture:
+    mlp = {"mlp_gate": "wi_0", "mlp_in": "wi_1"} if config.is_gated_act else {"mlp_in": "wi"}
+    return Architecture(
+        layer="*.block.{}",  # the decoder's layers are counted on from the encoder's
+        terms={
+            "query": "layer.0.SelfAttention.q",
+            "key": "layer.0.SelfAttention.k",
+            "value": "layer.0.SelfAttention.v",
+            "attention_output": "layer.0.SelfAttention.o",
+            "cross_query": "layer.1.EncDecAttention.q",
+            "cross_key": "layer.1.EncDecAttention.k",
+            "cross_value": "layer.1.EncDecAttention.v",
+            "cross_output": "layer.1.EncDecAttention.o",
+            **{term: f"layer.*.DenseReluDense.{name}" for term, name in {**mlp, "mlp_out": "wo"}.items()},
+        },
+        inert=("key", "cross_key"),
+    )
+
+
+#: ``config.model_type`` of transformers -> where its terms are, or a function that reads it from the config.
+ARCHITECTURES: Mapping[str, Architecture | Callable[[Any], Architecture]] = {
     "bert": _BERT,
-    "electra": _BERT,
-    "roberta": _BERT,
+    "bloom": _bloom,
+    "deberta-v2": _deberta_v2,
     "distilbert": Architecture(
         layer="transformer.layer.{}",
         terms={
@@ -93,6 +177,37 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         inert=_KEY_IS_INERT,
     ),
+    "electra": _BERT,
+    "falcon": _falcon,
+    "gemma": _LLAMA,
+    "gemma2": _LLAMA,
+    "gpt2": Architecture(
+        layer="h.{}",
+        terms={
+            "attention_output": "attn.c_proj",
+            "attention_norm": "ln_1",
+            "mlp_in": "mlp.c_fc",
+            "mlp_out": "mlp.c_proj",
+            "mlp_norm": "ln_2",
+        },
+        fused={"attn.c_attn": Fused(_EQUAL)},
+        inert=_KEY_IS_INERT,
+    ),
+    "gpt_neo": Architecture(
+        layer="h.{}",
+        terms={
+            "query": "attn.attention.q_proj",
+            "key": "attn.attention.k_proj",
+            "value": "attn.attention.v_proj",
+            "attention_output": "attn.attention.out_proj",
+            "attention_norm": "ln_1",
+            "mlp_in": "mlp.c_fc",
+            "mlp_out": "mlp.c_proj",
+            "mlp_norm": "ln_2",
+        },
+        inert=_KEY_IS_INERT,
+    ),
+    "gpt_neox": _gpt_neox,
     # GPT-J rotates only the first `rotary_dim` values of each head, so its key bias is live in part.
     "gptj": Architecture(
         layer="h.{}",
@@ -107,19 +222,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         inert=(),
     ),
-    "llama": Architecture(
-        layer="layers.{}",
-        terms={
-            "query": "self_attn.q_proj",
-            "key": "self_attn.k_proj",
-            "value": "self_attn.v_proj",
-            "attention_output": "self_attn.o_proj",
-            "mlp_gate": "mlp.gate_proj",
-            "mlp_in": "mlp.up_proj",
-            "mlp_out": "mlp.down_proj",
-        },
-        inert=(),
-    ),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    # The experts are no linear layers, but slices of one tensor.
+    "mixtral": Architecture(layer="layers.{}", terms=_LLAMA_ATTENTION, inert=()),
+    "olmo2": _LLAMA,
     "opt": Architecture(
         layer="decoder.layers.{}",
         terms={
@@ -134,6 +241,23 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         inert=_KEY_IS_INERT,
     ),
+    "phi": Architecture(
+        layer="layers.{}",
+        terms={
+            **_LLAMA_ATTENTION,
+            "attention_output": "self_attn.dense",
+            "attention_norm": "input_layernorm",
+            "mlp_in": "mlp.fc1",
+            "mlp_out": "mlp.fc2",
+        },
+        inert=(),
+    ),
+    "phi3": _phi3,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "roberta": _BERT,
+    "t5": _t5,
+    "xlm-roberta": _BERT,
 }
 
 
@@ -171,15 +295,16 @@ def architecture_of(module: nn.Module) -> Architecture:
     Raises:
         ArchitectureError: If the model's type is not in the table.
     """
-    model_type = language_model(module).config.model_type
+    config = language_model(module).config
     try:
-        return ARCHITECTURES[model_type]
+        entry = ARCHITECTURES[config.model_type]
     except KeyError:
         raise ArchitectureError(
-            f"model type {model_type!r} is unknown. Known types: {', '.join(sorted(ARCHITECTURES))}. "
+            f"model type {config.model_type!r} is unknown. Known types: {', '.join(sorted(ARCHITECTURES))}. "
             "For another one, say where its biases are, for example in YAML:\n"
             "  selection:\n"
             "    architecture:\n"
             "      layer: model.layers.{}\n"
             "      terms: {query: self_attn.q_proj, key: self_attn.k_proj, value: self_attn.v_proj}"
         ) from None
+    return entry if isinstance(entry, Architecture) else entry(config)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from beft_lightning.bias.architectures import TERM_SYMBOLS
+from beft_lightning.bias.layout import TERM_SYMBOLS
 from beft_lightning.errors import ScoringError
 from beft_lightning.files import write_text_atomically
 
@@ -39,7 +39,7 @@ class BiasScores:
     """Scores of a model's bias terms.
 
     Args:
-        approach: ``projection``, ``magnitude`` or ``fisher``.
+        approach: ``projection``, ``magnitude``, ``fisher`` or ``sample_fisher``.
         model_type: The model's type as transformers names it.
         steps: Number of batches the scores come from.
         terms: Term name -> its scores.
@@ -57,21 +57,25 @@ class BiasScores:
         """Term names from best to worst; inert terms come last whatever their score."""
         return sorted(self.terms, key=lambda term: (self.terms[term].inert, -self.terms[term].score, _place(term)))
 
-    def select(self, keep: int = 1, *, per_layer: bool = False) -> list[str]:
+    def select(self, keep: int = 1, *, per_layer: bool = False, budget: int | None = None) -> list[str]:
         """The best terms, never an inert one.
 
         Args:
             keep: How many to choose.
             per_layer: Choose single layers of terms (``"value.3"``) instead of whole terms.
+            budget: Instead of ``keep``: choose single layers of terms, from the best to the worst each that fits, with
+                at most this many values in all.
 
         Raises:
-            ScoringError: If fewer than ``keep`` are live.
+            ScoringError: If fewer than ``keep`` are live, or none fits the budget.
         """
         live = [term for term in self.ranking if not self.terms[term].inert]
-        if per_layer:
+        if per_layer or budget is not None:
             scored = [(f"{t}.{i}", s) for t in live for i, s in enumerate(self.terms[t].layers)]
             # The sort is stable, so equal scores keep the terms' order.
             live = [name for name, _ in sorted(scored, key=lambda item: -item[1])]
+        if budget is not None:
+            return self._within(budget, live)
         if keep < 1 or keep > len(live):
             inert = [term for term, scores in self.terms.items() if scores.inert]
             raise ScoringError(
@@ -81,6 +85,25 @@ class BiasScores:
                 + ". Name more candidate terms, keep fewer, or name the terms outright with approach 'fixed'."
             )
         return live[:keep]
+
+    def _within(self, budget: int, names: list[str]) -> list[str]:
+        """Of single layers of terms, in this order, each that still fits the budget."""
+        # The layers of a term have one size.
+        sizes = {term: scores.parameters // len(scores.layers) for term, scores in self.terms.items()}
+        chosen = []
+        for name in names:
+            size = sizes[name.partition(".")[0]]
+            if size <= budget:
+                chosen.append(name)
+                budget -= size
+        if not chosen:
+            live = {name.partition(".")[0] for name in names}
+            raise ScoringError(
+                f"a budget of {budget} values is too small for any layer of any live term ("
+                + (", ".join(f"{term}: {sizes[term]}" for term in self.terms if term in live) or "there is none")
+                + ")."
+            )
+        return chosen
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``scores.json``: plain types only."""

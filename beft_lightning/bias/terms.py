@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from beft_lightning.bias.architectures import TERM_SYMBOLS, Architecture, architecture_of, language_model
+from beft_lightning.bias.architectures import architecture_of, language_model
+from beft_lightning.bias.fused import fused_parts, is_bias, split
+from beft_lightning.bias.layout import TERM_SYMBOLS, Architecture, Fused
 from beft_lightning.errors import ArchitectureError, TermError
 
 #: A term's name -> layer index -> the bias vector of that layer.
@@ -26,30 +28,53 @@ def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> 
     """
     known = architecture or architecture_of(module)
     root = module if architecture else language_model(module)
-    layer = re.escape(known.layer).replace(re.escape("{}"), r"(\d+)")
-    patterns = {term: re.compile(rf"(?:^|\.){layer}\.{re.escape(path)}$") for term, path in known.terms.items()}
-    owners: dict[str, dict[int, nn.Module]] = {term: {} for term in known.terms}
+    paths = known.paths
+    patterns = {term: _pattern(f"{known.layer}.{path}") for term, path in paths.items()}
+    # Term -> path of a stack of layers -> index in the stack -> module.
+    stacks: dict[str, dict[str, dict[int, nn.Module]]] = {term: {} for term in paths}
     for name, child in root.named_modules():
         for term, pattern in patterns.items():
             if match := pattern.search(name):
-                index = int(match.group(1))
-                if index in owners[term]:
+                index, stack = int(match.group(1)), name[: match.start(1)]
+                layers = stacks[term].setdefault(stack, {})
+                if index in layers or (len(stacks[term]) > 1 and "*" not in known.layer):
                     raise ArchitectureError(
                         f"term {term!r} has two modules for layer {index} (one is {name!r}); "
                         "give a more specific `architecture.layer`, or only the part of the model to tune."
                     )
-                owners[term][index] = child
-    if missing := [term for term in owners if not owners[term]]:
+                layers[index] = child
+    if missing := [term for term in stacks if not stacks[term]]:
         raise ArchitectureError(
             f"{type(root).__name__} has no module for {', '.join(map(repr, missing))} at "
-            f"{', '.join(repr(f'{known.layer}.{known.terms[term]}') for term in missing)}. "
+            f"{', '.join(repr(f'{known.layer}.{paths[term]}') for term in missing)}. "
             "Correct the `architecture` mapping; `model.named_modules()` shows the paths."
         )
-    return {term: dict(sorted(layers.items())) for term, layers in owners.items()}
+    return {term: _counted_on(list(found.values())) for term, found in stacks.items()}
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What matches the end of a module's name: ``{}`` is an index, ``*`` any one name."""
+    escaped = re.escape(path).replace(re.escape("{}"), r"(\d+)").replace(re.escape("*"), r"[^.]+")
+    return re.compile(rf"(?:^|\.){escaped}$")
+
+
+def _counted_on(stacks: list[dict[int, nn.Module]]) -> dict[int, nn.Module]:
+    """The layers of several stacks, numbered one stack after the other."""
+    layers: dict[int, nn.Module] = {}
+    for stack in stacks:
+        first = max(layers, default=-1) + 1
+        layers |= {first + index: stack[index] for index in sorted(stack)}
+    return layers
+
+
+def _fused_layouts(module: nn.Module, architecture: Architecture | None) -> dict[str, Fused]:
+    """Term -> layout of the module that it shares with others, for the terms that share one."""
+    known = architecture or architecture_of(module)
+    return {term: fused for fused in known.fused.values() for term in fused.parts}
 
 
 def find_bias_terms(module: nn.Module, architecture: Architecture | None = None) -> BiasTerms:
-    """The bias vectors of every term that ``module`` has.
+    """The bias vectors of every term that ``module`` has. The module is left as it is.
 
     Args:
         module: A transformers model, or any module that contains one.
@@ -57,17 +82,43 @@ def find_bias_terms(module: nn.Module, architecture: Architecture | None = None)
 
     Returns:
         Term name -> layer index (0-based) -> bias parameter. Terms without any bias are left out, so a bias-free
-        model gives an empty dictionary; :func:`add_missing_biases` fills it.
+        model gives an empty dictionary; :func:`add_missing_biases` fills it. A part of a fused bias is a view of it, to
+        read or write, until :func:`split_fused_biases` has made it a parameter that can be trained.
 
     Raises:
         ArchitectureError: If the model's type is unknown or does not match its architecture.
     """
+    layouts = _fused_layouts(module, architecture)
     terms: BiasTerms = {}
     for term, layers in bias_owners(module, architecture).items():
-        found = {index: bias for index, owner in layers.items() if (bias := getattr(owner, "bias", None)) is not None}
+        found = {index: bias for index, owner in layers.items() if (bias := _bias(owner, term, layouts)) is not None}
         if found:
             terms[term] = found
     return terms
+
+
+def _bias(owner: nn.Module, term: str, layouts: dict[str, Fused]) -> nn.Parameter | None:
+    bias: nn.Parameter | None = getattr(owner, "bias", None)
+    return fused_parts(owner, layouts[term])[term] if bias is not None and term in layouts else bias
+
+
+def split_fused_biases(module: nn.Module, architecture: Architecture | None = None) -> None:
+    """Make every part of every fused bias a parameter of its own; the model's output does not change.
+
+    A fused bias then stands in the state dict as ``parametrizations.bias.original0``, ``original1``, ... in its parts'
+    order; :func:`~beft_lightning.bias.fuse_biases` undoes it, for example before ``save_pretrained``.
+
+    Args:
+        module: A model, or any module that contains one.
+        architecture: Where the terms are; by default looked up by the model's type.
+    """
+    layouts = _fused_layouts(module, architecture)
+    if not layouts:
+        return
+    for term, layers in bias_owners(module, architecture).items():
+        for owner in layers.values():
+            if term in layouts and getattr(owner, "bias", None) is not None:
+                split(owner, layouts[term])
 
 
 def add_missing_biases(
@@ -77,7 +128,8 @@ def add_missing_biases(
 
     No wrapper is put around the layer, so state-dict keys are those that transformers itself uses for the biased
     variant of the model (``attention_bias=True``). The new biases are fp32 whatever the weights are: a bf16 bias
-    loses updates below about 0.4 % of its value.
+    loses updates below about 0.4 % of its value. A fused layer gets the biases of all its parts. Fused biases, new
+    and old, are split, so that each term can be trained alone.
 
     Args:
         module: A model, or any module that contains one.
@@ -91,7 +143,8 @@ def add_missing_biases(
         TermError: If a term is unknown to the architecture or belongs to a layer that is not linear.
     """
     owners = bias_owners(module, architecture)
-    added = []
+    layouts = _fused_layouts(module, architecture)
+    changed: list[tuple[str, nn.Linear]] = []
     for term in terms:
         if term not in owners:
             raise TermError(f"no term {term!r} in this model; it can have: {', '.join(owners)}.")
@@ -104,7 +157,11 @@ def add_missing_biases(
                     "only nn.Linear layers can be given one."
                 )
             owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
-            added.append(owner.bias)
+            changed.append((term, owner))
+    split_fused_biases(module, architecture)
+    added: list[nn.Parameter] = []
+    for term, owner in changed:
+        added.extend(fused_parts(owner, layouts[term]).values() if term in layouts else [owner.bias])
     return added
 
 
@@ -137,7 +194,7 @@ def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
 def freeze_except(
     module: nn.Module, terms: Iterable[str], *, keep: Iterable[str] = (), architecture: Architecture | None = None
 ) -> list[str]:
-    """Freeze every parameter of ``module`` but the chosen bias terms.
+    """Freeze every parameter of ``module`` but the chosen bias terms, which fused biases are split for.
 
     Args:
         module: A model, or any module that contains one.
@@ -152,7 +209,11 @@ def freeze_except(
         TermError: If a term does not exist or nothing would be left trainable.
     """
     terms, keep = list(terms), set(keep)
+    if terms:
+        split_fused_biases(module, architecture)
     chosen = {id(bias) for bias in resolve(find_bias_terms(module, architecture), terms)} if terms else set()
+    if unknown := keep - {name for name, _ in module.named_parameters()}:
+        raise TermError(f"keep names {sorted(unknown)[0]!r}, and {type(module).__name__} has no such parameter.")
     names = [name for name, parameter in module.named_parameters() if id(parameter) in chosen or name in keep]
     if not names:
         raise TermError("nothing would be left trainable: name at least one bias term.")
@@ -197,7 +258,7 @@ def all_biases(module: nn.Module) -> list[str]:
     Raises:
         TermError: If the model has no bias at all.
     """
-    names = [name for name, _ in module.named_parameters() if name.rpartition(".")[2] == "bias"]
+    names = [name for name, _ in module.named_parameters() if is_bias(name)]
     if not names:
         raise TermError("the model has no bias at all; name the terms to add instead, for example 'value'.")
     return names

@@ -27,7 +27,7 @@ from beft_lightning.callbacks.score_report import plot_scores, ranking_table
 from beft_lightning.callbacks.scoring import ScoringPass
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
 
-_Approach = Literal["projection", "magnitude", "fisher", "fixed"]
+_Approach = Literal["projection", "magnitude", "fisher", "sample_fisher", "fixed"]
 
 
 class BiasSelectionCallback(Callback):
@@ -44,12 +44,14 @@ class BiasSelectionCallback(Callback):
     as ``bias_score/<term>``.
 
     Args:
-        approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared batch gradient), or
-            ``fixed``: train ``terms`` without scoring.
+        approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
+            published), ``sample_fisher`` (of single examples, not clipped), or ``fixed``: train ``terms`` without
+            scoring.
         terms: Candidate terms; with ``fixed`` the terms, or single layers (``value.3``), to train. Models without
             biases are given zero ones for these terms.
         keep: How many of the candidates to train.
         per_layer: Choose single layers of terms instead of whole terms.
+        budget: Instead of ``keep``: train at most this many bias values, in the best single layers of terms.
         batches: Most training batches to score on.
         patience: Stop scoring once the order has not changed for this many batches; 0 uses all ``batches``.
         learning_rate: Learning rate of the scoring pass.
@@ -71,6 +73,7 @@ class BiasSelectionCallback(Callback):
         terms: Sequence[str] = ("query", "key", "value"),
         keep: int = 1,
         per_layer: bool = False,
+        budget: int | None = None,
         batches: int = 32,
         patience: int = 8,
         learning_rate: float = 4e-4,
@@ -87,6 +90,10 @@ class BiasSelectionCallback(Callback):
             raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
         if keep < 1 or (approach != "fixed" and not per_layer and keep > len(set(terms))):
             raise ScoringError(f"keep is {keep}, and there are {len(set(terms))} candidate terms to keep some of.")
+        if budget is not None and (budget < 1 or keep != 1 or approach == "fixed"):
+            raise ScoringError(
+                f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
+            )
         if batches < 1 or patience < 0 or learning_rate <= 0 or (clip_norm is not None and clip_norm <= 0):
             raise ScoringError(
                 f"batches ({batches}), learning_rate ({learning_rate}) and clip_norm ({clip_norm}) must be positive, "
@@ -98,6 +105,7 @@ class BiasSelectionCallback(Callback):
         self.terms = list(dict.fromkeys(terms))
         self.keep = keep
         self.per_layer = per_layer
+        self.budget = budget
         self.batches = batches
         self.patience = patience
         self.learning_rate = learning_rate
@@ -149,7 +157,7 @@ class BiasSelectionCallback(Callback):
         self.teardown(trainer, pl_module, "")
 
     def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if str(trainer.precision).endswith("-true") and "32" not in str(trainer.precision):
+        if trainer.precision in ("bf16-true", "16-true"):
             raise BeftError(
                 f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
                 "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."
@@ -195,7 +203,7 @@ class BiasSelectionCallback(Callback):
         model_type = "custom" if self.architecture else language_model(pl_module).config.model_type
         if self.scores_file is not None:
             self.scores = self._load_scores(self.scores_file, model_type, terms)
-            return self.scores.select(self.keep, per_layer=self.per_layer)
+            return self.scores.select(self.keep, per_layer=self.per_layer, budget=self.budget)
         inert = (self.architecture or architecture_of(pl_module)).inert
         if inert is not None and set(self.terms) <= set(inert):
             raise TermError(
@@ -209,7 +217,7 @@ class BiasSelectionCallback(Callback):
         scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
         self.scores = scoring.run(trainer, pl_module, terms, self.terms, head, inert, model_type)
         self.seconds = time.perf_counter() - start
-        return self.scores.select(self.keep, per_layer=self.per_layer)
+        return self.scores.select(self.keep, per_layer=self.per_layer, budget=self.budget)
 
     def _select_without_pretrained_biases(self, zero: list[str]) -> list[str]:
         """The projection compares with the pretrained bias; a bias that starts at zero scores 1 however it moves."""
@@ -219,7 +227,7 @@ class BiasSelectionCallback(Callback):
                 f"the projection score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
                 f"{', '.join(t for t in self.terms if t not in zero)}: {remedy}."
             )
-        if "value" not in self.terms or self.keep != 1 or self.per_layer:
+        if "value" not in self.terms or self.keep != 1 or self.per_layer or self.budget:
             raise ScoringError(f"the projection score cannot rank biases that all start at zero: {remedy}.")
         rank_zero_info(
             "The model's biases all start at zero, where the projection score cannot rank them; training the value "

@@ -31,10 +31,11 @@ from beft_lightning.bias import (
     magnitude_score,
     projection_score,
 )
+from beft_lightning.callbacks.examples import examples
 from beft_lightning.callbacks.isolation import eval_mode, leave_no_trace
 from beft_lightning.errors import ScoringError
 
-Approach = Literal["projection", "magnitude", "fisher"]
+Approach = Literal["projection", "magnitude", "fisher", "sample_fisher"]
 _CHANGE_SCORES = {"projection": projection_score, "magnitude": magnitude_score}
 #: Scores of the candidate terms, term -> layer -> score.
 _Table = dict[str, dict[int, float]]
@@ -98,7 +99,8 @@ class ScoringPass:
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             # Fisher is the gradient at the checkpoint itself, without dropout.
-            with eval_mode(module) if self.approach == "fisher" else nullcontext():
+            fisher = self.approach in ("fisher", "sample_fisher")
+            with eval_mode(module) if fisher else nullcontext():
                 table, steps = self._score(trainer, module, scored, trained, batches)
         return BiasScores(
             approach=self.approach,
@@ -125,32 +127,15 @@ class ScoringPass:
         optimizer = ReferenceAdam(trained, lr=self.learning_rate)
         # For a training step that asks for its optimizer, to log the learning rate.
         trainer.strategy.optimizers = [optimizer]
-        before = {t: {i: bias.detach().clone() for i, bias in layers.items()} for t, layers in candidates.items()}
-        table: _Table = {term: dict.fromkeys(layers, 0.0) for term, layers in candidates.items()}
+        batches = itertools.islice(batches, self.batches)
+        if self.approach == "sample_fisher":
+            tables = _example_tables(trainer, module, candidates, batches)
+        else:
+            tables = self._tables(trainer, module, candidates, optimizer, batches)
+        table: _Table = {}
         order: list[str] = []
         unchanged = step = 0
-        for batch in itertools.islice(batches, self.batches):
-            optimizer.zero_grad(set_to_none=True)
-            loss = training_loss(trainer, module, batch, step)
-            if not _all_agree(trainer, loss is not None, all_ranks=False):
-                continue  # Lightning skips such batches too.
-            step += 1
-            problem = _backward(loss, candidates, step)
-            if not _all_agree(trainer, problem is None):
-                raise ScoringError(problem or f"scoring batch {step} failed in another process; see its message.")
-            _average_gradients(trainer, trained)
-            if self.clip_norm is not None:
-                nn.utils.clip_grad_norm_(trained, self.clip_norm)
-            if self.approach == "fisher":
-                for term, layers in candidates.items():
-                    for index, bias in layers.items():
-                        draw = 0.0 if bias.grad is None else fisher_score([bias.grad]).item()
-                        table[term][index] += (draw - table[term][index]) / step
-            else:
-                optimizer.step()
-                change = _CHANGE_SCORES[self.approach]
-                for term, layers in candidates.items():
-                    table[term] = {index: change(before[term][index], bias).item() for index, bias in layers.items()}
+        for step, table in enumerate(tables, start=1):
             if not all(math.isfinite(score) for layers in table.values() for score in layers.values()):
                 raise ScoringError(
                     f"the scores are not finite after batch {step}: the gradients are not, or the scoring learning "
@@ -166,6 +151,83 @@ class ScoringPass:
         if not any(score > 0 for layers in table.values() for score in layers.values()):
             raise ScoringError("every score is zero: the biases have no gradient, so nothing tells the terms apart.")
         return table, step
+
+    def _tables(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        candidates: BiasTerms,
+        optimizer: ReferenceAdam,
+        batches: Iterator[Any],
+    ) -> Iterator[_Table]:
+        """The scores after each batch."""
+        trained = optimizer.param_groups[0]["params"]
+        before = {t: {i: bias.detach().clone() for i, bias in layers.items()} for t, layers in candidates.items()}
+        table: _Table = {term: dict.fromkeys(layers, 0.0) for term, layers in candidates.items()}
+        step = 0
+        for batch in batches:
+            optimizer.zero_grad(set_to_none=True)
+            loss = training_loss(trainer, module, batch, step)
+            if not _all_agree(trainer, loss is not None, all_ranks=False):
+                continue  # Lightning skips such batches too.
+            step += 1
+            problem = _backward(loss, candidates, step)
+            if not _all_agree(trainer, problem is None):
+                raise ScoringError(problem or f"scoring batch {step} failed in another process; see its message.")
+            _average_gradients(trainer, trained)
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, self.clip_norm)
+            if self.approach == "fisher":
+                for term, layers in candidates.items():
+                    for index, bias in layers.items():
+                        table[term][index] += (_mean_square(bias) - table[term][index]) / step
+            else:
+                optimizer.step()
+                change = _CHANGE_SCORES[self.approach]
+                for term, layers in candidates.items():
+                    table[term] = {index: change(before[term][index], bias).item() for index, bias in layers.items()}
+            yield table
+
+
+def _example_tables(
+    trainer: Trainer, module: LightningModule, candidates: BiasTerms, batches: Iterator[Any]
+) -> Iterator[_Table]:
+    """The empirical Fisher information after each batch: the mean squared gradient of single examples, not clipped.
+
+    One example at a time, through the user's own step. ``torch.func.vmap`` over a batch cannot take its place: the
+    attention masks of transformers, ``self.log`` and metrics ask for values, which it does not have.
+    """
+    biases = [bias for layers in candidates.values() for bias in layers.values()]
+    totals = [0.0] * (len(biases) + 1)  # the last one counts examples
+    for step, batch in enumerate(batches):
+        sums, problem = [0.0] * len(totals), None
+        for example in examples(batch):
+            module.zero_grad(set_to_none=True)
+            loss = training_loss(trainer, module, example, step)
+            if loss is None:
+                continue
+            if problem := _backward(loss, candidates, step + 1):
+                break
+            sums = [old + new for old, new in zip(sums, [*map(_mean_square, biases), 1.0], strict=True)]
+        if not _all_agree(trainer, problem is None):
+            raise ScoringError(problem or f"scoring batch {step + 1} failed in another process; see its message.")
+        totals = [old + new for old, new in zip(totals, _mean_over_processes(trainer, sums), strict=True)]
+        if totals[-1]:
+            means = iter([total / totals[-1] for total in totals])
+            yield {term: {index: next(means) for index in layers} for term, layers in candidates.items()}
+
+
+def _mean_square(bias: nn.Parameter) -> float:
+    return 0.0 if bias.grad is None else fisher_score([bias.grad]).item()
+
+
+def _mean_over_processes(trainer: Trainer, values: list[float]) -> list[float]:
+    if trainer.world_size == 1:
+        return values
+    device = trainer.strategy.root_device
+    here = torch.tensor(values, dtype=torch.float64, device=device)
+    mean: Tensor = trainer.strategy.reduce(here, reduce_op="mean")
+    return mean.tolist()
 
 
 def _backward(loss: Tensor | None, candidates: BiasTerms, step: int) -> str | None:

@@ -1,70 +1,169 @@
 """The table of architectures: every bias of a layer has a term, and names mean what they say."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModel
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from beft_lightning.bias import ARCHITECTURES, TERM_SYMBOLS, Architecture, find_bias_terms, language_model
+from beft_lightning.bias import (
+    ARCHITECTURES,
+    TERM_SYMBOLS,
+    Architecture,
+    Fused,
+    add_missing_biases,
+    architecture_of,
+    find_bias_terms,
+    language_model,
+)
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError
-from tests.tiny import LAYERS, MODEL_TYPES, make_model
+from tests.tiny import LAYERS, MODEL_FORMS, MODEL_TYPES, make_model, token_ids
+
+ATTENTION = ["query", "key", "value"]
 
 
 def test_every_known_type_is_tested() -> None:
     assert sorted(ARCHITECTURES) == MODEL_TYPES
 
 
-def test_every_term_has_a_symbol() -> None:
-    assert {term for architecture in ARCHITECTURES.values() for term in architecture.terms} <= set(TERM_SYMBOLS)
+@pytest.mark.parametrize("form", MODEL_FORMS)
+def test_every_term_has_a_symbol_and_inert_terms_exist(form: str) -> None:
+    architecture = architecture_of(make_model(form))
+    assert set(architecture.paths) <= set(TERM_SYMBOLS)
+    assert architecture.inert is not None
+    assert set(architecture.inert) <= set(architecture.paths)
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_terms_cover_every_bias_of_the_layers_once(model_type: str) -> None:
-    model = make_model(model_type)
-    found = [id(bias) for layers in find_bias_terms(model).values() for bias in layers.values()]
-    in_layers = {
-        id(parameter)
+@pytest.mark.parametrize("form", MODEL_FORMS)
+def test_terms_cover_every_bias_of_the_layers_once(form: str) -> None:
+    """Marked by writing, so that parts of a fused bias are counted too."""
+    model = make_model(form)
+    in_layers = [
+        parameter
         for name, parameter in model.named_parameters()
         if name.endswith("bias") and any(part.isdecimal() for part in name.split("."))
-    }
-    assert len(found) == len(set(found))
-    assert set(found) == in_layers
+    ]
+    with torch.no_grad():
+        for parameter in in_layers:
+            parameter.zero_()
+        for layers in find_bias_terms(model).values():
+            for bias in layers.values():
+                bias.add_(1)
+    assert all((parameter == 1).all() for parameter in in_layers)
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_each_projection_has_one_module_a_layer(model_type: str) -> None:
-    for layers in bias_owners(make_model(model_type)).values():
-        assert list(layers) == list(range(LAYERS))
+@pytest.mark.parametrize("form", MODEL_FORMS)
+def test_each_projection_has_one_module_a_layer(form: str) -> None:
+    model = make_model(form)
+    stacks = 2 if model.config.is_encoder_decoder else 1
+    for term, layers in bias_owners(model).items():
+        assert list(layers) == list(range(LAYERS if term.startswith("cross") else stacks * LAYERS))
 
 
-# GPT-J computes its attention by itself, where nothing can watch it.
-@pytest.mark.parametrize("model_type", [model_type for model_type in MODEL_TYPES if model_type != "gptj"])
-@pytest.mark.parametrize("term", ["query", "key", "value"])
-def test_a_term_is_what_attention_takes_for_it(model_type: str, term: str) -> None:
-    """Perturb the term's bias in one layer and watch what reaches scaled-dot-product attention there."""
-    model = make_model(model_type).eval()
-    seen: list[tuple[torch.Tensor, ...]] = []
-    original = nn.functional.scaled_dot_product_attention
+class AttentionWatch(TorchFunctionMode):
+    """Sees what the attention functions of a model take: query, key and value, each ``(..., tokens, head size)``."""
 
-    def spy(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: object, **kwargs: object) -> object:
-        seen.append((query, key, value))
-        return original(query, key, value, *args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[list[Tensor]] = []
+        self._softmax_seen = True
 
-    ids = torch.arange(4, 12).view(1, -1)
-    nn.functional.scaled_dot_product_attention = spy  # type: ignore[assignment]
-    try:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "scaled_dot_product_attention":
+            self.taken.append(list(args[:3]))
+        elif name == "softmax":
+            self._softmax_seen = True
+        elif name in ("bmm", "matmul", "baddbmm"):
+            # Attention written out: the first product takes query and key, the one after the softmax the value.
+            left, right = [a for a in [*args, *(kwargs or {}).values()] if isinstance(a, Tensor)][-2:]
+            if self._softmax_seen and (not self.taken or len(self.taken[-1]) == 3):
+                self.taken.append([left, right.mT])
+                self._softmax_seen = False
+            elif self._softmax_seen:
+                self.taken[-1].append(right)
+        return func(*args, **(kwargs or {}))
+
+
+def attention_inputs(model: PreTrainedModel) -> list[list[Tensor]]:
+    """Query, key and value of each layer, from the first to the last, for the first example."""
+    ids = token_ids(model)[:1]
+    with torch.no_grad(), AttentionWatch() as watch:
+        model(input_ids=ids)
+    return [[part.clone() for part in taken] for taken in watch.taken if len(taken) == 3]
+
+
+@pytest.mark.parametrize("form", MODEL_FORMS)
+@pytest.mark.parametrize("term", ATTENTION)
+def test_a_term_is_what_attention_takes_for_it(form: str, term: str) -> None:
+    """Perturb a term's bias in one layer: of the three that reach attention there, this one changes, and as it should.
+
+    A value changes by the perturbation itself, head by head; so do query and key at the first token, where a rotation
+    of positions is none, unless they are normalised.
+    """
+    model = make_model(form).eval()
+    add_missing_biases(model, ATTENTION)
+    before = attention_inputs(model)
+    bias = find_bias_terms(model)[term][0]
+    shift = torch.randn(bias.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        bias.add_(shift)
+    after = attention_inputs(model)
+    assert len(before) == len(after) >= LAYERS
+    changed = [not torch.equal(a, b) for a, b in zip(before[0], after[0], strict=True)]
+    assert dict(zip(ATTENTION, changed, strict=True)) == {name: name == term for name in ATTENTION}
+    if term != "value" and model.config.model_type in ("olmo2", "qwen3"):
+        return
+    difference = (after[0][ATTENTION.index(term)] - before[0][ATTENTION.index(term)])[..., 0, :]
+    difference = difference.view(-1, difference.shape[-1])
+    expected = shift.view(-1, difference.shape[-1])
+    # Falcon and others repeat the heads that a group shares.
+    expected = expected.repeat_interleave(len(difference) // len(expected), dim=0)
+    # Two types scale the logits before they multiply.
+    if (model.config.model_type, term) in (("deberta-v2", "key"), ("opt", "query")):
+        parts = 1 + len(getattr(model.config, "pos_att_type", None) or ())
+        expected = expected / (parts * expected.shape[-1]) ** 0.5
+    torch.testing.assert_close(difference, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [form for form in MODEL_FORMS if form.startswith("t5")])
+@pytest.mark.parametrize("term", ATTENTION)
+def test_cross_attention_is_a_term_of_its_own(form: str, term: str) -> None:
+    """In the order of calls: the encoder's layers, then self and cross attention of each of the decoder's."""
+    model = make_model(form).eval()
+    add_missing_biases(model, [*ATTENTION, *(f"cross_{name}" for name in ATTENTION)])
+    before = attention_inputs(model)
+    for name, layer, call in ((f"cross_{term}", 0, LAYERS + 1), (term, LAYERS, LAYERS)):
+        bias = find_bias_terms(model)[name][layer]
         with torch.no_grad():
-            model(input_ids=ids)
-            find_bias_terms(model)[term][0].add_(1.0)
-            model(input_ids=ids)
-    finally:
-        nn.functional.scaled_dot_product_attention = original
-    before, after = seen[0], seen[LAYERS]
-    changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
-    assert dict(zip(["query", "key", "value"], changed, strict=True)) == {
-        name: name == term for name in ["query", "key", "value"]
-    }
+            bias.add_(1)
+        after = attention_inputs(model)
+        with torch.no_grad():
+            bias.sub_(1)
+        changed = [not torch.equal(a, b) for a, b in zip(before[call], after[call], strict=True)]
+        assert dict(zip(ATTENTION, changed, strict=True)) == {name: name == term for name in ATTENTION}
+        assert all(torch.equal(a, b) for i in range(call) for a, b in zip(before[i], after[i], strict=True))
+
+
+@pytest.mark.parametrize(
+    "form", [form for form in MODEL_FORMS if "mlp_gate" in architecture_of(make_model(form)).paths]
+)
+def test_the_gate_closes(form: str) -> None:
+    """A gate far below zero shuts off what the other half of the layer says; no bias of that half can."""
+    model = make_model(form).eval()
+    add_missing_biases(model, ["mlp_gate", "mlp_in"])
+    seen: list[Tensor] = []
+    bias_owners(model)["mlp_out"][0].register_forward_pre_hook(lambda owner, inputs: seen.append(inputs[0]))
+    for term in ("mlp_in", "mlp_gate"):
+        with torch.no_grad():
+            find_bias_terms(model)[term][0].fill_(-1e4)
+            model(input_ids=token_ids(model))
+    opened, closed = seen
+    assert (opened != 0).all()
+    assert (closed == 0).all()
 
 
 def test_an_unknown_type_is_an_error_that_lists_the_known_ones() -> None:
@@ -98,6 +197,11 @@ def test_a_mapping_needs_one_place_for_the_index(layer: str) -> None:
 def test_a_mapping_needs_terms() -> None:
     with pytest.raises(ArchitectureError, match="terms is empty"):
         Architecture(layer="layers.{}")
+
+
+def test_a_term_has_one_place() -> None:
+    with pytest.raises(ArchitectureError, match="maps value twice"):
+        Architecture(layer="h.{}", terms={"value": "v"}, fused={"qkv": Fused({"query": 1, "value": 1})})
 
 
 def test_the_model_is_found_inside_any_module() -> None:

@@ -3,17 +3,18 @@
 import pytest
 import torch
 
-from beft_lightning.bias import ARCHITECTURES, add_missing_biases, find_bias_terms, inert_by_gradient, is_inert
-from tests.tiny import MODEL_TYPES, make_model
+from beft_lightning.bias import add_missing_biases, architecture_of, find_bias_terms, inert_by_gradient, is_inert
+from tests.tiny import MODEL_FORMS, make_model, token_ids
 
 
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_known_equals_probed(model_type: str) -> None:
-    model = make_model(model_type).eval()
-    add_missing_biases(model, ["query", "key", "value", "attention_output"])
-    ids = torch.arange(4, 14).view(2, 5)
+@pytest.mark.parametrize("form", MODEL_FORMS)
+def test_known_equals_probed(form: str) -> None:
+    model = make_model(form).eval()
+    architecture = architecture_of(model)
+    add_missing_biases(model, architecture.paths)
+    ids = token_ids(model)
     terms = find_bias_terms(model)
-    known = set(ARCHITECTURES[model_type].inert or ())
+    known = set(architecture.inert or ())
     assert {t for t, layers in terms.items() if is_inert(layers.values(), lambda: model(input_ids=ids).logits)} == known
     loss = torch.nn.functional.cross_entropy(model(input_ids=ids).logits, torch.tensor([0, 1]))
     gradients = {t: torch.autograd.grad(loss, list(ls.values()), retain_graph=True) for t, ls in terms.items()}

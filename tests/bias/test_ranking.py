@@ -41,6 +41,21 @@ def test_single_layers_can_be_selected(scores: BiasScores) -> None:
     assert scores.select(3, per_layer=True) == ["value.1", "query.1", "value.0"]
 
 
+def test_a_budget_takes_the_best_layers_that_fit() -> None:
+    terms = {
+        "query": TermScore(layers=[0.9, 0.1], inert=False, parameters=20),
+        "key": TermScore(layers=[2.0, 2.0], inert=True, parameters=2),
+        "value": TermScore(layers=[0.5, 0.8], inert=False, parameters=6),
+    }
+    scores = BiasScores("fisher", "bert", 1, terms)
+    assert scores.select(budget=26) == ["query.0", "value.1", "value.0", "query.1"]
+    assert scores.select(budget=25) == ["query.0", "value.1", "value.0"]
+    assert scores.select(budget=12) == ["query.0"]
+    assert scores.select(budget=9) == ["value.1", "value.0"]
+    with pytest.raises(ScoringError, match=r"budget of 2 values is too small .*\(query: 10, value: 3\)"):
+        scores.select(budget=2)
+
+
 def test_ties_are_broken_the_same_way_whatever_the_order() -> None:
     entry = TermScore(layers=[0.5], inert=False, parameters=1)
     for names in (["value", "query"], ["query", "value"]):

@@ -21,7 +21,7 @@ from beft_lightning.callbacks.adapter_checkpoint import (
     read_checkpoint,
 )
 from beft_lightning.errors import CheckpointError
-from tests.tiny import ForeignModule, make_model, token_batches
+from tests.tiny import LAYERS, ForeignModule, make_model, token_batches
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -71,6 +71,47 @@ def test_validation_finds_the_trained_values(fit: Any, make_trainer: MakeTrainer
     fresh = ForeignModule(hidden_dropout_prob=0.2)
     fresh.load_state_dict(torch.load(path, weights_only=True)["state_dict"], strict=False)
     torch.testing.assert_close(dict(fresh.state_dict()), dict(trained.state_dict()), rtol=0, atol=0)
+
+
+class Validated(ForeignModule):
+    """One that can be validated."""
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.log("logits", self.net(input_ids=batch[0]).logits.sum())
+
+
+@pytest.mark.parametrize("form", ["gpt2", "bloom", "phi3", "falcon"])
+def test_a_part_of_a_fused_bias_is_saved_resumed_and_validated(
+    form: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """Only the value part is in the checkpoint; a fresh model takes it up, whatever is to be done with it."""
+
+    def trainer(epochs: int, folder: str) -> Trainer:
+        saving = ModelCheckpoint(tmp_path / folder, save_last=True, save_top_k=0)
+        selection = BiasSelectionCallback(approach="fixed", terms=["value"])
+        return make_trainer(
+            callbacks=[selection, saving, AdapterCheckpoint()], max_epochs=epochs, enable_checkpointing=True
+        )
+
+    seed_everything(3, verbose=False)
+    whole = ForeignModule(form)
+    trainer(2, "whole").fit(whole, token_batches(), weights_only=True)
+    seed_everything(3, verbose=False)
+    first = ForeignModule(form)
+    trainer(1, "first").fit(first, token_batches(), weights_only=True)
+    path = tmp_path / "first" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    values = [name for name in saved["state_dict"] if ".parametrizations.bias." in name]
+    assert len(values) == LAYERS
+    assert {name.rpartition(".")[2] for name in values} == {"original2"}
+
+    resumed = ForeignModule(form)
+    trainer(2, "second").fit(resumed, token_batches(), ckpt_path=path, weights_only=True)
+    torch.testing.assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
+
+    fresh = Validated(form)
+    trainer(1, "unused").validate(fresh, token_batches(), ckpt_path=path, verbose=False)
+    torch.testing.assert_close(dict(fresh.state_dict()), dict(first.state_dict()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,20 @@ def test_single_layers_can_be_chosen(make_trainer: MakeTrainer) -> None:
     assert all("." in name for name in callback.selected)
 
 
+def test_a_budget_bounds_what_is_trained(make_trainer: MakeTrainer) -> None:
+    module, callback = ForeignModule("gpt2"), BiasSelectionCallback(budget=130, head="none")
+    fit(make_trainer, module, callback)
+    assert callback.scores is not None
+    assert callback.selected == callback.scores.select(4, per_layer=True)
+    assert sum(module.get_parameter(name).numel() for name in trainable(module)) == 128
+
+
+@pytest.mark.parametrize("options", [{"budget": 0}, {"budget": 9, "keep": 2}, {"budget": 9, "approach": "fixed"}])
+def test_a_budget_stands_for_itself(options: dict[str, Any]) -> None:
+    with pytest.raises(ScoringError, match=r"give a positive number of values, no keep"):
+        BiasSelectionCallback(**options)
+
+
 def test_a_term_can_be_named_even_if_inert(make_trainer: MakeTrainer) -> None:
     module = ForeignModule()
     fit(make_trainer, module, BiasSelectionCallback(approach="fixed", terms=["key"], head="none"))
@@ -199,7 +213,7 @@ def test_no_candidates_are_an_error(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"approach": "projektion"}, "choose one of: projection, magnitude, fisher, fixed"),
+        ({"approach": "projektion"}, "choose one of: projection, magnitude, fisher, sample_fisher, fixed"),
         ({"head": "classifier"}, r"a list of patterns such as \['\*classifier\*'\]"),
         ({"keep": 4}, "keep is 4, and there are 3 candidate terms"),
         ({"keep": 0}, "keep is 0"),
@@ -309,7 +323,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from beft_lightning import BiasSelectionCallback
 from tests.tiny import ForeignModule, token_batches
 
-processes, out = int(sys.argv[1]), sys.argv[2]
+processes, out, approach, model_type, *dropouts = int(sys.argv[1]), *sys.argv[2:]
 torch.set_num_threads(1)
 seed_everything(1, verbose=False)
 
@@ -322,8 +336,8 @@ class Module(ForeignModule):
         return DataLoader(dataset, batch_size=8 // processes, sampler=sampler)
 
 
-module = Module(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-callback = BiasSelectionCallback(batches=4, patience=0, learning_rate=1e-2)
+module = Module(model_type, **dict.fromkeys(dropouts, 0.0))
+callback = BiasSelectionCallback(approach, batches=4, patience=0, learning_rate=1e-2)
 trainer = Trainer(
     accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", callbacks=[callback],
     max_epochs=2, use_distributed_sampler=False, logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -335,19 +349,27 @@ torch.save({"scores": callback.scores.to_dict(), "state": state}, f"{out}/{proce
 """
 
 
-def test_two_processes_select_and_train_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["projection", "bert", "hidden_dropout_prob", "attention_probs_dropout_prob"],
+        ["sample_fisher", "gpt2", "embd_pdrop", "resid_pdrop", "attn_pdrop"],  # a fused bias
+    ],
+)
+def test_two_processes_select_and_train_as_one(arguments: list[str], tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(_TWO_PROCESSES)
     root = Path(__file__).parents[2]
     for processes in ("1", "2"):
-        command = [sys.executable, str(script), processes, str(tmp_path)]
+        command = [sys.executable, str(script), processes, str(tmp_path), *arguments]
         env = {**os.environ, "PYTHONPATH": str(root)}
         finished = run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
         assert finished.returncode == 0, finished.stderr[-2000:]
     one, *two = (torch.load(tmp_path / name, weights_only=True) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
+    best = max(entry["score"] for entry in one["scores"]["terms"].values())
     for rank in two:
         assert rank["scores"]["selected"] == one["scores"]["selected"]
         for term, entry in one["scores"]["terms"].items():
-            assert rank["scores"]["terms"][term]["layers"] == pytest.approx(entry["layers"], rel=1e-3, abs=1e-7)
+            assert rank["scores"]["terms"][term]["layers"] == pytest.approx(entry["layers"], rel=1e-3, abs=1e-5 * best)
         torch.testing.assert_close(rank["state"], one["state"], rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(two[0]["state"], two[1]["state"], rtol=0, atol=0)

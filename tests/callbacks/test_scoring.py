@@ -19,6 +19,7 @@ from beft_lightning.bias import (
     fisher_score,
     head_parameters,
     projection_score,
+    split_fused_biases,
 )
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import ScoringError
@@ -61,12 +62,15 @@ def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher"])
+@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher", "sample_fisher"])
 @pytest.mark.parametrize("own_generator", [True, False])
-def test_scoring_leaves_no_trace(approach: Any, own_generator: bool, make_trainer: MakeTrainer) -> None:
+@pytest.mark.parametrize(("model_type", "head"), [("bert", "classifier"), ("gpt2", "score")])
+def test_scoring_leaves_no_trace(
+    model_type: str, head: str, approach: Any, own_generator: bool, make_trainer: MakeTrainer
+) -> None:
     torch.manual_seed(5)
-    module = ForeignModule()
-    module.net.get_submodule("classifier").eval()  # a mode of its own must survive too
+    module = ForeignModule(model_type)
+    module.net.get_submodule(head).eval()  # a mode of its own must survive too
     module.accuracy.update(torch.tensor([1, 0]), torch.tensor([1, 1]))
     loader = token_batches(generator=torch.Generator().manual_seed(1) if own_generator else None)
     spy = Spy(approach=approach, terms=["query", "value"], batches=11)
@@ -93,12 +97,18 @@ class Batches(torch.utils.data.Dataset[Any]):
         return DataLoader(self, batch_size=None)
 
 
-def test_the_scores_are_those_of_an_all_bias_fine_tuning(make_trainer: MakeTrainer) -> None:
+@pytest.mark.parametrize("model_type", ["bert", "gpt2", "bloom"])
+def test_the_scores_are_those_of_an_all_bias_fine_tuning(model_type: str, make_trainer: MakeTrainer) -> None:
     """Written out by hand: four steps of the published rule on all biases and the head, dropout off."""
-    options: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    off = {
+        "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+        "gpt2": ("embd_pdrop", "resid_pdrop", "attn_pdrop"),
+        "bloom": ("hidden_dropout", "attention_dropout"),
+    }
     batches = Batches(4)
-    module = ForeignModule(**options)
+    module = ForeignModule(model_type, **dict.fromkeys(off[model_type], 0.0))
     by_hand = copy.deepcopy(module)
+    split_fused_biases(by_hand)
 
     callback = BiasSelectionCallback(batches=4, patience=0, learning_rate=1e-2)
     make_trainer(callbacks=[callback], max_epochs=0).fit(module, batches.loader())
@@ -139,6 +149,43 @@ def test_fisher_is_taken_at_the_checkpoint_without_dropout(make_trainer: MakeTra
     assert callback.scores is not None
     expected = [fisher_score(drawn).item() for drawn in gradients.values()]
     assert callback.scores.terms["value"].layers == pytest.approx(expected, rel=1e-4)
+
+
+class Exact(ForeignModule):
+    """The loss in the precision of the model."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        ids, labels = batch
+        return nn.functional.cross_entropy(self.extra(self.net(input_ids=ids).logits), labels)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2"])
+def test_sample_fisher_is_the_mean_squared_gradient_of_single_examples(
+    model_type: str, make_trainer: MakeTrainer
+) -> None:
+    """In fp64, and with a short last batch, whose examples count as much as others."""
+    torch.manual_seed(9)
+    batches = Batches(3)
+    batches.batches[2] = [part[:3] for part in batches.batches[2]]
+    module = Exact(model_type).double()
+    by_hand = copy.deepcopy(module).eval()
+    callback = BiasSelectionCallback(approach="sample_fisher", batches=3, patience=0)
+    make_trainer(callbacks=[callback], max_epochs=0, precision="64-true").fit(module, batches.loader())
+    split_fused_biases(by_hand)
+    for term, layers in find_bias_terms(by_hand).items():
+        if term not in ("query", "key", "value"):
+            continue
+        gradients: dict[int, list[Tensor]] = {index: [] for index in layers}
+        for ids, labels in batches.batches:
+            for i in range(len(labels)):
+                logits = by_hand.extra(by_hand.net(input_ids=ids[i : i + 1]).logits)
+                loss = nn.functional.cross_entropy(logits, labels[i : i + 1])
+                for index, gradient in zip(layers, torch.autograd.grad(loss, list(layers.values())), strict=True):
+                    gradients[index].append(gradient)
+        assert len(gradients[0]) == 19
+        assert callback.scores is not None
+        expected = [fisher_score(drawn).item() for drawn in gradients.values()]
+        assert callback.scores.terms[term].layers == pytest.approx(expected, rel=1e-12)
 
 
 def test_scoring_stops_once_the_order_is_stable(make_trainer: MakeTrainer) -> None:

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
-from beft_lightning.bias import ReferenceAdam
+from beft_lightning.bias import ReferenceAdam, architecture_of
 from beft_lightning.data import GLUE_TASKS, Glue, SuperGlue
 from beft_lightning.errors import BackboneError, BeftError
 from tests.tiny import LAYERS, save_backbone
@@ -39,6 +39,19 @@ def test_auto_leaves_the_choice_to_the_callback(backbone: str, data: Glue, make_
     make_trainer(callbacks=[callback]).fit(module, datamodule=data)
     assert len(callback.trained) == LAYERS + 3
     assert [n for n, p in module.named_parameters() if p.requires_grad] == callback.trained
+
+
+@pytest.mark.parametrize("model_type", ["t5", "gpt2", "falcon", "deberta-v2"])
+def test_other_types_classify(model_type: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    backbone = save_backbone(tmp_path / "backbone", model_type)
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+    module, callback = LanguageTaskModule(backbone, data.task), BiasSelectionCallback("magnitude", batches=3)
+    trainer = make_trainer(callbacks=[callback])
+    trainer.fit(module, datamodule=data)
+    assert callback.scores is not None
+    assert callback.selected is not None
+    assert callback.selected[0] not in (architecture_of(module).inert or ())
+    assert 0 <= trainer.callback_metrics["val_accuracy"] <= 1
 
 
 def test_auto_without_the_callback_is_an_error(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:

@@ -1,0 +1,102 @@
+"""The words an architecture is described in: terms, where their modules are, and fused projections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from beft_lightning.errors import ArchitectureError
+
+#: Every term, in the order used to break ties, with its symbol in the BEFT figures.
+TERM_SYMBOLS: Mapping[str, str] = {
+    "query": "b_q",
+    "key": "b_k",
+    "value": "b_v",
+    "attention_output": "b_m1",
+    "attention_norm": "b_LN1",
+    "cross_query": "b_xq",
+    "cross_key": "b_xk",
+    "cross_value": "b_xv",
+    "cross_output": "b_xm1",
+    "mlp_gate": "b_gate",
+    "mlp_in": "b_m2",
+    "mlp_out": "b_m3",
+    "mlp_norm": "b_LN2",
+}
+
+
+@dataclass(frozen=True)
+class Fused:
+    """How one linear layer that computes several terms at once orders its outputs.
+
+    The outputs are ``groups`` runs of one length, and in each run every part has its share, one after the other.
+
+    Args:
+        parts: Term -> its share of a run (any unit: heads, say), in the order in which they stand.
+        groups: Number of runs. 1 where whole parts stand one after the other (GPT-2); the number of heads where query,
+            key and value of a head stand together (GPT-NeoX); the number of key-value heads where the queries of a
+            group stand before their key and value (Falcon).
+    """
+
+    parts: Mapping[str, int]
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a layout that cannot be."""
+        if len(self.parts) < 2 or min(self.parts.values()) < 1 or self.groups < 1:
+            raise ArchitectureError(
+                f"a fused layer needs at least two parts with positive shares and at least one group, got parts "
+                f"{dict(self.parts)} and groups {self.groups}; for example parts {{query: 1, key: 1, value: 1}}."
+            )
+
+    def widths(self, outputs: int) -> list[int]:
+        """How many outputs of a run each part has, in a layer with ``outputs`` outputs.
+
+        Raises:
+            ArchitectureError: If the outputs cannot be shared out.
+        """
+        unit, rest = divmod(outputs, self.groups * sum(self.parts.values()))
+        if rest:
+            raise ArchitectureError(
+                f"{outputs} outputs of a fused layer cannot be shared out to {self.groups} groups of "
+                f"{dict(self.parts)}: correct `groups` or the shares in the `architecture` mapping."
+            )
+        return [share * unit for share in self.parts.values()]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where a model type keeps its bias terms.
+
+    Args:
+        layer: Path of one layer, with ``{}`` for its index, for example ``encoder.layer.{}``. It may be preceded by
+            anything, so that one entry serves a bare encoder and the same encoder under a task head. A ``*`` stands
+            for any one name, here and in the paths below; layers of several stacks that it matches are counted on.
+        terms: Path, inside a layer, of the module that owns each term's ``bias``.
+        fused: Path, inside a layer, of each module that computes several terms at once -> how it orders them.
+        inert: Terms that cannot change the model's output. ``None`` means unknown: then they are probed.
+    """
+
+    layer: str
+    terms: Mapping[str, str] = field(default_factory=dict)
+    fused: Mapping[str, Fused] = field(default_factory=dict)
+    inert: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a mapping that could never match."""
+        if self.layer.count("{}") != 1:
+            raise ArchitectureError(
+                f"Architecture.layer is {self.layer!r}; it needs exactly one '{{}}' where the layer's index stands, "
+                "for example 'encoder.layer.{}'."
+            )
+        named = [*self.terms, *(term for fused in self.fused.values() for term in fused.parts)]
+        if not named:
+            raise ArchitectureError(
+                "Architecture.terms is empty; map at least one term to a module inside a layer, "
+                "for example {'value': 'attention.self.value'}."
+            )
+        if twice := sorted({term for term in named if named.count(term) > 1}):
+            raise ArchitectureError(f"Architecture maps {', '.join(twice)} twice; a term has one place in a layer.")
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Term -> path, inside a layer, of the module that owns its bias, alone or with others."""
+        return {**{term: path for path, fused in self.fused.items() for term in fused.parts}, **self.terms}

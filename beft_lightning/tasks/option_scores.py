@@ -45,9 +45,11 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
     Returns:
         Two vectors with one entry for each option of the batch, in its order.
     """
-    segments, kept = batch["segment_ids"], batch["logits_to_keep"]
     # Where no option has a column of its own, rows are ordinary ones, and the model's own mask is the fastest.
-    packed = bool((segments > PROMPT).any())
+    packed = bool((batch["segment_ids"] > PROMPT).any())
+    if packed and not takes_packed_rows(model, batch["input_ids"].shape[1]):
+        batch, packed = separate_rows(batch), False
+    segments, kept = batch["segment_ids"], batch["logits_to_keep"]
     logits = model(
         input_ids=batch["input_ids"],
         attention_mask=option_mask(segments, model.dtype) if packed else (segments != PADDING).long(),
@@ -63,6 +65,52 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
     options = len(batch["option_row"])
     sums = scores.new_zeros(options).index_add(0, batch["target_option"], scores)
     return sums, torch.bincount(batch["target_option"], minlength=options).to(sums)
+
+
+def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:
+    """Whether options may stand side by side in a row for this model.
+
+    ALiBi counts positions along the row, whatever the options' positions are; a sliding window, too, and matters in
+    rows that are longer than it.
+
+    Args:
+        model: A causal language model.
+        columns: Number of columns of the row.
+    """
+    config = model.config
+    alibi = config.model_type == "bloom" or getattr(config, "alibi", False)
+    window = getattr(config, "sliding_window", None)
+    return not alibi and (window is None or columns <= window)
+
+
+def separate_rows(batch: dict[str, Any]) -> dict[str, Any]:
+    """Packed rows as ordinary ones: each option behind its own copy of the prompt, padded on the left.
+
+    Args:
+        batch: What :func:`~beft_lightning.data.options.pack_options` gives.
+
+    Returns:
+        The same with a row for each option.
+    """
+    option_row = batch["option_row"]
+    segments = batch["segment_ids"][option_row]
+    first = torch.searchsorted(option_row, option_row)  # of the example's options, the place of the first
+    number = torch.arange(1, len(option_row) + 1, device=option_row.device) - first
+    visible = (segments == PROMPT) | (segments == number[:, None])
+    columns = int(visible.sum(dim=1).max())
+    # A stable sort moves what is not visible to the left, and keeps the order of the rest.
+    order = visible.int().argsort(dim=1, stable=True)
+    shown = visible.gather(1, order)[:, -columns:]
+    rows = {name: batch[name][option_row].gather(1, order)[:, -columns:] for name in ("input_ids", "position_ids")}
+    place = order.argsort(dim=1)[batch["target_option"], batch["target_column"]] - (segments.shape[1] - columns)
+    return {
+        **batch,
+        **rows,
+        "segment_ids": torch.where(shown, PROMPT, PADDING),
+        "target_row": batch["target_option"],
+        "target_column": place,
+        "logits_to_keep": columns - int(place.min()),
+    }
 
 
 def by_example(scores: Tensor, option_row: Tensor, examples: int) -> Tensor:

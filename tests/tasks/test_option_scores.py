@@ -14,8 +14,10 @@ from beft_lightning.tasks.option_scores import (
     language_model_loss,
     option_log_probabilities,
     option_mask,
+    separate_rows,
+    takes_packed_rows,
 )
-from tests.tiny import make_model
+from tests.tiny import MODEL_FORMS, make_model
 
 EXAMPLES = [
     EncodedOptions((2, 5, 6, 7, 8), ((9,), (10,)), (5, 5)),
@@ -25,6 +27,7 @@ EXAMPLES = [
     # Both options begin with the same two tokens.
     EncodedOptions((2, 18, 19, 20), ((21, 5), (6,)), (2, 2)),
 ]
+ENCODERS = {"bert", "deberta-v2", "distilbert", "electra", "roberta", "t5", "xlm-roberta"}
 DECODERS = ["opt", "gpt2", "llama"]
 
 
@@ -50,6 +53,43 @@ def test_scores_equal_the_naive_ones(model: PreTrainedModel, examples: list[Enco
     expected = [score for example in examples for score in naive(model, example)]
     torch.testing.assert_close(sums, torch.stack([score for score, _ in expected]), rtol=1e-12, atol=1e-12)
     assert lengths.tolist() == [length for _, length in expected]
+
+
+FORMS = [form for form in MODEL_FORMS if form.split()[0] not in ENCODERS]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_causal_architecture_scores_packed_options(form: str) -> None:
+    """In fp32: Mixtral's experts know no fp64, and eager attention's own mask is not a number in it."""
+    model = make_model(form, causal=True).eval()
+    if getattr(model.config, "sliding_window", None):
+        model.config.sliding_window = 64
+    expected = torch.stack([score for example in EXAMPLES for score, _ in naive(model, example)])
+    sums, _ = option_log_probabilities(model, pack_options(EXAMPLES, pad_token=0))
+    torch.testing.assert_close(sums, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_options_apart_are_the_same_options(model: PreTrainedModel) -> None:
+    packed = pack_options(EXAMPLES, pad_token=0)
+    apart = separate_rows(packed)
+    assert len(apart["input_ids"]) == sum(len(example.own) for example in EXAMPLES)
+    assert apart["segment_ids"].max() == PROMPT
+    expected = option_log_probabilities(model, packed)[0]
+    torch.testing.assert_close(option_log_probabilities(model, apart)[0], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "columns", "taken"),
+    [
+        ("bloom", {}, 8, False),
+        ("falcon alibi", {}, 8, False),
+        ("falcon", {}, 8, True),
+        ("mistral", {"sliding_window": 16}, 16, True),
+        ("mistral", {"sliding_window": 16}, 17, False),
+    ],
+)
+def test_rows_are_packed_where_positions_allow(form: str, options: dict[str, Any], columns: int, taken: bool) -> None:
+    assert takes_packed_rows(make_model(form, causal=True, **options), columns) is taken
 
 
 def test_padding_may_stand_on_either_side(model: PreTrainedModel) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from beft_lightning.data.options import PADDING, PROMPT
+from beft_lightning.errors import BackboneError
 
 
 def option_mask(segment_ids: Tensor, dtype: torch.dtype) -> Tensor:
@@ -44,10 +45,15 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
 
     Returns:
         Two vectors with one entry for each option of the batch, in its order.
+
+    Raises:
+        BackboneError: If options stand side by side and the model's attention cannot keep them apart.
     """
     segments, kept = batch["segment_ids"], batch["logits_to_keep"]
     # Where no option has a column of its own, rows are ordinary ones, and the model's own mask is the fastest.
     packed = bool((segments > PROMPT).any())
+    if packed:
+        _check_attention(model, segments.shape[1])
     logits = model(
         input_ids=batch["input_ids"],
         attention_mask=option_mask(segments, model.dtype) if packed else (segments != PADDING).long(),
@@ -63,6 +69,27 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
     options = len(batch["option_row"])
     sums = scores.new_zeros(options).index_add(0, batch["target_option"], scores)
     return sums, torch.bincount(batch["target_option"], minlength=options).to(sums)
+
+
+def _check_attention(model: PreTrainedModel, columns: int) -> None:
+    """Refuse attention that goes by columns, where options side by side need it to go by positions.
+
+    Raises:
+        BackboneError: If the model has ALiBi positions, or a sliding window shorter than the row.
+    """
+    config = model.config
+    if config.model_type == "bloom" or getattr(config, "alibi", False):
+        raise BackboneError(
+            f"{config.model_type} with ALiBi reads positions off the attention mask, so the options of an example "
+            "cannot share its prompt: choose another backbone, or a task whose options are one token each."
+        )
+    local = "local" in getattr(config, "attention_layers", ())  # GPT-Neo
+    window = config.window_size if local else getattr(config, "sliding_window", None)
+    if window is not None and columns > window:
+        raise BackboneError(
+            f"{config.model_type} looks back {window} tokens in some layers, and a prompt with its options has "
+            f"{columns}: set data.max_length so that they fit, or choose another backbone."
+        )
 
 
 def by_example(scores: Tensor, option_row: Tensor, examples: int) -> Tensor:

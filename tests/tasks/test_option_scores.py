@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from beft_lightning.data.options import PADDING, PROMPT, EncodedOptions, pack_options
+from beft_lightning.errors import BackboneError
 from beft_lightning.tasks.option_scores import (
     by_example,
     classification_loss,
@@ -15,7 +16,7 @@ from beft_lightning.tasks.option_scores import (
     option_log_probabilities,
     option_mask,
 )
-from tests.tiny import make_model
+from tests.tiny import MODEL_FORMS, make_model
 
 EXAMPLES = [
     EncodedOptions((2, 5, 6, 7, 8), ((9,), (10,)), (5, 5)),
@@ -26,6 +27,7 @@ EXAMPLES = [
     EncodedOptions((2, 18, 19, 20), ((21, 5), (6,)), (2, 2)),
 ]
 DECODERS = ["opt", "gpt2", "llama"]
+CAUSAL = ("bloom", "gemma", "gpt", "llama", "mistral", "mixtral", "olmo2", "opt", "phi", "qwen")
 
 
 def naive(model: PreTrainedModel, example: EncodedOptions) -> list[tuple[Tensor, int]]:
@@ -50,6 +52,40 @@ def test_scores_equal_the_naive_ones(model: PreTrainedModel, examples: list[Enco
     expected = [score for example in examples for score in naive(model, example)]
     torch.testing.assert_close(sums, torch.stack([score for score, _ in expected]), rtol=1e-12, atol=1e-12)
     assert lengths.tolist() == [length for _, length in expected]
+
+
+@pytest.mark.parametrize("form", [form for form in MODEL_FORMS if form.startswith(("falcon", *CAUSAL))])
+def test_every_decoder_keeps_the_options_apart(form: str) -> None:
+    """In fp32, to which some types round. Large weights, so that positions and neighbours matter."""
+    model = make_model(form, causal=True).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+        expected = torch.stack([score for example in EXAMPLES for score, _ in naive(model, example)])
+        batch = pack_options(EXAMPLES, pad_token=0)
+        if form in ("bloom", "falcon alibi"):
+            with pytest.raises(BackboneError, match="reads positions off the attention mask"):
+                option_log_probabilities(model, batch)
+            batch = pack_options([example.only(1) for example in EXAMPLES], pad_token=0)
+            expected = expected[[1, 3, 6, 8]]
+        torch.testing.assert_close(option_log_probabilities(model, batch)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "options"),
+    [("gpt_neo", {"window_size": 7}), ("mistral", {"sliding_window": 7}), ("gemma2", {"sliding_window": 7})],
+)
+def test_a_row_beyond_the_window_is_refused(model_type: str, options: dict[str, Any]) -> None:
+    """Within the window, nothing is cut off; one column more, and scores would differ without a word."""
+    model = make_model(model_type, causal=True, **options).eval()
+    fits = pack_options(EXAMPLES[2:], pad_token=0)
+    assert fits["segment_ids"].shape[1] == 7
+    expected = torch.stack([score for example in EXAMPLES[2:] for score, _ in naive(model, example)])
+    torch.testing.assert_close(option_log_probabilities(model, fits)[0], expected, rtol=1e-5, atol=1e-5)
+    model.config.update(dict.fromkeys(options, 6))
+    with pytest.raises(BackboneError, match="looks back 6 tokens in some layers, and a prompt with its options has 7"):
+        option_log_probabilities(model, fits)
 
 
 def test_padding_may_stand_on_either_side(model: PreTrainedModel) -> None:

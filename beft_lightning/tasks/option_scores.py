@@ -70,8 +70,8 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
 def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:
     """Whether options may stand side by side in a row for this model.
 
-    ALiBi counts positions along the row, whatever the options' positions are; a sliding window, too, and matters in
-    rows that are longer than it.
+    ALiBi counts positions along the row, whatever the options' positions are. So does a sliding window, which matters
+    in rows that are longer than it.
 
     Args:
         model: A causal language model.
@@ -79,7 +79,8 @@ def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:
     """
     config = model.config
     alibi = config.model_type == "bloom" or getattr(config, "alibi", False)
-    window = getattr(config, "sliding_window", None)
+    local = "local" in getattr(config, "attention_layers", ())  # GPT-Neo
+    window = config.window_size if local else getattr(config, "sliding_window", None)
     return not alibi and (window is None or columns <= window)
 
 

@@ -52,12 +52,17 @@ def test_the_saved_keys_are_the_trainable_names_and_the_buffers(fit: Any) -> Non
     assert "running" in saved
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one(fit: Any) -> None:
+@pytest.mark.parametrize(("model_type", "dropout"), [("bert", "hidden_dropout_prob"), ("gpt2", "resid_pdrop")])
+def test_a_resumed_run_equals_the_uninterrupted_one(model_type: str, dropout: str, fit: Any) -> None:
     """Bit for bit, although dropout and the loader's order come from the global random number generator."""
-    whole, selection, _ = fit(4)
-    first, _, path = fit(2, "first")
+
+    def module() -> ForeignModule:
+        return ForeignModule(model_type, **{dropout: 0.2})
+
+    whole, selection, _ = fit(4, module=module())
+    first, _, path = fit(2, "first", module=module())
     # Another seed in the resuming process must not matter.
-    second, resumed, _ = fit(4, "second", resume=path, module=ForeignModule(hidden_dropout_prob=0.2), seed=99)
+    second, resumed, _ = fit(4, "second", resume=path, module=module(), seed=99)
     assert first.losses + second.losses == whole.losses
     assert len(second.losses) == 16
     torch.testing.assert_close(dict(second.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)

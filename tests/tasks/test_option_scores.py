@@ -86,6 +86,7 @@ def test_options_apart_are_the_same_options(model: PreTrainedModel) -> None:
         ("falcon", {}, 8, True),
         ("mistral", {"sliding_window": 16}, 16, True),
         ("mistral", {"sliding_window": 16}, 17, False),
+        ("gpt_neo", {"window_size": 16}, 17, False),
     ],
 )
 def test_rows_are_packed_where_positions_allow(form: str, options: dict[str, Any], columns: int, taken: bool) -> None:

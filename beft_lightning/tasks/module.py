@@ -19,6 +19,9 @@ from beft_lightning.tasks.metrics import TaskMetrics
 from beft_lightning.tasks.multiple_choice import ChoiceHead
 from beft_lightning.tasks.tuning import AUTO, set_up_tuning
 
+#: Where a checkpoint says how its model is made, so that no configuration is needed to make it again.
+MODEL_KEY = "beft_model"
+
 
 class Head(Protocol):
     """How a model learns and answers a kind of task."""
@@ -114,6 +117,20 @@ class LanguageTaskModule(LightningModule):
             check_language_model(self.model, self.task.name)
         if self.tune != AUTO:
             set_up_tuning(self.model, self.tune)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say how the model is made. Plain types only."""
+        assert self.head is not None
+        named = isinstance(self.task, Task) and self.task.kind == "classification"
+        checkpoint[MODEL_KEY] = {
+            "auto_class": self.head.auto_class.__name__,
+            "backbone": self.backbone,
+            "gguf_file": self.gguf_file,
+            "random_init": self.random_init,
+            "dtype": self.dtype_name,
+            "config": self.head.config,
+            "labels": list(self.task.labels) if named else [],
+        }
 
     def on_fit_start(self) -> None:
         """Refuse inputs that are longer than the model has positions for."""

@@ -1,8 +1,10 @@
 """The command line behind ``python -m beft_lightning``: a LightningCLI that knows this package's parts."""
 
+from json import dumps
 from pathlib import Path
 from typing import Any
 
+import rich
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -15,6 +17,7 @@ from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.callbacks.score_report import plot_scores
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
+from beft_lightning.plan import plan_fit
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.tasks.tuning import AUTO
 
@@ -66,6 +69,23 @@ class BeftTrainer(Trainer):
         model.configure_model()
         rank_zero_info("Everything is in the caches; set HF_HUB_OFFLINE=1 where there is no network.")
 
+    def plan(
+        self, model: LanguageTaskModule, datamodule: LightningDataModule | None = None, json: bool = False
+    ) -> None:
+        """Say what a fit will train, store and send, before any weights are loaded.
+
+        Args:
+            model: The module whose fit is planned.
+            datamodule: The data; not looked at.
+            json: Print JSON, sizes in bytes.
+        """
+        selection = next((c for c in self.callbacks if isinstance(c, BiasSelectionCallback)), None)
+        plan = plan_fit(model, selection)
+        if json:
+            print(dumps(plan.to_dict(), indent=2))
+        else:
+            rich.print(plan.table())
+
 
 class BeftCLI(LightningCLI):
     """LightningCLI for a LanguageTaskModule and any LanguageDataModule, with the callbacks wired in."""
@@ -89,7 +109,18 @@ class BeftCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """LightningCLI's own commands and ours, with the arguments that are not options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ("score", "download")}}
+        return {
+            **LightningCLI.subcommands(),
+            **{name: {"model", "datamodule"} for name in ("score", "plan", "download")},
+        }
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Let the switch of ``plan`` stand without a value."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "json":
+                action.nargs, action.const = "?", True
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' options, what the parts tell each other, and the defaults."""

@@ -1,8 +1,7 @@
 """A trained model for other programs: as a PEFT adapter, or as a plain folder of transformers."""
 
-import copy
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from beft_lightning.bias.terms import bias_owners
+from beft_lightning.bias.merging import add_biases, merge
 from beft_lightning.callbacks.adapter_checkpoint import (
     FINGERPRINT_KEY,
     TRAINED_KEY,
@@ -21,15 +20,12 @@ from beft_lightning.callbacks.adapter_checkpoint import (
     check_state_dict,
     read_checkpoint,
 )
-from beft_lightning.errors import ArchitectureError, BackboneError, CheckpointError, ExportError
+from beft_lightning.errors import CheckpointError, ExportError
 from beft_lightning.files import check_new_folder, write_folder_atomically
 from beft_lightning.models import DTYPES, check_dtype, load_model, load_tokenizer, resolve_backbone
 from beft_lightning.tasks.module import MODEL_KEY
 
-#: Switches in the configurations of transformers that give a model's linear layers biases.
-_SWITCHES = (("attention_bias",), ("mlp_bias",), ("attention_bias", "mlp_bias"))
-#: Types whose attention and MLP read one input and are added to one sum, so that a constant may move between them.
-_PARALLEL = ("gptj",)
+#: Auto class -> what PEFT calls such a task.
 _PEFT_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForCausalLM": "CAUSAL_LM"}
 
 
@@ -111,12 +107,12 @@ def load_trained(
     )
     names = set(checkpoint[TRAINED_KEY])
     whole = nn.ModuleDict({"model": model})  # as it is named in the LightningModule
-    added = _add_biases(whole, [*names, *checkpoint[FINGERPRINT_KEY]])
+    added = add_biases(whole, [*names, *checkpoint[FINGERPRINT_KEY]])
     tensors = {name: checkpoint["state_dict"][name] for name in names}
     check_state_dict(whole, tensors)
     check_fingerprint(checkpoint[FINGERPRINT_KEY], whole, names)
     for owner in added:
-        owner.bias = None
+        owner.register_parameter("bias", None)
     if record["labels"]:
         model.config.id2label = dict(enumerate(record["labels"]))
         model.config.label2id = {label: i for i, label in enumerate(record["labels"])}
@@ -164,85 +160,7 @@ def peft_adapter(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> tuple
     return config, {f"base_model.model.{name}": value.float().contiguous() for name, value in tensors.items()}
 
 
-def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
-    """Put trained values into a model, so that its own configuration builds it again.
-
-    Biases that the model lacks come in through its configuration (``attention_bias``, ``mlp_bias``), or, as attention
-    passes the value bias on as a constant, through the bias of the output projection.
-
-    Args:
-        model: The base; changed in place.
-        trained: Trained values by their names in ``model``, fp32.
-
-    Raises:
-        ExportError: If there is no place for a bias that the model lacks.
-    """
-    known = dict(model.named_parameters())
-    added = {name: value for name, value in trained.items() if name not in known}
-    for name, value in trained.items():
-        if name in known:
-            known[name].data = value.to(known[name].device)
-    if added and not _switch_on(model, added):
-        _fold(model, added)
-
-
-def _switch_on(model: PreTrainedModel, added: Mapping[str, Tensor]) -> bool:
-    """Add biases, and zeros where there are others, in the way of the configuration; False if it has none."""
-    for switches in _SWITCHES:
-        if any(getattr(model.config, switch, None) is not False for switch in switches):
-            continue
-        config = copy.deepcopy(model.config)
-        for switch in switches:
-            setattr(config, switch, True)
-        with torch.device("meta"):
-            twin = type(model)(config)
-        gained = dict(twin.named_parameters()).keys() - dict(model.named_parameters()).keys()
-        if added.keys() <= gained:
-            _add_biases(model, gained)
-            for name, value in added.items():
-                model.get_parameter(name).data.copy_(value)
-            model.config = config
-            return True
-    return False
-
-
-@torch.no_grad()
-def _fold(model: PreTrainedModel, added: Mapping[str, Tensor]) -> None:
-    """Move value biases behind the attention: its weights sum to 1, so that it passes ``b`` on as ``W_o b``."""
-    try:
-        owners = bias_owners(model)
-    except ArchitectureError:
-        owners = {}
-    paths = {id(module): path for path, module in model.named_modules()}
-    places = {f"{paths[id(owner)]}.bias": index for index, owner in owners.get("value", {}).items()}
-    outputs = owners.get("attention_output", {})
-    receivers = owners["mlp_out"] if model.config.model_type in _PARALLEL else outputs
-    for name, value in added.items():
-        index = places.get(name, -1)
-        output, receiver = outputs.get(index), receivers.get(index)
-        if not isinstance(output, nn.Linear) or receiver is None or receiver.bias is None:
-            raise ExportError(
-                f"a plain {model.config.model_type} model has no place for {name!r}, which was added and trained: its "
-                "configuration has no switch for it, and only a value bias can move into the bias of an output "
-                "projection, where there is one. Use the format 'peft', which adds it while the model runs."
-            )
-        heads = value.view(-1, output.in_features // model.config.num_attention_heads)
-        # Groups of heads may share a value.
-        seen = heads.repeat_interleave(output.in_features // value.numel(), dim=0).flatten()
-        receiver.bias.data = receiver.bias.float() + output.weight.float() @ seen.to(output.weight.device)
-
-
-def _add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear]:
-    """Give linear layers zero biases where ``names`` tells of one that ``module`` lacks; returns the layers."""
-    linear = {path: child for path, child in module.named_modules() if isinstance(child, nn.Linear)}
-    owners = [linear.get(name.removesuffix(".bias")) for name in dict.fromkeys(names) if name.endswith(".bias")]
-    added = [owner for owner in owners if owner is not None and owner.bias is None]
-    for owner in added:
-        owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
-    return added
-
-
-def _to_dtype(model: PreTrainedModel, dtype: str, trained: Collection[str]) -> None:
+def _to_dtype(model: nn.Module, dtype: str, trained: Collection[str]) -> None:
     model.to(DTYPES[dtype])
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
@@ -272,15 +190,18 @@ def _write_peft(
 def _write_hf(
     record: Mapping[str, Any], model: PreTrainedModel, trained: Mapping[str, Tensor], dtype: str
 ) -> Callable[[Path], None]:
+    if quantizer := getattr(model, "hf_quantizer", None):
+        if not all(parameter.is_floating_point() for parameter in model.parameters()):
+            raise ExportError("the base is held in quantised blocks, which no bias can be merged into: use 'peft'.")
+        # Weights from a GGUF file have been unpacked, and are stored as they are now.
+        quantizer.remove_quantization_config(model)
+    tokenizer = load_tokenizer(record["backbone"], record["gguf_file"])
     merge(model, trained)
     _to_dtype(model, dtype, trained.keys())
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)
-        try:
-            load_tokenizer(record["backbone"], record["gguf_file"]).save_pretrained(folder)
-        except BackboneError as error:
-            raise ExportError(f"the model's tokenizer cannot be loaded, which belongs in the folder: {error}") from error
+        tokenizer.save_pretrained(folder)
 
     return write
 

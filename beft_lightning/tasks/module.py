@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR
 from transformers import PreTrainedModel
 
@@ -194,15 +195,19 @@ class LanguageTaskModule(LightningModule):
         assert self.model is not None
         return self.head.evaluate(self.model, batch)
 
+    def make_optimizer(self) -> Optimizer:
+        """The optimizer over what is trainable."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return self.optimizer(parameters) if self.optimizer else ReferenceAdam(parameters, lr=self.learning_rate)
+
     def configure_optimizers(self) -> Any:
         """The optimizer over what is trainable, and the scheduler if there is one."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if self.tune == AUTO and len(parameters) == len(list(self.parameters())):
+        if self.tune == AUTO and all(parameter.requires_grad for parameter in self.parameters()):
             raise BeftError(
                 "tune is 'auto', but no bias term has been selected: add BiasSelectionCallback() to the trainer's "
                 "callbacks, or say what to train, for example tune='value'."
             )
-        optimizer = self.optimizer(parameters) if self.optimizer else ReferenceAdam(parameters, lr=self.learning_rate)
+        optimizer = self.make_optimizer()
         if self.lr_scheduler is not None:
             return [optimizer], [self.lr_scheduler(optimizer)]
         if self.schedule == "constant":

@@ -101,7 +101,8 @@ class BeftCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs=dict.fromkeys(self.subcommands(), options) | options,
+            # A dictionary for each: Lightning writes the command's description into it.
+            parser_kwargs={name: dict(options) for name in self.subcommands()} | options,
             args=args,
             run=run,
         )

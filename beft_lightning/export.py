@@ -25,8 +25,12 @@ from beft_lightning.files import check_new_folder, write_folder_atomically
 from beft_lightning.models import DTYPES, check_dtype, load_model, load_tokenizer, resolve_backbone
 from beft_lightning.tasks.module import MODEL_KEY
 
-#: Auto class -> what PEFT calls such a task.
-_PEFT_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForCausalLM": "CAUSAL_LM"}
+#: The classes that a fit builds a model with -> what PEFT calls their task.
+_CLASSES: Mapping[str, str | None] = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForMultipleChoice": None,
+    "AutoModelForCausalLM": "CAUSAL_LM",
+}
 
 
 def export(
@@ -98,12 +102,15 @@ def load_trained(
             f"{path}: trained over random weights (random_init), which no checkpoint holds. Train over a pretrained "
             "backbone to export the result."
         )
+    if record["auto_class"] not in _CLASSES:  # Nothing that a file says is called unseen.
+        raise CheckpointError(f"{path}: made with an unknown class of model, {record['auto_class']!r}.")
+    head: dict[str, Any] = {"num_labels": int(record["num_labels"])} if record["num_labels"] else {}
     model = load_model(
         getattr(transformers, record["auto_class"]),
         record["backbone"],
         gguf_file=record["gguf_file"],
         dtype=record["dtype"],
-        **record["config"],
+        **head,
     )
     names = set(checkpoint[TRAINED_KEY])
     whole = nn.ModuleDict({"model": model})  # as it is named in the LightningModule
@@ -174,7 +181,7 @@ def _write_peft(
     modules, tensors = peft_adapter(model, trained)
     config = {
         "peft_type": "BEFT",
-        "task_type": _PEFT_TASKS.get(record["auto_class"]),
+        "task_type": _CLASSES[record["auto_class"]],
         "base_model_name_or_path": resolve_backbone(record["backbone"]),
         "inference_mode": True,
         **modules,

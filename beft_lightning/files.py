@@ -52,7 +52,9 @@ def write_folder_atomically(path: str | Path, write: Callable[[Path], None]) -> 
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
         write(temporary)
-        temporary.chmod(0o777 & ~_umask())
+        # Some writers make private files, and mkdtemp a private folder: a server may run as somebody else.
+        for part in (temporary, *temporary.rglob("*")):
+            part.chmod((0o777 if part.is_dir() else 0o666) & ~_umask())
         check_new_folder(path)  # Writing may have taken long.
         if path.exists():
             path.rmdir()

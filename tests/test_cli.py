@@ -200,6 +200,14 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
     assert set(SUBCOMMANDS) == set(BeftCLI.subcommands()) | {"export"}
 
 
+def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["plan", "--help"])
+    printed = capsys.readouterr().out
+    assert "Say what a fit will train, store and send" in printed
+    assert "--json [{true,false}]" in printed
+
+
 def test_the_help_of_export_needs_no_heavy_import() -> None:
     code = (
         "import sys; from beft_lightning.__main__ import main\n"

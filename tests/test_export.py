@@ -25,6 +25,7 @@ from beft_lightning.errors import BackboneError, BeftError, CheckpointError, Exp
 from beft_lightning.export import FORMATS, export, load_trained, merge, peft_adapter
 from beft_lightning.files import write_folder_atomically
 from beft_lightning.models import load_model
+from beft_lightning.tasks.module import MODEL_KEY
 from tests.tiny import LAYERS, VOCABULARY, WIDTH, logits, make_model, save_backbone
 
 SST2, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["copa"]
@@ -296,6 +297,11 @@ def test_checkpoints_that_cannot_be_exported_say_why(decoder: str, tmp_path: Pat
     torch.save({"state_dict": {}, TRAINED_KEY: ["a"]}, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match="does not say which backbone .* call `merge` or `peft_adapter`"):
         load_trained(tmp_path / "foreign.ckpt")
+    content = torch.load(tmp_path / "random.ckpt", weights_only=True)
+    content[MODEL_KEY] |= {"random_init": False, "auto_class": "pipeline"}
+    torch.save(content, tmp_path / "evil.ckpt")
+    with pytest.raises(CheckpointError, match="unknown class of model, 'pipeline'"):
+        load_trained(tmp_path / "evil.ckpt")
     with pytest.raises(CheckpointError, match="no such checkpoint file"):
         load_trained(tmp_path / "none.ckpt")
 

@@ -129,7 +129,7 @@ class LanguageTaskModule(LightningModule):
             "gguf_file": self.gguf_file,
             "random_init": self.random_init,
             "dtype": self.dtype_name,
-            "config": self.head.config,
+            "num_labels": self.head.config.get("num_labels"),
             "labels": list(self.task.labels) if named else [],
         }
 

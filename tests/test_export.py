@@ -64,6 +64,12 @@ def test_a_merged_encoder_is_the_trained_one_to_the_bit(tune: str, backbone: str
     assert tokenizer("the film")["input_ids"] == AutoTokenizer.from_pretrained(backbone)("the film")["input_ids"]
 
 
+def test_a_merged_decoder_is_the_trained_one_to_the_bit(decoder: str, tmp_path: Path) -> None:
+    module = trained(LanguageTaskModule(decoder, COPA, tune="value,attention_output"), tmp_path / "a.ckpt")
+    export(tmp_path / "a.ckpt", tmp_path / "out", "hf")
+    assert torch.equal(logits(CAUSAL.from_pretrained(tmp_path / "out")), logits(module.model))
+
+
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "electra", "distilbert"])
 @pytest.mark.parametrize("tune", ["value", "query,mlp_out", "value.1"])
 def test_peft_computes_what_was_trained_of_an_encoder(model_type: str, tune: str, tmp_path: Path) -> None:
@@ -209,10 +215,22 @@ def test_a_real_encoder_leaves_both_ways(minilm: str, tmp_path: Path) -> None:
     torch.testing.assert_close(logits(adapted, 30000), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_real_decoder_leaves_both_ways(smollm2: dict[str, Any], tmp_path: Path) -> None:
+def test_a_real_decoder_leaves_both_ways(
+    smollm2: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = load_model(CAUSAL, **smollm2)  # once: it takes long
+    asked = []
+
+    def load(auto_class: Any, backbone: str, **options: Any) -> PreTrainedModel:
+        asked.append((auto_class, backbone, options.pop("random_init", False), options))
+        return copy.deepcopy(unpacked)
+
+    monkeypatch.setattr("beft_lightning.tasks.module.load_model", load)
+    monkeypatch.setattr("beft_lightning.export.load_model", load)
     module = trained(LanguageTaskModule(task=COPA, tune="value", **smollm2), tmp_path / "a.ckpt")
     expected = logits(module.model, 40000)
-    record, base, values = load_trained(tmp_path / "a.ckpt")  # once: unpacking takes long
+    record, base, values = load_trained(tmp_path / "a.ckpt")
+    assert asked[0] == asked[1]
     write_folder_atomically(tmp_path / "peft", FORMATS["peft"](record, base, values, "float32"))
     adapted: Any = peft_model(base, tmp_path / "peft")
     torch.testing.assert_close(logits(adapted, 40000), expected, rtol=1e-4, atol=1e-4)

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError, ExportError
 
-#: Switches in the configurations of transformers that give a model's linear layers biases.
-_SWITCHES = (("attention_bias",), ("mlp_bias",), ("attention_bias", "mlp_bias"))
+#: Switches in the configurations of transformers that give a model's linear layers biases, those of few layers first.
+_SWITCHES = (("attention_bias",), ("mlp_bias",), ("attention_bias", "mlp_bias"), ("bias",))
 #: Types whose attention and MLP read one input and are added to one sum, so that a constant may move between them.
 _PARALLEL = ("gptj",)
 
@@ -19,8 +19,8 @@ _PARALLEL = ("gptj",)
 def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
     """Put trained values into a model, so that its own configuration builds it again.
 
-    Biases that the model lacks come in through its configuration (``attention_bias``, ``mlp_bias``), or, as attention
-    passes the value bias on as a constant, through the bias of the output projection.
+    Biases that the model lacks come in through a switch of its configuration, such as ``attention_bias``, or, as
+    attention passes the value bias on as a constant, through the bias of the output projection.
 
     Args:
         model: The base; changed in place.

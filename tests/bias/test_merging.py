@@ -62,6 +62,23 @@ def test_added_biases_come_in_through_the_configuration(model_type: str, tmp_pat
     assert all(not kept[name].any() for name in kept.keys() - before.keys() - values.keys())
 
 
+def test_falcon_has_one_switch_for_all_its_biases(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("falcon", vocab_size=len(VOCABULARY), hidden_size=WIDTH, num_hidden_layers=2)
+    config.num_attention_heads, config.bias = 4, False
+    torch.manual_seed(0)
+    base: PreTrainedModel = CAUSAL.from_config(config).eval()
+    tuned = copy.deepcopy(base)
+    name = "transformer.h.1.self_attention.query_key_value"
+    owner = tuned.get_submodule(name)
+    assert isinstance(owner, nn.Linear)
+    owner.bias = nn.Parameter(torch.randn(owner.out_features))
+    merge(base, {f"{name}.bias": owner.bias.detach()})
+    base.save_pretrained(tmp_path / "out")
+    reloaded = CAUSAL.from_pretrained(tmp_path / "out")
+    assert reloaded.config.bias
+    torch.testing.assert_close(logits(reloaded), logits(tuned), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("model_type", ["gpt_neo", "gptj"])
 def test_a_value_bias_moves_behind_the_attention(
     model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,11 @@
 """``python -m beft_lightning``: answers what needs no heavy import at once, and leaves the rest to the CLI."""
 
+import argparse
 import json
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from beft_lightning import __version__
 from beft_lightning.errors import BeftError
@@ -15,10 +17,13 @@ SUBCOMMANDS = {
     "predict": "Write a checkpoint's predictions to predictions.tsv.",
     "score": "Only score the bias terms, and write the scores to a folder.",
     "compare": "Train in several ways, each with several seeds, and write one table.",
+    "plan": "Say what a fit will train, store and send, before any weights are loaded.",
     "download": "Fetch backbone and data into their caches, for machines without network.",
+    "export": "Write a checkpoint as a PEFT adapter, or as a plain folder of transformers.",
 }
 
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
+       python -m beft_lightning export --checkpoint FILE --format FORMAT --out FOLDER
 
 Bias-efficient fine-tuning of language models.
 
@@ -51,6 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         _check(arguments)
+        if arguments[0] == "export":
+            options = export_parser().parse_args(arguments[1:])
+            from beft_lightning.export import export
+
+            export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
+            return 0
         from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
 
         try:
@@ -78,7 +89,7 @@ def _check(arguments: list[str]) -> None:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise BeftError(f"no command {command!r}; choose one of: {', '.join(SUBCOMMANDS)}.{hint}")
     for position, argument in enumerate(arguments):
-        for option in ("--config", "-c", "--ckpt_path"):
+        for option in ("--config", "-c", "--ckpt_path", "--checkpoint"):
             if argument == option:
                 value = arguments[position + 1] if position + 1 < len(arguments) else ""
             elif argument.startswith(f"{option}="):
@@ -106,6 +117,34 @@ def with_lists(arguments: list[str]) -> list[str]:
             into.append(argument)
     as_text = {"--tune": json.dumps(lists.get("--tune")), "--seeds": f"[{','.join(lists.get('--seeds', []))}]"}
     return [*rest, *(f"{name}={as_text[name]}" for name in lists)]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose error is one message, not a page of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BeftError(f"{message}. `{self.prog} --help` lists the options.")
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """The options of ``export``, the one command without a configuration."""
+    parser = _Parser("python -m beft_lightning export", description=SUBCOMMANDS["export"], allow_abbrev=False)
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of a fit, for example checkpoints/last.ckpt")
+    parser.add_argument(
+        "--format",
+        required=True,
+        dest="form",
+        choices=("peft", "hf"),
+        help="peft: an adapter beside the unchanged base; hf: the whole model with the trained values in it",
+    )
+    parser.add_argument("--out", required=True, help="folder to make")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="with hf, the precision to store (default: the one that the base had in the fit)",
+    )
+    parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line behind ``python -m beft_lightning``: a LightningCLI that knows this package's parts."""
 
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from beft_lightning.comparison import Comparison
 from beft_lightning.comparison_report import results_table, write_report
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
+from beft_lightning.plan import plan_fit
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.tasks.tuning import AUTO
 
@@ -107,6 +109,23 @@ class BeftTrainer(Trainer):
         model.configure_model()
         rank_zero_info("Everything is in the caches; set HF_HUB_OFFLINE=1 where there is no network.")
 
+    def plan(
+        self, model: LanguageTaskModule, datamodule: LightningDataModule | None = None, json: bool = False
+    ) -> None:
+        """Say what a fit will train, store and send, before any weights are loaded.
+
+        Args:
+            model: The module whose fit is planned.
+            datamodule: The data; not looked at.
+            json: Print JSON, sizes in bytes.
+        """
+        selection = next((c for c in self.callbacks if isinstance(c, BiasSelectionCallback)), None)
+        plan = plan_fit(model, selection)
+        if json:
+            print(dumps(plan.to_dict(), indent=2))
+        else:
+            rich.print(plan.table())
+
 
 class BeftCLI(LightningCLI):
     """LightningCLI for a LanguageTaskModule and any LanguageDataModule, with the callbacks wired in."""
@@ -122,7 +141,8 @@ class BeftCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs=dict.fromkeys(self.subcommands(), options) | options,
+            # A dictionary for each: Lightning writes the command's description into it.
+            parser_kwargs={name: dict(options) for name in self.subcommands()} | options,
             args=args,
             run=run,
         )
@@ -132,8 +152,16 @@ class BeftCLI(LightningCLI):
         """LightningCLI's own commands and ours, with the arguments that are not options."""
         return {
             **LightningCLI.subcommands(),
-            **{name: {"model", "datamodule"} for name in ("score", "compare", "download")},
+            **{name: {"model", "datamodule"} for name in ("score", "compare", "plan", "download")},
         }
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Let the switch of ``plan`` stand without a value."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "json":
+                action.nargs, action.const = "?", True
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' options, what the parts tell each other, and the defaults."""

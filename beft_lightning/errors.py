@@ -27,3 +27,7 @@ class BackboneError(BeftError):
 
 class CheckpointError(BeftError):
     """A checkpoint is missing, unreadable, or belongs to another model."""
+
+
+class ExportError(BeftError):
+    """A trained model cannot be written in the format or to the place asked for."""

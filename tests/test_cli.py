@@ -234,6 +234,8 @@ def test_whatever_is_trained_can_be_saved_and_evaluated(tune: str, argv: Any, ou
         (["fit", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["fit", "--config=nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["validate", "--ckpt_path", "nowhere.ckpt"], "--ckpt_path nowhere.ckpt: no such file"),
+        (["export", "--checkpoint", "nowhere.ckpt"], "--checkpoint nowhere.ckpt: no such file"),
+        (["export", "--format", "onnx"], "invalid choice: 'onnx'"),
     ],
 )
 def test_a_wrong_command_or_file_is_answered_without_heavy_imports(arguments: list[str], message: str) -> None:
@@ -261,7 +263,43 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(f"  {command} " in printed for command in SUBCOMMANDS)
-    assert set(SUBCOMMANDS) == set(BeftCLI.subcommands())
+    assert set(SUBCOMMANDS) == set(BeftCLI.subcommands()) | {"export"}
+
+
+def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["plan", "--help"])
+    printed = capsys.readouterr().out
+    assert "Say what a fit will train, store and send" in printed
+    assert "--json [{true,false}]" in printed
+
+
+def test_the_help_of_export_needs_no_heavy_import() -> None:
+    code = (
+        "import sys; from beft_lightning.__main__ import main\n"
+        "try: main(['export', '--help'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'lightning', 'transformers', 'jsonargparse'} & set(sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(option in printed for option in ("--checkpoint", "--format", "--out", "--dtype", "--backbone"))
+
+
+def test_a_fit_is_exported_both_ways(argv: Any, out: Path, tmp_path: Path) -> None:
+    """The whole path: the callback selects, the checkpoint alone says what was trained over which backbone."""
+    assert main(argv("fit")) == 0
+    checkpoint = str(out / "version_0" / "checkpoints" / "last.ckpt")
+    for form, files in (
+        ("peft", {"adapter_config.json", "adapter_model.safetensors"}),
+        ("hf", {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}),
+    ):
+        assert main(["export", "--checkpoint", checkpoint, "--format", form, "--out", str(tmp_path / form)]) == 0
+        assert files <= {path.name for path in (tmp_path / form).iterdir()}
+    # The exported folder is a backbone itself: its accuracy is that of the fit, and so is its loss.
+    assert main(argv("validate", "--model.backbone", str(tmp_path / "hf"))) == 0
+    fitted, exported = (json.loads((out / f"version_{i}" / "summary.json").read_text())["metrics"] for i in (0, 1))
+    assert exported["val_accuracy"] == fitted["val_accuracy"]
+    assert exported["val_loss"] == pytest.approx(fitted["val_loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beft_lightning.__main__ import SUBCOMMANDS, with_lists
+from beft_lightning.__main__ import SUBCOMMANDS, export_parser, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
 from beft_lightning.comparison import ZERO_SHOT
@@ -32,8 +32,12 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     monkeypatch.chdir(ROOT)
     command, *options = [PLACES.get(word, word) for word in shlex.split(line, comments=True)[3:]]
     assert command in SUBCOMMANDS
+    if command == "export":
+        export_parser().parse_args(options)
+        return
     # The parser without commands knows all options but those that a command adds.
     own = {"--ckpt_path", "--out"}
+    options = [word for word in options if word != "--json"]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":
         ways, seeds, options = _lists(options)

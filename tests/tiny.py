@@ -202,3 +202,14 @@ def token_batches(examples: int = 32, batch_size: int = 4, **options: Any) -> Da
     ids = torch.randint(4, len(VOCABULARY), (examples, 8), generator=generator)
     labels = (ids == VOCABULARY.index("good")).any(dim=1).long()
     return DataLoader(TensorDataset(ids, labels), batch_size=batch_size, shuffle=True, **options)
+
+
+@torch.no_grad()
+def logits(model: nn.Module | None, vocabulary: int = len(VOCABULARY)) -> Tensor:
+    """What a model says of two sentences, one of them padded on the right, at its real tokens."""
+    assert model is not None
+    ids = torch.randint(4, vocabulary, (2, 9), generator=torch.Generator().manual_seed(5))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    output: Tensor = model.eval()(input_ids=ids, attention_mask=mask).logits
+    return output[mask.bool()] if output.dim() == 3 else output

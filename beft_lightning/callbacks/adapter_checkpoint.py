@@ -45,7 +45,7 @@ class AdapterCheckpoint(Callback):
         self._resumed = self._fingerprint = None
         self._strict = pl_module.strict_loading
         pl_module.strict_loading = False
-        self._handle = pl_module.register_load_state_dict_pre_hook(_check_state_dict)
+        self._handle = pl_module.register_load_state_dict_pre_hook(check_state_dict)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop checking."""
@@ -165,8 +165,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: Any) -> None:
-    """Refuse a state that names tensors the module lacks, or gives them another shape."""
+def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: Any) -> None:
+    """Refuse a state that names tensors the module lacks, or gives them another shape.
+
+    Args:
+        module: The module to load into.
+        state_dict: Some of its tensors.
+        args: What torch passes on to hooks of ``load_state_dict``.
+
+    Raises:
+        CheckpointError: If a name or a shape does not fit, or nothing is there.
+    """
     known = module.state_dict()
     if not state_dict:
         raise CheckpointError("the checkpoint holds no trained tensors.")

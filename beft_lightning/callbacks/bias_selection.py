@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import nn
 
 from beft_lightning.bias import (
     Architecture,
@@ -186,7 +187,7 @@ class BiasSelectionCallback(Callback):
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:
         terms = find_bias_terms(pl_module, self.architecture)
-        head = self._head(pl_module)
+        head = self.head_names(pl_module)
         decided_before = self.selected is not None
         if self.selected is None:
             self.selected = self._select(trainer, pl_module, terms, head)
@@ -251,7 +252,13 @@ class BiasSelectionCallback(Callback):
         scores.terms = {term: scores.terms[term] for term in self.terms}
         return scores
 
-    def _head(self, pl_module: LightningModule) -> list[str]:
+    def head_names(self, pl_module: nn.Module) -> list[str]:
+        """Names of the parameters that are trained beside the biases.
+
+        Raises:
+            ArchitectureError: If ``head`` is ``auto`` and the model cannot tell its head.
+            TermError: If a pattern matches nothing.
+        """
         if self.head == "none":
             return []
         if self.head == "auto":

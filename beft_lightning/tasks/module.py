@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR
 from transformers import PreTrainedModel
 
@@ -18,6 +19,9 @@ from beft_lightning.tasks.generation import GenerationHead
 from beft_lightning.tasks.metrics import TaskMetrics
 from beft_lightning.tasks.multiple_choice import ChoiceHead
 from beft_lightning.tasks.tuning import AUTO, set_up_tuning
+
+#: Where a checkpoint says how its model is made, so that no configuration is needed to make it again.
+MODEL_KEY = "beft_model"
 
 
 class Head(Protocol):
@@ -136,6 +140,20 @@ class LanguageTaskModule(LightningModule):
         assert self.model is not None
         set_up_tuning(self.model, self.tune, self.tune_options)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say how the model is made. Plain types only."""
+        assert self.head is not None
+        named = isinstance(self.task, Task) and self.task.kind == "classification"
+        checkpoint[MODEL_KEY] = {
+            "auto_class": self.head.auto_class.__name__,
+            "backbone": self.backbone,
+            "gguf_file": self.gguf_file,
+            "random_init": self.random_init,
+            "dtype": self.dtype_name,
+            "num_labels": self.head.config.get("num_labels"),
+            "labels": list(self.task.labels) if named else [],
+        }
+
     def on_fit_start(self) -> None:
         """Refuse inputs that are longer than the model has positions for."""
         self._check_length()
@@ -198,15 +216,19 @@ class LanguageTaskModule(LightningModule):
         assert self.model is not None
         return self.head.evaluate(self.model, batch)
 
+    def make_optimizer(self) -> Optimizer:
+        """The optimizer over what is trainable."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return self.optimizer(parameters) if self.optimizer else ReferenceAdam(parameters, lr=self.learning_rate)
+
     def configure_optimizers(self) -> Any:
         """The optimizer over what is trainable, and the scheduler if there is one."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if self.tune == AUTO and len(parameters) == len(list(self.parameters())):
+        if self.tune == AUTO and all(parameter.requires_grad for parameter in self.parameters()):
             raise BeftError(
                 "tune is 'auto', but no bias term has been selected: add BiasSelectionCallback() to the trainer's "
                 "callbacks, or say what to train, for example tune='value'."
             )
-        optimizer = self.optimizer(parameters) if self.optimizer else ReferenceAdam(parameters, lr=self.learning_rate)
+        optimizer = self.make_optimizer()
         if self.lr_scheduler is not None:
             return [optimizer], [self.lr_scheduler(optimizer)]
         if self.schedule == "constant":

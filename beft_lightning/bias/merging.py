@@ -1,0 +1,102 @@
+"""Put trained values into a model so that its own configuration builds it again, without this package."""
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from beft_lightning.bias.terms import bias_owners
+from beft_lightning.errors import ArchitectureError, ExportError
+
+#: Switches in the configurations of transformers that give a model's linear layers biases, those of few layers first.
+_SWITCHES = (("attention_bias",), ("mlp_bias",), ("attention_bias", "mlp_bias"), ("bias",))
+#: Types whose attention and MLP read one input and are added to one sum, so that a constant may move between them.
+_PARALLEL = ("gptj",)
+
+
+def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
+    """Put trained values into a model, so that its own configuration builds it again.
+
+    Biases that the model lacks come in through a switch of its configuration, such as ``attention_bias``, or, as
+    attention passes the value bias on as a constant, through the bias of the output projection.
+
+    Args:
+        model: The base; changed in place.
+        trained: Trained values by their names in ``model``, fp32.
+
+    Raises:
+        ExportError: If there is no place for a bias that the model lacks.
+    """
+    known = dict(model.named_parameters())
+    added = {name: value for name, value in trained.items() if name not in known}
+    for name, value in trained.items():
+        if name in known:
+            known[name].data = value.to(known[name].device)
+    if added and not _switch_on(model, added):
+        _fold(model, added)
+
+
+def _switch_on(model: PreTrainedModel, added: Mapping[str, Tensor]) -> bool:
+    """Add biases, and zeros where there are others, in the way of the configuration; False if it has none."""
+    for switches in _SWITCHES:
+        if any(getattr(model.config, switch, None) is not False for switch in switches):
+            continue
+        config = copy.deepcopy(model.config)
+        for switch in switches:
+            setattr(config, switch, True)
+        with torch.device("meta"):
+            twin = type(model)(config)
+        gained = dict(twin.named_parameters()).keys() - dict(model.named_parameters()).keys()
+        if added.keys() <= gained:
+            add_biases(model, gained)
+            for name, value in added.items():
+                model.get_parameter(name).data.copy_(value)
+            model.config = config
+            return True
+    return False
+
+
+@torch.no_grad()
+def _fold(model: PreTrainedModel, added: Mapping[str, Tensor]) -> None:
+    """Move value biases behind the attention: its weights sum to 1, so that it passes ``b`` on as ``W_o b``."""
+    try:
+        owners = bias_owners(model)
+    except ArchitectureError:
+        owners = {}
+    paths = {id(module): path for path, module in model.named_modules()}
+    places = {f"{paths[id(owner)]}.bias": index for index, owner in owners.get("value", {}).items()}
+    outputs = owners.get("attention_output", {})
+    receivers = owners["mlp_out"] if model.config.model_type in _PARALLEL else outputs
+    for name, value in added.items():
+        index = places.get(name, -1)
+        output, receiver = outputs.get(index), receivers.get(index)
+        if not isinstance(output, nn.Linear) or not isinstance(receiver, nn.Linear) or receiver.bias is None:
+            raise ExportError(
+                f"a plain {model.config.model_type} model has no place for {name!r}, which was added and trained: its "
+                "configuration has no switch for it, and only a value bias can move into the bias of an output "
+                "projection, where there is one. Use the format 'peft', which adds it while the model runs."
+            )
+        heads = value.view(-1, output.in_features // model.config.num_attention_heads)
+        # Groups of heads may share a value.
+        seen = heads.repeat_interleave(output.in_features // value.numel(), dim=0).flatten()
+        receiver.bias.data = receiver.bias.float() + output.weight.float() @ seen.to(output.weight.device)
+
+
+def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear]:
+    """Give linear layers zero biases where ``names`` tells of one that ``module`` lacks.
+
+    Args:
+        module: Changed in place.
+        names: Names of parameters; those that are no bias of a linear layer are passed over.
+
+    Returns:
+        The layers that were given one.
+    """
+    linear = {path: child for path, child in module.named_modules() if isinstance(child, nn.Linear)}
+    paths = dict.fromkeys(name.removesuffix(".bias") for name in names if name.endswith(".bias"))
+    added = [linear[path] for path in paths if path in linear and linear[path].bias is None]
+    for owner in added:
+        owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
+    return added

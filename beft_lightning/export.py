@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias import split_fused_biases
+from beft_lightning.bias.materialize import MARK, materialize, plain_name
 from beft_lightning.bias.merging import add_biases, merge
 from beft_lightning.callbacks.adapter_checkpoint import (
     FINGERPRINT_KEY,
@@ -23,7 +25,9 @@ from beft_lightning.callbacks.adapter_checkpoint import (
 from beft_lightning.errors import CheckpointError, ExportError
 from beft_lightning.files import check_new_folder, write_folder_atomically
 from beft_lightning.models import DTYPES, check_dtype, load_model, load_tokenizer, resolve_backbone
+from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.module import MODEL_KEY
+from beft_lightning.tasks.tuning import WAYS, set_up_tuning
 
 #: The classes that a fit builds a model with -> what PEFT calls their task.
 _CLASSES: Mapping[str, str | None] = {
@@ -102,6 +106,10 @@ def load_trained(
             f"{path}: trained over random weights (random_init), which no checkpoint holds. Train over a pretrained "
             "backbone to export the result."
         )
+    if record["tune"] in ADAPTERS:
+        raise ExportError(
+            f"{path}: holds an adapter of peft's ({record['tune']}); only biases, heads and weights are exported."
+        )
     if record["auto_class"] not in _CLASSES:  # Nothing that a file says is called unseen.
         raise CheckpointError(f"{path}: made with an unknown class of model, {record['auto_class']!r}.")
     head: dict[str, Any] = {"num_labels": int(record["num_labels"])} if record["num_labels"] else {}
@@ -114,16 +122,42 @@ def load_trained(
     )
     names = set(checkpoint[TRAINED_KEY])
     whole = nn.ModuleDict({"model": model})  # as it is named in the LightningModule
-    added = add_biases(whole, [*names, *checkpoint[FINGERPRINT_KEY]])
-    tensors = {name: checkpoint["state_dict"][name] for name in names}
+    added = add_biases(whole, map(plain_name, [*names, *checkpoint[FINGERPRINT_KEY]]))
+    pretrained = {name: p.detach().clone() for name, p in whole.named_parameters() if p.dim() == 1}
+    if any(MARK in name for name in names):
+        _parametrize(model, record)
+    tensors = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in names or MARK in name}
     check_state_dict(whole, tensors)
     check_fingerprint(checkpoint[FINGERPRINT_KEY], whole, names)
+    tensors |= _materialized(whole, tensors, names, pretrained)
     for owner in added:
         owner.register_parameter("bias", None)
     if record["labels"]:
         model.config.id2label = dict(enumerate(record["labels"]))
         model.config.label2id = {label: i for i, label in enumerate(record["labels"])}
-    return record, model.eval(), {name.removeprefix("model."): tensors[name].float() for name in sorted(tensors)}
+    plain = sorted({plain_name(name) for name in names})
+    return record, model.eval(), {name.removeprefix("model."): tensors[name].float() for name in plain}
+
+
+def _parametrize(model: PreTrainedModel, record: Mapping[str, Any]) -> None:
+    """Make the base's parameters those that the fit had."""
+    tune = record["tune"]
+    if isinstance(tune, str) and tune in WAYS:
+        set_up_tuning(model, tune, record["tune_options"])
+    else:
+        split_fused_biases(model)
+
+
+def _materialized(
+    whole: nn.Module, tensors: Mapping[str, Tensor], names: Collection[str], pretrained: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What the trained parts of parametrised tensors came to; the module has its pretrained biases again."""
+    whole.load_state_dict({name: tensor for name, tensor in tensors.items() if MARK in name}, strict=False)
+    trained = {plain_name(name) for name in names}
+    values = {name: value.clone() for name, value in materialize(whole).items() if name in trained}
+    for name in values.keys() & pretrained.keys():
+        whole.get_parameter(name).data = pretrained[name]
+    return values
 
 
 def peft_adapter(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -64,6 +64,47 @@ def test_a_merged_encoder_is_the_trained_one_to_the_bit(tune: str, backbone: str
     assert tokenizer("the film")["input_ids"] == AutoTokenizer.from_pretrained(backbone)("the film")["input_ids"]
 
 
+@pytest.mark.parametrize("tune", ["low_rank_bias", "vera_bias", "scalar_bias", "random_mask", "random_rows", "full"])
+def test_whatever_way_it_was_trained_the_merged_model_is_plain(tune: str, backbone: str, tmp_path: Path) -> None:
+    module = trained(LanguageTaskModule(backbone, SST2, tune=tune), tmp_path / "a.ckpt")
+    export(tmp_path / "a.ckpt", tmp_path / "out", "hf")
+    model = HEADED.from_pretrained(tmp_path / "out")
+    assert not any("parametrizations" in name for name in model.state_dict())
+    torch.testing.assert_close(logits(model), logits(module.model), rtol=1e-6, atol=1e-6)
+    assert not torch.equal(logits(model), logits(load_model(HEADED, backbone, num_labels=2)))
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "bloom", "falcon biased"])
+def test_a_trained_part_of_a_fused_bias_is_merged_into_the_whole(model_type: str, tmp_path: Path) -> None:
+    backbone = save_backbone(tmp_path / "base", model_type, causal=True)
+    module = trained(LanguageTaskModule(backbone, COPA, tune="value"), tmp_path / "a.ckpt")
+    export(tmp_path / "a.ckpt", tmp_path / "out", "hf")
+    assert torch.equal(logits(CAUSAL.from_pretrained(tmp_path / "out")), logits(module.model))
+    if model_type == "gpt2":  # Its layers are no nn.Linear.
+        with pytest.raises(ExportError, match="use the format 'hf'"):
+            export(tmp_path / "a.ckpt", tmp_path / "peft", "peft")
+        return
+    export(tmp_path / "a.ckpt", tmp_path / "peft", "peft")
+    adapted = peft_model(CAUSAL.from_pretrained(backbone), tmp_path / "peft")
+    torch.testing.assert_close(logits(adapted), logits(module.model), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["low_rank_bias", "scalar_bias"])
+def test_peft_computes_a_reparametrised_bias(kind: str, tmp_path: Path) -> None:
+    backbone = save_backbone(tmp_path / "base", "llama", causal=True, biases=False)
+    module = trained(LanguageTaskModule(backbone, COPA, tune=kind), tmp_path / "a.ckpt")
+    export(tmp_path / "a.ckpt", tmp_path / "out", "peft")
+    adapted = peft_model(CAUSAL.from_pretrained(backbone), tmp_path / "out")
+    torch.testing.assert_close(logits(adapted), logits(module.model), rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_of_pefts_is_not_exported(backbone: str, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    trained(LanguageTaskModule(backbone, SST2, tune="lora"), tmp_path / "a.ckpt")
+    with pytest.raises(ExportError, match=r"an adapter of peft's \(lora\)"):
+        export(tmp_path / "a.ckpt", tmp_path / "out", "hf")
+
+
 def test_a_merged_decoder_is_the_trained_one_to_the_bit(decoder: str, tmp_path: Path) -> None:
     module = trained(LanguageTaskModule(decoder, COPA, tune="value,attention_output"), tmp_path / "a.ckpt")
     export(tmp_path / "a.ckpt", tmp_path / "out", "hf")

@@ -150,6 +150,8 @@ class LanguageTaskModule(LightningModule):
             "gguf_file": self.gguf_file,
             "random_init": self.random_init,
             "dtype": self.dtype_name,
+            "tune": self.tune,
+            "tune_options": dict(self.tune_options or {}),
             "num_labels": self.head.config.get("num_labels"),
             "labels": list(self.task.labels) if named else [],
         }

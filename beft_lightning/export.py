@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.fused import fuse_biases, fused_name, join_parts
 from beft_lightning.bias.merging import add_biases, merge
+from beft_lightning.bias.terms import split_fused_biases
 from beft_lightning.callbacks.adapter_checkpoint import (
     FINGERPRINT_KEY,
     TRAINED_KEY,
@@ -114,10 +116,15 @@ def load_trained(
     )
     names = set(checkpoint[TRAINED_KEY])
     whole = nn.ModuleDict({"model": model})  # as it is named in the LightningModule
-    added = add_biases(whole, [*names, *checkpoint[FINGERPRINT_KEY]])
+    there = [*names, *checkpoint[FINGERPRINT_KEY]]
+    added = add_biases(whole, map(fused_name, there))
+    if any(fused_name(name) != name for name in there):
+        split_fused_biases(model)
     tensors = {name: checkpoint["state_dict"][name] for name in names}
     check_state_dict(whole, tensors)
     check_fingerprint(checkpoint[FINGERPRINT_KEY], whole, names)
+    tensors = join_parts(whole, tensors)
+    fuse_biases(whole)
     for owner in added:
         owner.register_parameter("bias", None)
     if record["labels"]:

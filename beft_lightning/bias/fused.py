@@ -1,5 +1,7 @@
 """Fused biases: one vector that holds several terms, and how to train one of them alone."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from beft_lightning.bias.layout import Fused
+
+#: Where torch's parametrization keeps the parts of a bias.
+_PART = re.compile(r"\.parametrizations\.bias\.original\d+$")
 
 
 class FusedBias(nn.Module):
@@ -70,6 +75,28 @@ def fuse_biases(module: nn.Module) -> None:
     for owner in module.modules():
         if is_split(owner):
             parametrize.remove_parametrizations(owner, "bias", leave_parametrized=True)
+
+
+def fused_name(name: str) -> str:
+    """Name of the fused bias that a parameter of this name is a part of; other names stay as they are."""
+    return _PART.sub(".bias", name)
+
+
+def join_parts(module: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values of parts of fused biases as values of the whole biases, by the names these have once fused.
+
+    Args:
+        module: Where the biases are split; parts without a value count as they are there.
+        values: Values by the names of ``module``'s parameters; those of other parameters are passed on.
+    """
+    joined = {name: value for name, value in values.items() if fused_name(name) == name}
+    for name in dict.fromkeys(fused_name(name) for name in values if fused_name(name) != name):
+        path = f"{name.removesuffix('.bias')}.parametrizations.bias"
+        parametrization: Any = module.get_submodule(path)
+        parts = dict(parametrization.named_parameters(recurse=False))
+        with torch.no_grad():
+            joined[name] = parametrization[0](*(values.get(f"{path}.{own}", part) for own, part in parts.items()))
+    return joined
 
 
 def is_bias(name: str) -> bool:

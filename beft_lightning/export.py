@@ -122,9 +122,10 @@ def load_trained(
     )
     names = set(checkpoint[TRAINED_KEY])
     whole = nn.ModuleDict({"model": model})  # as it is named in the LightningModule
-    added = add_biases(whole, map(plain_name, [*names, *checkpoint[FINGERPRINT_KEY]]))
+    there = [*names, *checkpoint[FINGERPRINT_KEY]]
+    added = add_biases(whole, map(plain_name, there))
     pretrained = {name: p.detach().clone() for name, p in whole.named_parameters() if p.dim() == 1}
-    if any(MARK in name for name in names):
+    if any(MARK in name for name in there):
         _parametrize(model, record)
     tensors = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in names or MARK in name}
     check_state_dict(whole, tensors)

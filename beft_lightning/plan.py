@@ -1,5 +1,6 @@
 """What a fit will train, store and send, said before any weights are loaded."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -105,11 +106,17 @@ def freeze_as_selected(module: nn.Module, selection: BiasSelectionCallback) -> s
     if selection.approach == "projection" and added and "value" in chosen:
         chosen, tune = ["value"], "value"  # Biases that all start at zero are not scored.
     elif selection.approach != "fixed":
-        tune = f"{selection.keep} {'layers ' * selection.per_layer}of {tune}"
         layers = [f"{name}.{index}" for name in chosen for index in terms.get(name, ())]
-        candidates = layers if selection.per_layer else chosen
+        candidates = layers if selection.per_layer or selection.budget else chosen
         sizes = {name: sum(bias.numel() for bias in resolve(terms, [name])) for name in candidates}
-        chosen = sorted(candidates, key=lambda name: -sizes[name])[: selection.keep]
+        chosen = sorted(candidates, key=lambda name: -sizes[name])
+        if selection.budget is None:
+            tune = f"{selection.keep} {'layers ' * selection.per_layer}of {tune}"
+            chosen = chosen[: selection.keep]
+        else:
+            tune = f"at most {selection.budget:,} values of {tune}"
+            total = itertools.accumulate(sizes[name] for name in chosen)
+            chosen = [name for name, size in zip(chosen, total, strict=True) if size <= selection.budget]
     freeze_except(module, chosen, keep=selection.head_names(module), architecture=selection.architecture)
     return tune
 

@@ -150,6 +150,41 @@ def test_peft_computes_what_was_trained_of_a_decoder(
     assert torch.equal(logits(again), logits(adapted))
 
 
+@pytest.mark.parametrize(
+    ("model_type", "tune", "peft", "hf"),
+    [
+        ("gpt_neox", "value", True, True),
+        ("gpt_neox", "query,value.1", True, True),
+        ("bloom", "value", True, True),
+        ("falcon biased", "value", True, True),
+        ("falcon", "value", True, True),  # all biases are added
+        ("gpt2", "value", False, True),  # no linear layers, but Conv1D
+        ("phi3", "value", True, False),
+        ("mistral", "value", True, False),
+        ("gpt_neo", "value", True, True),
+        ("qwen3", "value", True, True),
+    ],
+)
+def test_parts_of_fused_biases_leave_as_whole_ones(
+    model_type: str, tune: str, peft: bool, hf: bool, tmp_path: Path
+) -> None:
+    backbone = save_backbone(tmp_path / "base", model_type, causal=True)
+    module = trained(LanguageTaskModule(backbone, COPA, tune=tune), tmp_path / "a.ckpt")
+    expected = logits(module.model)
+    assert (expected - logits(CAUSAL.from_pretrained(backbone))).abs().max() > 1e-3
+    for form, possible in (("peft", peft), ("hf", hf)):
+        if not possible:
+            with pytest.raises(ExportError, match="the format '(peft|hf)'"):
+                export(tmp_path / "a.ckpt", tmp_path / form, form)
+            continue
+        export(tmp_path / "a.ckpt", tmp_path / form, form)
+        if form == "hf":
+            exported: nn.Module = CAUSAL.from_pretrained(tmp_path / form)
+        else:
+            exported = peft_model(CAUSAL.from_pretrained(backbone), tmp_path / form)
+        torch.testing.assert_close(logits(exported), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_multiple_choice_head_goes_into_the_adapter(backbone: str, tmp_path: Path) -> None:
     module = trained(LanguageTaskModule(backbone, SUPER_GLUE_TASKS["copa"], tune="value"), tmp_path / "a.ckpt")
     export(tmp_path / "a.ckpt", tmp_path / "out", "peft")

@@ -90,6 +90,7 @@ def test_only_the_configuration_is_needed(backbone: str, tmp_path: Path) -> None
         ({"terms": ["key", "mlp_in"]}, "1 of key, mlp_in", 48 * LAYERS),
         ({"terms": ["query", "key", "value"], "keep": 2}, "2 of query, key, value", 2 * WIDTH * LAYERS),
         ({"terms": ["value", "mlp_in"], "keep": 4, "per_layer": True}, "4 layers of value, mlp_in", 3 * 48 + WIDTH),
+        ({"terms": ["value", "query"], "budget": 100}, "at most 100 values of value, query", 3 * WIDTH),
         ({"terms": ["value.1"], "approach": "fixed"}, "value.1", WIDTH),
     ],
 )

@@ -49,7 +49,7 @@ def test_demonstrations_are_drawn_anew_or_once(kind: str, different: bool, make:
     data = make(demonstrations=3, demonstration_set=kind)
     contexts = {
         example.prompt.rpartition("\n\n")[0]
-        for example, _ in data._demonstrated(data._subset(data.read("validation"), 10))
+        for example, _ in data._demonstrated(data._chosen("validation")[:10])
     }
     assert (len(contexts) > 1) == different
     assert all(context.count("\n\n") == 2 for context in contexts)

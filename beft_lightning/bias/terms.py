@@ -30,8 +30,9 @@ def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> 
     patterns = {term: re.compile(rf"(?:^|\.){layer}\.{re.escape(path)}$") for term, path in known.terms.items()}
     owners: dict[str, dict[int, nn.Module]] = {term: {} for term in known.terms}
     for name, child in root.named_modules():
+        path = name.replace("_fsdp_wrapped_module.", "")
         for term, pattern in patterns.items():
-            if match := pattern.search(name):
+            if match := pattern.search(path):
                 index = int(match.group(1))
                 if index in owners[term]:
                     raise ArchitectureError(

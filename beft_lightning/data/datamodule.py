@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
@@ -216,9 +216,10 @@ class LanguageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches to learn from, of examples of about the same length; seed and epoch determine their order."""
         examples = self._splits["train"]
+        processes = self.trainer.world_size if self.trainer else 1
         sampler = DistributedLengthGroupedSampler(
-            self.batch_size,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
+            self.batch_size * processes,  # what is in a step does not depend on how many processes share it
+            num_replicas=processes,
             rank=self.trainer.global_rank if self.trainer else 0,
             seed=self.seed,
             lengths=list(map(self.format.length, examples)),
@@ -240,7 +241,12 @@ class LanguageDataModule(LightningDataModule):
     def _evaluation(self, split: str) -> DataLoader[Any]:
         """A loader that holds whole batches, each of examples of about the same length."""
         batches = batches_of_like_length(self._splits[split], self.format.length, self.eval_batch_size)
-        return self._dataloader(batches, 1, partial(_collate_one, self.format.collate_evaluation))
+        processes = self.trainer.world_size if self.trainer else 1
+        # Lightning's own for predictions gives some processes fewer batches, and a sharded model waits for all of them.
+        sampler: Any = None
+        if processes > 1 and self.trainer:
+            sampler = DistributedSampler(batches, processes, self.trainer.global_rank, shuffle=False)  # type: ignore[arg-type]
+        return self._dataloader(batches, 1, partial(_collate_one, self.format.collate_evaluation), sampler)
 
     def _dataloader(
         self, examples: list[Any], batch_size: int, collate: Callable[[list[Any]], Any], sampler: Any = None

@@ -54,7 +54,7 @@ def whole(tensor: Tensor) -> Tensor:
     """The whole of a tensor of which a process may hold a part; all processes must ask for it together."""
     if isinstance(tensor, DTensor):
         return tensor.detach().full_tensor()
-    if hasattr(tensor, "ds_id"):
+    if tensor.numel() != getattr(tensor, "ds_numel", tensor.numel()):
         import deepspeed
 
         with deepspeed.zero.GatheredParameters([tensor]):
@@ -266,6 +266,9 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
         """Tell transformers, too, that weights are to be sharded as they are loaded (ZeRO-3)."""
+        assert isinstance(self.config, dict)
+        # It is for logs of the speed only, and Lightning would make a training loader to find out.
+        self.config.setdefault("train_micro_batch_size_per_gpu", 1)
         self._init_config_if_needed()
         if self.zero_stage_3:
             from transformers.integrations import HfDeepSpeedConfig
@@ -287,7 +290,7 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
 
         assert self.config is not None
         names = ("bf16", "fp16", "zero_optimization", "zero_allow_untested_optimizer")
-        self.model, *_ = deepspeed.initialize(
+        engine, *_ = deepspeed.initialize(
             args=Namespace(device_rank=self.root_device.index),
             config={"train_micro_batch_size_per_gpu": 1} | {n: self.config[n] for n in names if n in self.config},
             model=module,
@@ -295,27 +298,28 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
             dist_init_required=False,
         )
         kept = {id(p): p for p in (*trained, *(p for p in module.parameters() if len(p.ds_shape) < 2))}.values()
-        persistent = {parameter: parameter.ds_persist for parameter in kept}
         precision = {parameter: parameter.dtype for parameter in kept}
         try:
             with deepspeed.zero.GatheredParameters(list(kept)):
                 for parameter in kept:
-                    parameter.ds_persist = True
+                    parameter.ds_active_sub_modules.add(_IN_USE)
                     parameter.data = parameter.data.float()
-                yield
+                try:
+                    yield
+                finally:
+                    for parameter in kept:
+                        parameter.ds_active_sub_modules.clear()
         finally:
-            self.model.destroy()
-            self.model = module
+            engine.optimizer.partition_all_parameters()
+            engine.destroy()
             for parameter in kept:
-                parameter.ds_persist = persistent[parameter]
                 parameter.data = parameter.data.to(precision[parameter])
-            for parameter in module.parameters():
-                if parameter.ds_status == deepspeed.zero.partition_parameters.ZeroParamStatus.AVAILABLE:
-                    parameter.partition()
 
     def scoring_step(self, *arguments: Any) -> Any:
-        """The module's ``training_step``, through the engine if there is one."""
-        return self.training_step(*arguments)
+        """The module's ``training_step`` inside its ``forward``, where the engine has hooked itself in."""
+        module = self.lightning_module
+        assert module is not None
+        return self._forward_redirection(module, module, "training_step", *arguments)
 
     def trained_value(self, parameter: nn.Parameter) -> Tensor:
         """The optimizer's own fp32 value, of which the module may have a half-precision copy."""
@@ -367,6 +371,9 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
             str(self._folder), tag="checkpoint", load_lr_scheduler_states=False, load_module_strict=False
         )
 
+
+#: Stands among the modules that use a parameter, which DeepSpeed then does not release.
+_IN_USE = "scoring"
 
 #: Lightning's strategies, the special before the general, and what this package needs of them.
 _ADAPTED: Mapping[type[Strategy], type[WholeModel]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import (
@@ -418,6 +419,34 @@ def check_precision(trainer: Trainer) -> None:
             f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
             "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."
         )
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, by rank."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def check_same(settings: Mapping[str, Any]) -> None:
+    """Refuse to start processes that would train different things, or wait for each other for ever.
+
+    Args:
+        settings: What has to be the same in all processes, by name.
+
+    Raises:
+        BeftError: If something is not.
+    """
+    everywhere = gather(dict(settings))
+    for rank, there in enumerate(everywhere):
+        if different := [name for name in settings if there.get(name) != everywhere[0].get(name)]:
+            name = different[0]
+            raise BeftError(
+                f"{name} is {everywhere[0].get(name)!r} in process 0 and {there.get(name)!r} in process {rank}: start "
+                "all processes with the same command, configuration and data."
+            )
 
 
 def checkpoint_file(path: str | Path) -> Path:

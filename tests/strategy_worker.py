@@ -1,13 +1,16 @@
-"""One process of a run under several strategies; ``test_strategies.py`` starts two of them with torchrun.
+"""One process of runs under several strategies; ``test_strategies.py`` starts two of them with torchrun.
 
-Usage: ``strategy_worker.py OUT BACKBONE DATA STRATEGY ...``. For each strategy, rank 0 leaves ``OUT/STRATEGY.json``.
+Usage: ``strategy_worker.py OUT BACKBONE DATA JOB:STRATEGY ...``. Each job leaves ``OUT/JOB-STRATEGY-RANK.json``.
 """
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +28,36 @@ from lightning.pytorch.strategies import (
     SingleDeviceStrategy,
     Strategy,
 )
+from torch import distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultReduceScatter
+from torch.nn.parallel import DistributedDataParallel
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.data import Glue
-from beft_lightning.strategies import named_parameters, whole
+from beft_lightning.errors import BeftError
+from beft_lightning.strategies import call_after, named_parameters, whole
+from tests.tiny import ForeignModule, token_batches
 
 BATCH = 8
 TIMEOUT = timedelta(seconds=60)
+#: ZeRO-3 is slow on a CPU: about 0.15 s a step.
+DRIFT_STEPS = {"ddp": 200, "fsdp": 200, "fsdp2": 200, "zero2": 200, "zero3": 50}
 
 
 class CPUFSDPStrategy(FSDPStrategy):
-    """FSDP without the checks for an accelerator."""
+    """FSDP without the checks for an accelerator, and with autocast for the CPU."""
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
-        device = torch.device("cpu")
-        return FullyShardedDataParallel(model, device_id=device, mixed_precision=self.mixed_precision, **self.kwargs)
+        if self.precision_plugin.precision == "bf16-mixed":
+            self.precision_plugin.__dict__["forward_context"] = lambda: torch.autocast("cpu", torch.bfloat16)
+        return FullyShardedDataParallel(
+            model, device_id=torch.device("cpu"), mixed_precision=self.mixed_precision_config, **self.kwargs
+        )
 
 
 class CPUDeepSpeedStrategy(DeepSpeedStrategy):
@@ -92,20 +106,59 @@ class Losses(Callback):
         self.values.append(trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean").item())
 
 
+class Drift(torch.optim.Optimizer):
+    """Moves every value by the learning rate in each step, whatever its gradient."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 1e-4})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.add_(group["lr"])
+        return loss
+
+
+class Kill(Callback):
+    """Rank 1 dies in the second epoch, as if its machine had."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.current_epoch == 1 and batch_idx == 2 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class ShardsItself(ForeignModule):
+    """Somebody else's module that shards its model for FSDP2, and trains its head beside a bias."""
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not isinstance(self.net, FSDPModule):
+            mesh = self.device_mesh["data_parallel"]
+            for layer in self.net.bert.encoder.layer:
+                fully_shard(layer, mesh=mesh)
+            for child in (self.net, self.extra):
+                fully_shard(child, mesh=mesh)
+
+
 class Runs:
     """Runs of a tiny encoder under one strategy, each with a module of its own."""
 
-    def __init__(self, out: Path, backbone: str, data: str, strategy: str) -> None:
+    def __init__(self, out: Path, backbone: str, data: str, job: str, strategy: str) -> None:
         self.out, self.backbone, self.data, self.strategy = out, backbone, data, strategy
+        self.folder = out / f"{job}-{strategy}"
+        self.rank = int(os.environ.get("RANK", "0"))
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.losses = Losses()
         self.selection = BiasSelectionCallback(batches=4, patience=0)
 
-    def trainer(self, epochs: int = 2, **options: Any) -> Trainer:
+    def trainer(self, *callbacks: Callback, every: int | None = None, **options: Any) -> Trainer:
+        """A trainer that keeps all checkpoints: one for each epoch, or after ``every`` so many steps."""
         self.losses = Losses()
         self.selection = BiasSelectionCallback(batches=4, patience=0)
-        # Of the checkpoints, one for each epoch.
-        saving = ModelCheckpoint(self.out / self.strategy, filename="{epoch}", save_top_k=-1)
+        name = "{epoch}" if every is None else "{step}"
+        saving = ModelCheckpoint(self.folder, filename=name, save_top_k=-1, every_n_train_steps=every)
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         seed_everything(0, verbose=False)
         return Trainer(
@@ -113,17 +166,15 @@ class Runs:
             devices=local,
             num_nodes=self.processes // local,
             strategy=STRATEGIES[self.strategy](),
-            max_epochs=epochs,
-            gradient_clip_val=1.0,
-            callbacks=[self.selection, saving, self.losses, AdapterCheckpoint(), PredictionWriter()],
-            default_root_dir=self.out / self.strategy,
+            callbacks=[self.selection, saving, self.losses, AdapterCheckpoint(), PredictionWriter(), *callbacks],
+            default_root_dir=self.folder,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            **options,
+            **{"max_epochs": 2, "gradient_clip_val": 1.0, **options},
         )
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self, **options: Any) -> dict[str, Any]:
         """A fresh module and its data."""
         data = Glue(
             self.backbone,
@@ -133,19 +184,16 @@ class Runs:
             eval_batch_size=4,
             seed=0,
         )
-        return {"model": LanguageTaskModule(self.backbone, data.task, learning_rate=1e-2), "datamodule": data}
+        options = options or {"learning_rate": 1e-2}
+        return {"model": LanguageTaskModule(self.backbone, data.task, **options), "datamodule": data}
 
-    def checkpoint(self, epoch: int) -> Path:
-        return self.out / self.strategy / f"epoch={epoch}.ckpt"
-
-    def all(self) -> dict[str, Any]:
+    def protocol(self) -> dict[str, Any]:
         """Select and train; resume after the first epoch; evaluate the second."""
         parts, trainer = self.parts(), self.trainer()
         trainer.fit(**parts)
         assert self.selection.scores is not None
-        scores = {term: entry.layers for term, entry in self.selection.scores.terms.items()}
         result: dict[str, Any] = {
-            "scores": scores,
+            "scores": {term: entry.layers for term, entry in self.selection.scores.terms.items()},
             "selected": self.selection.selected,
             "parameters": self.selection.scores.terms["value"].parameters,
             "losses": self.losses.values,
@@ -153,14 +201,8 @@ class Runs:
             "trained": _trained(parts["model"]),
             "names": self.selection.trained,
         }
-        path = self.checkpoint(1)
-        parts, trainer = self.parts(), self.trainer()
-        trainer.fit(**parts, ckpt_path=self.checkpoint(0), weights_only=True)
-        result["resumed"] = {
-            "losses": self.losses.values,
-            "trained": _trained(parts["model"]),
-            "scoring": self.selection.seconds,
-        }
+        path = self.folder / "epoch=1.ckpt"
+        result["resumed"] = self.resume()
         for command in ("validate", "test", "predict"):
             trainer = self.trainer()
             answer = getattr(trainer, command)(**self.parts(), ckpt_path=path, weights_only=True)
@@ -170,8 +212,129 @@ class Runs:
                 else _metrics(trainer)
             )
         state = read_checkpoint(path)["state_dict"]
-        result["checkpoint"] = {"names": sorted(state), "values": {n: v.tolist() for n, v in state.items()}}
+        result["checkpoint"] = {n: v.flatten().tolist() for n, v in state.items()}
         return result
+
+    def resume(self) -> dict[str, Any]:
+        """Go on after the first epoch."""
+        parts = self.parts()
+        self.trainer().fit(**parts, ckpt_path=self.folder / "epoch=0.ckpt", weights_only=True)
+        return {
+            "losses": self.losses.values,
+            "trained": _trained(parts["model"]),
+            "seconds_scoring": self.selection.seconds,
+        }
+
+    def middle(self) -> dict[str, Any]:
+        """Train with dropout; resume within an epoch."""
+        dropout = self.parts(), self.parts()
+        for parts in dropout:
+            call_after(parts["model"], "configure_model", partial(_drop_out, parts["model"]))
+        self.trainer(every=4).fit(**dropout[0])
+        whole = self.losses.values
+        path = self.folder / "step=4.ckpt"
+        self.trainer(every=4).fit(**dropout[1], ckpt_path=path, weights_only=True)
+        return {"whole": whole, "rest": self.losses.values}
+
+    def drift(self) -> dict[str, Any]:
+        """Steps of 1e-4 on a bias of ones, over a bf16 base."""
+        parts = self.parts(dtype="bfloat16", optimizer=Drift)
+        model = parts["model"]
+        call_after(model, "configure_model", partial(_fill_with_ones, model))
+        steps = DRIFT_STEPS[self.strategy]
+        trainer = self.trainer(precision="bf16-mixed", max_epochs=-1, max_steps=steps, limit_val_batches=0)
+        trainer.fit(**parts)
+        values = trainer.strategy.lightning_module_state_dict()
+        selected = self.selection.selected
+        return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{selected[0]}.bias" in n}}
+
+    def bytes(self) -> dict[str, Any]:
+        """Bytes that a training step gives to reductions of gradients."""
+        parts, counter = self.parts(), CountReductions()
+        trainer = self.trainer(counter, max_epochs=1, limit_val_batches=0)
+        trainer.fit(**parts)
+        trained = sum(p.numel() for p in parts["model"].parameters() if p.requires_grad)
+        return {"bytes": counter.bytes, "steps": trainer.global_step, "trained": trained}
+
+    def foreign(self) -> dict[str, Any]:
+        """A module that shards itself: select, train, resume."""
+        runs = {}
+        for name, path in (("whole", None), ("rest", self.folder / "epoch=0.ckpt")):
+            module = ShardsItself(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+            self.trainer().fit(module, token_batches(), ckpt_path=path, weights_only=True)
+            runs[name] = self.losses.values
+        return {**runs, "selected": self.selection.selected}
+
+    def killed(self) -> dict[str, Any]:
+        """Lose a process in the second epoch."""
+        self.trainer(Kill()).fit(**self.parts())
+        return {}
+
+    def rerun(self) -> dict[str, Any]:
+        """Resume what :meth:`killed` has left."""
+        self.folder = self.out / f"killed-{self.strategy}"
+        return self.resume()
+
+    def different(self) -> dict[str, Any]:
+        """Start with another learning rate, or other data, on each process."""
+        messages = []
+        for name, value in (("learning_rate", 0.1 * self.rank), ("train_size", 40 + 8 * self.rank)):
+            parts = self.parts()
+            setattr(parts["model" if name == "learning_rate" else "datamodule"], name, value)
+            try:
+                self.trainer().fit(**parts)
+            except BeftError as error:
+                messages.append(str(error))
+        return {"messages": messages}
+
+
+class CountReductions(Callback):
+    """Counts what is handed over to be reduced over the processes in the backward passes."""
+
+    bytes = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        model: Any = trainer.strategy.model
+        if isinstance(model, DistributedDataParallel):
+            model.register_comm_hook(dist.group.WORLD, self._all_reduce)
+        for child in pl_module.modules():
+            if isinstance(child, FSDPModule):
+                child.set_custom_reduce_scatter(_CountedReduceScatter(self))
+
+    def _all_reduce(self, group: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        self.bytes += bucket.buffer().nbytes
+        return allreduce_hook(group, bucket)
+
+
+class _CountedReduceScatter(DefaultReduceScatter):
+    def __init__(self, counter: CountReductions) -> None:
+        super().__init__()
+        self.counter = counter
+
+    def __call__(self, output_tensor: torch.Tensor, input_tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
+        self.counter.bytes += input_tensor.nbytes
+        return super().__call__(output_tensor, input_tensor, *args, **options)
+
+
+def _drop_out(module: nn.Module) -> None:
+    for child in module.modules():
+        if isinstance(child, nn.Dropout):
+            child.p = 0.2
+
+
+def _fill_with_ones(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if name.endswith("value.bias"):
+            with _gathered(parameter):
+                parameter.data.fill_(1.0)
+
+
+def _gathered(parameter: nn.Parameter) -> Any:
+    if not hasattr(parameter, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:
@@ -182,12 +345,12 @@ def _trained(module: nn.Module) -> dict[str, list[float]]:
     return {n: whole(p).flatten().tolist() for n, p in named_parameters(module) if p.requires_grad}
 
 
-import faulthandler; faulthandler.dump_traceback_later(40)
-def main(out: str, backbone: str, data: str, *strategies: str) -> None:
-    for strategy in strategies:
-        result = Runs(Path(out), backbone, data, strategy).all()
-        rank = os.environ.get("RANK", "0")
-        (Path(out) / f"{strategy}-{rank}.json").write_text(json.dumps(result))
+def main(out: str, backbone: str, data: str, *jobs: str) -> None:
+    for name in jobs:
+        job, _, strategy = name.partition(":")
+        runs = Runs(Path(out), backbone, data, job, strategy)
+        result = getattr(runs, job)()
+        (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from beft_lightning.errors import CheckpointError
-from beft_lightning.strategies import ADAPTER_FILE, adapt, call_before, checkpoint_file, named_parameters, whole
+from beft_lightning.strategies import ADAPTER_FILE, adapt, call_before, checkpoint_file, gather, named_parameters, whole
 
 #: Where the identity of the frozen model stands in a checkpoint.
 FINGERPRINT_KEY = "beft_fingerprint"
@@ -76,7 +75,7 @@ class AdapterCheckpoint(Callback):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
         checkpoint[TRAINED_KEY] = trainable_names(pl_module)
         checkpoint[FINGERPRINT_KEY] = {k: v for k, v in self._identify(pl_module).items() if k in frozen}
-        checkpoint[RNG_KEY] = _of_all_processes(_rng_states())
+        checkpoint[RNG_KEY] = gather(_rng_states())
 
     def _identify(self, pl_module: LightningModule) -> dict[str, Any]:
         if self._fingerprint is None:  # Frozen weights do not change.
@@ -165,8 +164,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = checkpoint_file(path)
     if path.is_dir():
         raise CheckpointError(
-            f"{path}: a folder without {ADAPTER_FILE}, as Lightning writes it when the trainer has no AdapterCheckpoint; "
-            "give a checkpoint that a fit with one has left."
+            f"{path}: no such checkpoint file, but a folder without {ADAPTER_FILE}. Where a strategy writes a folder, "
+            "give the folder that a fit with BiasSelectionCallback or AdapterCheckpoint has left."
         )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file. A fit leaves one in checkpoints/last.ckpt.")
@@ -198,14 +197,6 @@ def _check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: A
                 f"the checkpoint belongs to another model: {name!r} has shape {tuple(tensor.shape)} there and "
                 f"{tuple(known[name].shape)} here. Give the backbone and task it was trained with."
             )
-
-
-def _of_all_processes(value: Any) -> list[Any]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
 
 
 def _rng_states() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The DataModule that all benchmarks share: subset, encode, batch."""
 
 import os
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,10 +13,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
 from beft_lightning.data.prompt_format import PromptFormat, demonstrated, draw
 from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.data.text_format import TextFormat
 from beft_lightning.errors import DataError
@@ -150,6 +151,12 @@ class LanguageDataModule(LightningDataModule):
             examples = self._splits[split] = self.format.encode(chosen)
             self.longest = max(self.longest, *map(self.format.positions, examples))
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all processes of a run must have in common: the sizes, and a checksum of each split read so far."""
+        sizes = {name: getattr(self, name) for name in ("batch_size", "eval_batch_size", "seed")}
+        return sizes | {f"the data of split {name!r}": _checksum(split) for name, split in self._splits.items()}
+
     def _chosen(self, split: str) -> list[Any]:
         """A split's part of a seeded permutation: its first rows, so that smaller sets are parts of larger ones.
 
@@ -217,7 +224,7 @@ class LanguageDataModule(LightningDataModule):
         """Batches to learn from, of examples of about the same length; seed and epoch determine their order."""
         examples = self._splits["train"]
         processes = self.trainer.world_size if self.trainer else 1
-        sampler = DistributedLengthGroupedSampler(
+        sampler = ResumableSampler(
             self.batch_size * processes,  # what is in a step does not depend on how many processes share it
             num_replicas=processes,
             rank=self.trainer.global_rank if self.trainer else 0,
@@ -226,7 +233,7 @@ class LanguageDataModule(LightningDataModule):
         )
         # Lightning says so too, but only after workers have begun to fetch.
         sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
-        return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler)
+        return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler, ResumableDataLoader)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each split to evaluate on during training."""
@@ -249,9 +256,14 @@ class LanguageDataModule(LightningDataModule):
         return self._dataloader(batches, 1, partial(_collate_one, self.format.collate_evaluation), sampler)
 
     def _dataloader(
-        self, examples: list[Any], batch_size: int, collate: Callable[[list[Any]], Any], sampler: Any = None
+        self,
+        examples: list[Any],
+        batch_size: int,
+        collate: Callable[[list[Any]], Any],
+        sampler: Any = None,
+        loader: type[DataLoader[Any]] = DataLoader,
     ) -> DataLoader[Any]:
-        return DataLoader(
+        return loader(
             examples,  # type: ignore[arg-type]  # a list has what a map-style dataset needs
             batch_size=batch_size,
             sampler=sampler,
@@ -284,6 +296,12 @@ def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], si
             tokens = length(example)
         batches[-1].append(example)
     return batches
+
+
+def _checksum(examples: list[dict[str, Any]]) -> str:
+    """Number of examples, and a hash of at most a hundred of them."""
+    shown = examples[:: max(1, len(examples) // 100)]
+    return f"{len(examples)} examples, checksum {zlib.crc32(repr(shown).encode()):08x}"
 
 
 def _collate_one(collate: Callable[[list[T]], Any], batches: list[list[T]]) -> Any:

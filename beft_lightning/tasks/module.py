@@ -15,7 +15,7 @@ from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.errors import BeftError
 from beft_lightning.models import check_dtype, check_language_model, load_model, load_tokenizer
-from beft_lightning.strategies import adapt, check_precision
+from beft_lightning.strategies import adapt, check_precision, check_same
 from beft_lightning.tasks.classification import ClassificationHead
 from beft_lightning.tasks.generation import GenerationHead
 from beft_lightning.tasks.metrics import TaskMetrics
@@ -97,6 +97,9 @@ class LanguageTaskModule(LightningModule):
         adapt(self.trainer.strategy)
         if stage == "fit":
             check_precision(self.trainer)
+        names = ("tune", "dtype_name", "random_init", "learning_rate", "schedule")
+        data = getattr(self.trainer, "datamodule", None)
+        check_same({name: getattr(self, name) for name in names} | getattr(data, "identity", {}))
         if self.dtype_name != "float32" and str(self.trainer.precision).startswith("32"):
             raise BeftError(
                 f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: the trained parameters "

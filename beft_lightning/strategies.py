@@ -278,6 +278,13 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
         with super().model_sharded_context():
             yield
 
+    def teardown(self) -> None:
+        """Let transformers load whole models again."""
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
+        super().teardown()
+
     @contextmanager
     def scoring(self, trained: Sequence[nn.Parameter]) -> Iterator[None]:
         """Under ZeRO-3, an engine without optimizer that gathers the weights layer by layer, and is thrown away."""

@@ -27,6 +27,7 @@ from lightning.pytorch.strategies import (
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -75,6 +76,9 @@ class WholeModel(Strategy):
     select_before = "setup"
     #: Number of values of the model, counted before anything is sharded.
     total_parameters = 0
+
+    def use_all_processes(self) -> None:
+        """Make ready for a module that leaves all sharding to this package."""
 
     def setup(self, trainer: Trainer) -> None:
         """Count the parameters while they are whole, then wrap the model."""
@@ -221,6 +225,15 @@ class ShardedTensorModel(ShardedModel, ModelParallelStrategy):
                 "the sharding to BiasSelectionCallback."
             )
         super().setup(trainer)
+
+    def use_all_processes(self) -> None:
+        """Shard over all processes; left to itself, Lightning plans to split the layers over a node's devices."""
+        assert self.lightning_module is not None
+        self._data_parallel_size, self._tensor_parallel_size = self.world_size, 1
+        self._device_mesh = init_device_mesh(
+            self.root_device.type, (self.world_size, 1), mesh_dim_names=("data_parallel", "tensor_parallel")
+        )
+        self.lightning_module._device_mesh = self._device_mesh
 
     def _shard(self, module: LightningModule) -> None:
         data, tensor = self.device_mesh["data_parallel"], self.device_mesh["tensor_parallel"]

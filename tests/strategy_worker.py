@@ -38,11 +38,13 @@ from torch.nn.parallel import DistributedDataParallel
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
+from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.strategies import call_after, named_parameters, whole
 from tests.tiny import ForeignModule, token_batches
 
+CONFIGS = Path(__file__).parents[1] / "configs" / "strategy"
 BATCH = 8
 TIMEOUT = timedelta(seconds=60)
 #: ZeRO-3 is slow on a CPU: about 0.15 s a step.
@@ -88,7 +90,7 @@ STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
     "single": lambda: SingleDeviceStrategy("cpu"),
     "ddp": lambda: DDPStrategy(timeout=TIMEOUT),
     "fsdp": lambda: CPUFSDPStrategy(timeout=TIMEOUT),
-    "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, timeout=TIMEOUT),
+    "fsdp2": lambda: ModelParallelStrategy(timeout=TIMEOUT),
     "zero1": lambda: _zero(1),
     "zero2": lambda: _zero(2),
     "zero3": lambda: _zero(3),
@@ -264,6 +266,28 @@ class Runs:
             self.trainer().fit(module, token_batches(), ckpt_path=path, weights_only=True)
             runs[name] = self.losses.values
         return {**runs, "selected": self.selection.selected}
+
+    def config(self) -> dict[str, Any]:
+        """A fit from the command line with one of the shipped configurations."""
+        tiny = {
+            "trainer": {"max_epochs": 1, "default_root_dir": str(self.folder), "accelerator": "cpu"},
+            "model": {"backbone": self.backbone},
+            "data": {
+                "class_path": "beft_lightning.data.Glue",
+                "init_args": {"task": "sst2", "data_dir": self.data, "batch_size": BATCH // self.processes},
+            },
+            "selection": {"batches": 4, "patience": 0},
+        }
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        tiny["trainer"] |= {"devices": local, "num_nodes": self.processes // local}
+        arguments = ["fit", f"--config={json.dumps(tiny)}", f"--config={CONFIGS / self.strategy}.yaml"]
+        for name in ("FSDP", "DeepSpeed"):
+            if f".{name}Strategy" in (CONFIGS / f"{self.strategy}.yaml").read_text():
+                arguments.append(f"--trainer.strategy.class_path=tests.strategy_worker.CPU{name}Strategy")
+        sys.argv = ["beft_lightning"]
+        trainer = BeftCLI(args=arguments).trainer
+        options = {key: str(value) for key, value in vars(trainer.strategy).items() if key in ("_timeout", "config")}
+        return {"strategy": type(trainer.strategy).__name__, "options": options, "metrics": _metrics(trainer)}
 
     def killed(self) -> dict[str, Any]:
         """Lose a process in the second epoch."""

@@ -94,7 +94,7 @@ class LanguageTaskModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse a precision in which half-precision weights and fp32 biases cannot meet, or that stalls the biases."""
-        adapt(self.trainer.strategy)
+        adapt(self.trainer.strategy).use_all_processes()
         if stage == "fit":
             check_precision(self.trainer)
         names = ("tune", "dtype_name", "random_init", "learning_rate", "schedule")

@@ -183,6 +183,7 @@ class FlatShardedModel(ShardedModel, FSDPStrategy):
                 parameter.data = parameter.data.to(self.root_device)
             else:
                 parameter.requires_grad_(False)
+        _generate_together(self.lightning_module)
         self.kwargs["ignored_states"] = self._outside
         self.kwargs.setdefault("auto_wrap_policy", ModuleWrapPolicy(layer_classes(self.lightning_module)))
         # Norms of flattened gradients need all processes; these gradients are whole.
@@ -243,6 +244,7 @@ class ShardedTensorModel(ShardedModel, ModelParallelStrategy):
                 f"which takes a plan for each architecture: set data_parallel_size to {self.world_size} and "
                 "tensor_parallel_size to 1, which shards the model over all processes."
             )
+        _generate_together(module)
         layers = tuple(layer_classes(module))
         for child in [child for child in module.modules() if isinstance(child, layers)]:
             fully_shard(child, mesh=data)
@@ -480,6 +482,13 @@ def layer_classes(module: nn.Module) -> set[type[nn.Module]]:
     models = [child for child in module.modules() if isinstance(child, PreTrainedModel)]
     names = {name for model in models for name in model._no_split_modules or ()}
     return {type(child) for child in module.modules() if type(child).__name__ in names}
+
+
+def _generate_together(module: nn.Module) -> None:
+    """Let processes that have finished their texts go on until all have: each step gathers weights from all of them."""
+    for child in module.modules():
+        if isinstance(child, PreTrainedModel):
+            child._is_fsdp_managed_module = True
 
 
 def _persistent_buffers(module: nn.Module) -> dict[str, Tensor]:

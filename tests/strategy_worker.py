@@ -39,10 +39,10 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTas
 from beft_lightning.callbacks import PredictionWriter
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.cli import BeftCLI
-from beft_lightning.data import Glue
+from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.strategies import call_after, named_parameters, whole
-from tests.tiny import ForeignModule, token_batches
+from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "strategy"
 BATCH = 8
@@ -176,18 +176,19 @@ class Runs:
             **{"max_epochs": 2, "gradient_clip_val": 1.0, **options},
         )
 
-    def parts(self, **options: Any) -> dict[str, Any]:
-        """A fresh module and its data."""
+    def parts(self, backbone: str | None = None, **options: Any) -> dict[str, Any]:
+        """A fresh module and its data; another backbone than the encoder is a decoder, and gets prompts."""
         data = Glue(
-            self.backbone,
+            backbone or self.backbone,
             task="sst2",
             data_dir=self.data,
             batch_size=BATCH // self.processes,
             eval_batch_size=4,
             seed=0,
+            prompt=backbone is not None,
         )
         options = options or {"learning_rate": 1e-2}
-        return {"model": LanguageTaskModule(self.backbone, data.task, **options), "datamodule": data}
+        return {"model": LanguageTaskModule(backbone or self.backbone, data.task, **options), "datamodule": data}
 
     def protocol(self) -> dict[str, Any]:
         """Select and train; resume after the first epoch; evaluate the second."""
@@ -216,6 +217,41 @@ class Runs:
         state = read_checkpoint(path)["state_dict"]
         result["checkpoint"] = {n: v.flatten().tolist() for n, v in state.items()}
         return result
+
+    def decoder(self) -> dict[str, Any]:
+        """A causal language model without biases, whose output weights are its embeddings: select, train, evaluate."""
+        parts = self.parts(backbone=f"{self.backbone}-llama", learning_rate=1e-2)
+        trainer = self.trainer(max_epochs=1)
+        self.selection.approach = "fisher"
+        trainer.fit(**parts)
+        assert self.selection.scores is not None
+        terms = self.selection.scores.terms
+        result = {"scores": {t: e.layers for t, e in terms.items()}, "losses": self.losses.values}
+        result["fitted"] = _metrics(trainer)
+        trainer = self.trainer()
+        parts = self.parts(backbone=f"{self.backbone}-llama", learning_rate=1e-2)
+        trainer.validate(**parts, ckpt_path=self.folder / "epoch=0.ckpt", weights_only=True, verbose=False)
+        return result | {"validated": _metrics(trainer)}
+
+    def generate(self) -> dict[str, Any]:
+        """Answers to five questions, of one token in process 0 and of as many as there may be in process 1."""
+        pairs = [{"question": f"How {word}?", "answer": {"number": "2"}} for word in WORDS[:5]]
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "validation.json").write_text(json.dumps({"p1": {"passage": "The film.", "qa_pairs": pairs}}))
+        backbone = f"{self.backbone}-llama"
+        data = Drop(backbone, data_dir=str(self.folder), eval_batch_size=1, max_length=64, seed=0)
+        module = LanguageTaskModule(backbone, data.task, tune="value")
+        stops = [0] if self.rank else list(range(len(VOCABULARY)))
+        lengths: list[int] = []
+
+        def spy() -> None:
+            head: Any = module.head
+            head._stop, decode = stops, head.tokenizer.batch_decode
+            head.tokenizer.batch_decode = lambda ids, **o: lengths.append(ids.shape[1]) or decode(ids, **o)
+
+        call_after(module, "configure_model", spy)
+        self.trainer().predict(module, datamodule=data)
+        return {"lengths": lengths}
 
     def resume(self) -> dict[str, Any]:
         """Go on after the first epoch."""

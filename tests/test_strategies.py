@@ -25,6 +25,7 @@ WORKER = Path(__file__).with_name("strategy_worker.py")
 TORCH = ["ddp", "fsdp", "fsdp2"]
 DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
 STRATEGIES = [*TORCH, *DEEPSPEED]
+DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offload"]
 MIDDLE = [*TORCH, "zero2"]
 
 Job = Callable[[str, str], list[dict[str, Any]]]
@@ -74,9 +75,9 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, sst2_dir: str) -> Cluster:
     # One process draws other dropout masks than two; where dropout belongs to a test, the worker sets it.
-    backbone = save_backbone(
-        tmp_path_factory.mktemp("steady"), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-    )
+    folder = tmp_path_factory.mktemp("backbones")
+    backbone = save_backbone(folder / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    save_backbone(folder / "bert-llama", "llama", causal=True, biases=False, tie_word_embeddings=True)
     return Cluster(tmp_path_factory.mktemp("runs"), backbone, sst2_dir)
 
 
@@ -87,10 +88,16 @@ def alone(cluster: Cluster) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def decoder_alone(cluster: Cluster) -> dict[str, Any]:
+    return Runs(cluster.out, *cluster.arguments[1:], "decoder", "single").decoder()
+
+
+@pytest.fixture(scope="session")
 def with_torch(cluster: Cluster) -> None:
     """All jobs of torch's own strategies, on two nodes of one process each."""
-    jobs = [f"{job}:{strategy}" for job in ("protocol", "middle", "drift") for strategy in TORCH]
-    done = cluster.run(*jobs, "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp", nodes=2)
+    jobs = [f"{job}:{s}" for job in ("protocol", "decoder", "middle", "drift", "config") for s in TORCH]
+    jobs += ["generate:fsdp", "generate:fsdp2", "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp"]
+    done = cluster.run(*jobs, nodes=2)
     assert done.returncode == 0, done.stdout
 
 
@@ -99,14 +106,16 @@ def with_deepspeed(cluster: Cluster) -> None:
     """All jobs of DeepSpeed, on one node of two processes."""
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed: pip install deepspeed")
-    done = cluster.run(*(f"protocol:{s}" for s in DEEPSPEED), "middle:zero2", "drift:zero2", "drift:zero3")
+    jobs = [*(f"protocol:{s}" for s in DEEPSPEED), *(f"config:{s}" for s in DEEPSPEED_CONFIGS)]
+    jobs += ["decoder:zero2", "decoder:zero3", "middle:zero2", "drift:zero2", "drift:zero3", "generate:zero3"]
+    done = cluster.run(*jobs)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture
 def results(cluster: Cluster, request: pytest.FixtureRequest) -> Job:
     def get(job: str, strategy: str) -> list[dict[str, Any]]:
-        request.getfixturevalue("with_deepspeed" if strategy in DEEPSPEED else "with_torch")
+        request.getfixturevalue("with_torch" if strategy in TORCH else "with_deepspeed")
         return cluster.results(job, strategy)
 
     return get
@@ -160,6 +169,33 @@ def test_resuming_after_an_epoch_is_exact_and_selects_nothing(strategy: str, res
 def test_a_checkpoint_holds_the_trained_values_alone_and_whole(strategy: str, results: Job) -> None:
     first, _ = results("protocol", strategy)
     assert first["checkpoint"] == first["trained"]
+
+
+@pytest.mark.parametrize("strategy", [*TORCH, "zero2", "zero3"])
+def test_a_decoder_without_biases_and_with_tied_weights(
+    strategy: str, results: Job, decoder_alone: dict[str, Any]
+) -> None:
+    for result in results("decoder", strategy):
+        assert result["losses"] == pytest.approx(decoder_alone["losses"], abs=1e-6)
+        for term, layers in decoder_alone["scores"].items():
+            assert result["scores"][term] == pytest.approx(layers, rel=1e-5)
+        assert result["validated"] == result["fitted"] == pytest.approx(decoder_alone["fitted"])
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp2", "zero3"])
+def test_processes_write_texts_of_different_lengths(strategy: str, results: Job) -> None:
+    """A process that has finished its text helps the other with its own."""
+    first, second = results("generate", strategy)
+    assert len(first["lengths"]) == len(second["lengths"]) == 3
+    assert max(second["lengths"]) == 50
+
+
+@pytest.mark.parametrize("config", [*TORCH, *DEEPSPEED_CONFIGS])
+def test_a_shipped_configuration_runs(config: str, results: Job) -> None:
+    first, second = results("config", config)
+    assert first == second
+    assert first["options"]["_timeout"] == "0:10:00"
+    assert 0 < first["metrics"]["val_loss"] < 1
 
 
 @pytest.mark.parametrize("strategy", MIDDLE)

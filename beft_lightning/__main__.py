@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -70,6 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise BeftError(f"{error}") from error
         except ArgumentError as error:
             raise BeftError(f"{error}\n`python -m beft_lightning {arguments[0]} --help` lists the options.") from error
+        except RuntimeError as error:
+            if lost := lost_contact(error):
+                raise lost from error
+            raise
         except ValueError as error:
             # jsonargparse wraps what a class of ours says of its arguments.
             if isinstance(error.__cause__, BeftError):
@@ -79,6 +84,28 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def lost_contact(error: RuntimeError) -> BeftError | None:
+    """What to tell the user if the processes of a run did not find, or have lost, each other."""
+    from torch.distributed import DistError, DistStoreError
+
+    # Gloo's errors have no class of their own.
+    if not isinstance(error, DistError) and "gloo" not in str(error):
+        return None
+    reason = str(error).strip().splitlines()[0]
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    rank, size = os.environ.get("RANK", "?"), os.environ.get("WORLD_SIZE", "?")
+    if isinstance(error, DistStoreError):
+        return BeftError(
+            f"not all of the {size} processes have met at {place} ({reason}). Check that every node was started with "
+            "this address and port and can reach it, and that num_nodes and devices multiply to the number of "
+            "processes; trainer.strategy.init_args.timeout says how long to wait."
+        )
+    return BeftError(
+        f"process {rank} of {size} has lost contact with the others ({reason}). One of them has failed or was stopped; "
+        "its own output says why. To go on, start all of them again with --ckpt_path and the newest checkpoint."
+    )
 
 
 def _check(arguments: list[str]) -> None:

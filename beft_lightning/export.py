@@ -20,6 +20,7 @@ from beft_lightning.callbacks.adapter_checkpoint import (
     TRAINED_KEY,
     check_fingerprint,
     check_state_dict,
+    fingerprint,
     read_checkpoint,
 )
 from beft_lightning.errors import CheckpointError, ExportError
@@ -129,7 +130,7 @@ def load_trained(
         _parametrize(model, record)
     tensors = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in names or MARK in name}
     check_state_dict(whole, tensors)
-    check_fingerprint(checkpoint[FINGERPRINT_KEY], whole, names)
+    check_fingerprint(checkpoint[FINGERPRINT_KEY], fingerprint(whole), names)
     tensors |= _materialized(whole, tensors, names, pretrained)
     for owner in added:
         owner.register_parameter("bias", None)

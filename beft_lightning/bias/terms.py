@@ -33,9 +33,10 @@ def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> 
     # Term -> path of a stack of layers -> index in the stack -> module.
     stacks: dict[str, dict[str, dict[int, nn.Module]]] = {term: {} for term in paths}
     for name, child in root.named_modules():
+        path = name.replace("_fsdp_wrapped_module.", "")
         for term, pattern in patterns.items():
-            if match := pattern.search(name):
-                index, stack = int(match.group(1)), name[: match.start(1)]
+            if match := pattern.search(path):
+                index, stack = int(match.group(1)), path[: match.start(1)]
                 layers = stacks[term].setdefault(stack, {})
                 if index in layers or (len(stacks[term]) > 1 and "*" not in known.layer):
                     raise ArchitectureError(

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from beft_lightning.errors import CheckpointError
+from beft_lightning.strategies import ADAPTER_FILE, adapt, call_before, checkpoint_file, gather, named_parameters, whole
 
 #: Where the identity of the frozen model stands in a checkpoint.
 FINGERPRINT_KEY = "beft_fingerprint"
@@ -27,6 +28,10 @@ class AdapterCheckpoint(Callback):
     A checkpoint holds the trained parameters, the buffers, the optimizer and loop states, the random number
     generators and a fingerprint of the frozen model: everything that resuming needs beside the pretrained weights
     themselves. It consists of plain types and tensors, so it loads with ``weights_only=True``.
+
+    Under every strategy the trained values are written whole: a checkpoint can be evaluated, exported and, but for
+    DeepSpeed, resumed under another strategy and with another number of processes. DeepSpeed writes a folder, which
+    holds the engine's files beside the ordinary one.
 
     Resuming is exact at the end of an epoch. In the middle of one, Lightning starts the epoch's dataloader over.
 
@@ -46,6 +51,9 @@ class AdapterCheckpoint(Callback):
         self._strict = pl_module.strict_loading
         pl_module.strict_loading = False
         self._handle = pl_module.register_load_state_dict_pre_hook(check_state_dict)
+        if stage == "fit":
+            # Some strategies shard the frozen weights there, and scatter their values.
+            call_before(adapt(trainer.strategy), "setup", lambda: self._identify(pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop checking."""
@@ -53,6 +61,7 @@ class AdapterCheckpoint(Callback):
             self._handle.remove()
             self._handle = None
             pl_module.strict_loading = self._strict
+        trainer.strategy.__dict__.pop("setup", None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Stop checking after a failed run, too."""
@@ -61,25 +70,29 @@ class AdapterCheckpoint(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Drop the frozen weights; add what identifies them and the random number generators."""
         # With tied weights, one tensor stands in the state under several names.
-        everything = list(pl_module.named_parameters(remove_duplicate=False))
+        everything = list(named_parameters(pl_module, remove_duplicate=False))
         frozen = {name for name, parameter in everything if not parameter.requires_grad}
-        if self._fingerprint is None:  # Frozen weights do not change.
-            self._fingerprint = fingerprint(pl_module)
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
         checkpoint[TRAINED_KEY] = trainable_names(pl_module)
-        checkpoint[FINGERPRINT_KEY] = self._fingerprint
-        checkpoint[RNG_KEY] = _rng_states()
+        checkpoint[FINGERPRINT_KEY] = {k: v for k, v in self._identify(pl_module).items() if k in frozen}
+        checkpoint[RNG_KEY] = gather(_rng_states())
+
+    def _identify(self, pl_module: LightningModule) -> dict[str, Any]:
+        if self._fingerprint is None:  # Frozen weights do not change.
+            self._fingerprint = fingerprint(pl_module)
+        return self._fingerprint
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Compare the frozen model with the one the checkpoint was trained on; continue its random numbers."""
         if FINGERPRINT_KEY not in checkpoint:
             return
-        check_fingerprint(checkpoint[FINGERPRINT_KEY], pl_module, set(checkpoint[TRAINED_KEY]))
+        check_fingerprint(checkpoint[FINGERPRINT_KEY], self._identify(pl_module), set(checkpoint[TRAINED_KEY]))
         if trainer.state.fn == TrainerFn.FITTING:
             self._resumed = checkpoint[TRAINED_KEY]
             # Here and not later: the next draw is the one of the first epoch's dataloader iterator, as in the
             # uninterrupted run.
-            _set_rng_states(checkpoint[RNG_KEY])
+            if len(checkpoint[RNG_KEY]) == trainer.world_size:
+                _set_rng_states(checkpoint[RNG_KEY][trainer.global_rank])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to resume the training of other parameters: the optimizer's state goes by their order."""
@@ -95,62 +108,65 @@ class AdapterCheckpoint(Callback):
 
 def trainable_names(module: nn.Module) -> list[str]:
     """Names of the parameters being trained, in the module's order."""
-    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    return [name for name, parameter in named_parameters(module) if parameter.requires_grad]
 
 
 def fingerprint(module: nn.Module) -> dict[str, Any]:
-    """What tells one frozen model from another: a few values of each frozen tensor, and their precision."""
-    frozen = {name: parameter for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return {name: [str(parameter.dtype), *_sample(parameter)] for name, parameter in frozen.items()}
+    """What tells one model from another: the precision and a few values of each tensor."""
+    return {name: _sample(parameter) for name, parameter in module.named_parameters()}
 
 
-def check_fingerprint(saved: Mapping[str, list[Any]], module: nn.Module, trained: set[str]) -> None:
-    """Refuse a checkpoint that was trained over other frozen weights than those of ``module``.
+def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[Any]], trained: set[str]) -> None:
+    """Refuse a checkpoint that was trained over other frozen weights than this run's.
 
     Args:
-        saved: What :func:`fingerprint` said when the checkpoint was written.
-        module: The module that the checkpoint has been loaded into.
+        saved: The :func:`fingerprint` of the frozen weights when the checkpoint was written.
+        here: The fingerprint of the module that the checkpoint has been loaded into.
         trained: Names of the parameters that the checkpoint holds.
 
     Raises:
         CheckpointError: If parameters are missing on either side, or values differ by more than their precision.
     """
-    parameters = dict(module.named_parameters())
-    if unknown := [name for name in parameters if name not in saved and name not in trained]:
+    if unknown := [name for name in here if name not in saved and name not in trained]:
         raise CheckpointError(
             f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
             "Give the backbone, task and head it was trained with."
         )
     for name, (dtype, *values) in saved.items():
-        if name not in parameters:
+        if name not in here:
             raise CheckpointError(
                 f"the checkpoint belongs to another model: that one has {name!r}, which this model lacks. "
                 "Give the backbone it was trained on."
             )
-        here, there = torch.tensor(_sample(parameters[name])), torch.tensor(values)
+        dtype_here, *values_here = here[name]
         # bf16 keeps 8 bits of a number: the same weights in another precision pass.
-        tolerance = 0.0 if dtype == str(parameters[name].dtype) else 1e-2
-        if here.shape != there.shape or not torch.allclose(there, here, rtol=tolerance, atol=1e-4 * tolerance):
+        tolerance = 0.0 if dtype == dtype_here else 1e-2
+        if not np.allclose(values_here, values, rtol=tolerance, atol=1e-4 * tolerance):
             raise CheckpointError(
                 f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
                 "model's. Give the backbone it was trained on (a randomly initialised one needs the same seed)."
             )
 
 
-def _sample(parameter: nn.Parameter) -> list[float]:
-    values = parameter.detach().flatten()
+def _sample(parameter: nn.Parameter) -> list[Any]:
+    values = whole(parameter).flatten()
     # Evenly spread, and away from the first row of an embedding, which often is the zeros of the padding token.
     places = [(len(values) - 1) * quarter // 4 for quarter in range(1, 5)]
-    return values[places].float().cpu().tolist()
+    return [str(parameter.dtype), *values[places].float().cpu().tolist()]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint file without running any code from it.
+    """Read a checkpoint of any strategy without running any code from it.
 
     Raises:
         CheckpointError: If it is missing, unreadable, or no Lightning checkpoint.
     """
-    path = Path(path)
+    path = checkpoint_file(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: no such checkpoint file, but a folder without {ADAPTER_FILE}. Where a strategy writes a folder, "
+            "give the folder that a fit with BiasSelectionCallback or AdapterCheckpoint has left."
+        )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file. A fit leaves one in checkpoints/last.ckpt.")
     try:

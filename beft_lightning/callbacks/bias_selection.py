@@ -1,17 +1,17 @@
 """Choose which bias term to train at the start of a fit."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import nn
+from torch.optim import Optimizer
 
 from beft_lightning.bias import (
     Architecture,
@@ -27,6 +27,7 @@ from beft_lightning.bias.architectures import architecture_of
 from beft_lightning.callbacks.score_report import plot_scores, ranking_table
 from beft_lightning.callbacks.scoring import ScoringPass
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
+from beft_lightning.strategies import adapt, call_after, call_before, check_precision, clean_name, whole
 
 _Approach = Literal["projection", "magnitude", "fisher", "sample_fisher", "fixed"]
 
@@ -35,8 +36,8 @@ class BiasSelectionCallback(Callback):
     """Score the bias terms on a few training batches, keep the best, freeze the rest.
 
     Works with any LightningModule that contains a transformers model. Scoring runs the module's own
-    ``training_step`` on its own training batches before the optimizer is built and the model is wrapped, in fp32
-    whatever the fit's precision, and leaves no trace: the fit starts from the untouched checkpoint.
+    ``training_step`` on its own training batches before the optimizer is built, in fp32 whatever the fit's precision,
+    and leaves no trace: the fit starts from the untouched checkpoint.
 
     Among several transformers models in a module, the one that is not entirely frozen is meant. All layers of the
     winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
@@ -140,37 +141,33 @@ class BiasSelectionCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
         # Before the checkpoint is restored, which then finds a place for its biases under every strategy.
-        _call_after(pl_module, "configure_model", lambda: self._add_missing_biases(pl_module))
+        call_after(pl_module, "configure_model", lambda: self._add_missing_biases(pl_module))
+        strategy = adapt(trainer.strategy)
         if stage != "fit":
             return
         self._refuse_unsupported(trainer, pl_module)
         self.selected, self.scores, self.seconds = None, None, 0.0
-        # No hook lies between the restored checkpoint and the wrapping of the model, so the selection is put there.
-        _call_before(trainer.strategy, "setup", lambda: self._select_and_freeze(trainer, pl_module))
+        # No hook lies between the restored checkpoint and the optimizer, so the selection is put there.
+        call_before(strategy, strategy.select_before, lambda: self._select_and_freeze(trainer, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave no replaced method behind."""
         pl_module.__dict__.pop("configure_model", None)
-        trainer.strategy.__dict__.pop("setup", None)
+        for name in ("setup", "setup_optimizers"):
+            trainer.strategy.__dict__.pop(name, None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no replaced method behind after a failed run, either."""
         self.teardown(trainer, pl_module, "")
 
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Average the gradients that the strategy does not."""
+        adapt(trainer.strategy).finish_gradients([p for p in pl_module.parameters() if p.requires_grad])
+
     def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.precision in ("bf16-true", "16-true"):
-            raise BeftError(
-                f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
-                "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."
-            )
+        check_precision(trainer)
         if self.approach == "fixed":
             return
-        supported = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
-        if not supported or isinstance(trainer.strategy, DeepSpeedStrategy):
-            raise BeftError(
-                f"scoring does not run under {type(trainer.strategy).__name__}: score on a single device or with DDP "
-                "first (`python -m beft_lightning score`), then set `approach='fixed'` or give the `scores` file."
-            )
         takes_iterator = is_param_in_hook_signature(pl_module.training_step, "dataloader_iter", explicit=True)
         if not pl_module.automatic_optimization or takes_iterator:
             how = "takes the dataloader's iterator" if takes_iterator else "optimizes manually"
@@ -191,7 +188,8 @@ class BiasSelectionCallback(Callback):
         decided_before = self.selected is not None
         if self.selected is None:
             self.selected = self._select(trainer, pl_module, terms, head)
-        self.trained = freeze_except(pl_module, self.selected, keep=head, architecture=self.architecture)
+        trained = freeze_except(pl_module, self.selected, keep=head, architecture=self.architecture)
+        self.trained = list(map(clean_name, trained))
         if self.scores is not None and not decided_before:
             self.scores.selected = self.selected
             self._report(trainer, self.scores)
@@ -295,29 +293,4 @@ class BiasSelectionCallback(Callback):
 
 
 def _all_zero(terms: BiasTerms, name: str) -> bool:
-    return all(not bias.any() for bias in terms[name].values())
-
-
-def _call_before(owner: Any, name: str, action: Callable[[], None]) -> None:
-    """Call ``action`` once, right before the next call of ``owner.name``."""
-    original = getattr(owner, name)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        owner.__dict__.pop(name, None)
-        action()
-        return original(*args, **kwargs)
-
-    owner.__dict__[name] = call
-
-
-def _call_after(owner: Any, name: str, action: Callable[[], None]) -> None:
-    """Call ``action`` once, right after the next call of ``owner.name``."""
-    original = getattr(owner, name)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        owner.__dict__.pop(name, None)
-        result = original(*args, **kwargs)
-        action()
-        return result
-
-    owner.__dict__[name] = call
+    return all(not whole(bias).any() for bias in terms[name].values())

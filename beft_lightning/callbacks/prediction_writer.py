@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.files import write_atomically
+from beft_lightning.strategies import gather
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -40,21 +41,11 @@ class PredictionWriter(BasePredictionWriter):
             for row in batch["rows"]
         ]
         names = trainer.datamodule.task.evaluation_splits  # type: ignore[attr-defined]
-        gathered = _gather(trainer, rows)
+        gathered = [row for part in gather(rows) for row in part]
         if trainer.is_global_zero and folder is not None:
             unique = {(names[split], ident): prediction for split, ident, prediction in gathered}
             path = write_atomically(Path(folder) / "predictions.tsv", lambda file: _write(file, unique))
             rank_zero_info(f"Wrote {len(unique):,} predictions to {path}")
-
-
-def _gather(trainer: Trainer, rows: list[tuple[int, int, Any]]) -> list[tuple[int, int, Any]]:
-    if trainer.world_size == 1:
-        return rows
-    import torch.distributed as dist
-
-    slices: list[Any] = [None] * trainer.world_size
-    dist.all_gather_object(slices, rows)
-    return [row for part in slices for row in part]
 
 
 def _write(path: Path, predictions: dict[tuple[str, int], Any]) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.files import write_text_atomically
+from beft_lightning.strategies import adapt, checkpoint_file, numel
 
 
 @dataclass
@@ -45,6 +46,7 @@ class RunSummary(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start counting, and time every save: Lightning has no hook after one."""
         clock = self._clock = _Clock()
+        adapt(trainer.strategy)
         if stage == "fit":
             save = trainer.save_checkpoint
 
@@ -106,12 +108,11 @@ class RunSummary(Callback):
         """The summary of the run so far."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         selection = next((c for c in callbacks if isinstance(c, BiasSelectionCallback)), None)
-        parameters = list(pl_module.parameters())
         return {
             "metrics": {name: value.item() for name, value in sorted(trainer.callback_metrics.items())},
             "selected": selection.selected if selection else getattr(pl_module, "tune", None),
-            "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-            "total_parameters": sum(p.numel() for p in parameters),
+            "trained_parameters": sum(numel(p) for p in pl_module.parameters() if p.requires_grad),
+            "total_parameters": adapt(trainer.strategy).total_parameters,
             "seconds": {
                 "score": selection.seconds if selection else 0.0,
                 "train": self._clock.train,
@@ -138,7 +139,7 @@ def _table(summary: dict[str, Any], trainer: Trainer, folder: str | None) -> Tab
         )
         checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
         if isinstance(trainer.checkpoint_callback, ModelCheckpoint) and checkpoint:
-            table.add_row("adapter checkpoint", f"{Path(checkpoint).stat().st_size / 1024:,.1f} KB")
+            table.add_row("adapter checkpoint", f"{checkpoint_file(checkpoint).stat().st_size / 1024:,.1f} KB")
             table.add_row("", Text(checkpoint, overflow="fold"))
     if folder is not None:
         table.add_row("files", Text(str(folder), overflow="fold"))

@@ -34,6 +34,7 @@ from beft_lightning.bias import (
 from beft_lightning.callbacks.examples import examples
 from beft_lightning.callbacks.isolation import eval_mode, leave_no_trace
 from beft_lightning.errors import ScoringError
+from beft_lightning.strategies import WholeModel, adapt, numel, whole
 
 Approach = Literal["projection", "magnitude", "fisher", "sample_fisher"]
 _CHANGE_SCORES = {"projection": projection_score, "magnitude": magnitude_score}
@@ -72,7 +73,7 @@ class ScoringPass:
         """Score ``candidates`` on the user's own batches through the user's own ``training_step``.
 
         Args:
-            trainer: A trainer inside ``fit``, before its strategy has wrapped the module.
+            trainer: A trainer inside ``fit``, at the point where its strategy lets the term be selected.
             module: The module that is going to be fitted.
             terms: Every bias term of the model; all are trained, as in the published all-bias run.
             candidates: The terms to score.
@@ -83,25 +84,25 @@ class ScoringPass:
         Raises:
             ScoringError: If there is no training batch, the loss is not finite, or no gradient arrives.
         """
+        strategy = adapt(trainer.strategy)
         named = dict(module.named_parameters())
         biases = [bias for layers in terms.values() for bias in layers.values()]
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
-        module.to(trainer.strategy.root_device)
         # Outside the isolation below: the fit reuses this loader, and must find the RNG as if it had made it itself.
         trainer.fit_loop.setup_data()
         if trainer.train_dataloader is None:
             raise ScoringError("there are no training batches to score on (limit_train_batches is 0).")
-        with leave_no_trace(trainer, module, trained), torch.enable_grad():
+        with strategy.scoring(trained), leave_no_trace(trainer, module, trained), torch.enable_grad():
             batches = _training_batches(trainer)
             if inert is None:
                 first = next(batches)
-                inert = _probe(trainer, module, terms, [named[name] for name in head], first)
+                inert = _probe(strategy, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             # Fisher is the gradient at the checkpoint itself, without dropout.
             fisher = self.approach in ("fisher", "sample_fisher")
             with eval_mode(module) if fisher else nullcontext():
-                table, steps = self._score(trainer, module, scored, trained, batches)
+                table, steps = self._score(strategy, module, scored, trained, batches)
         return BiasScores(
             approach=self.approach,
             model_type=model_type,
@@ -110,7 +111,7 @@ class ScoringPass:
                 term: TermScore(
                     layers=list(layers.values()),
                     inert=term in inert,
-                    parameters=sum(bias.numel() for bias in terms[term].values()),
+                    parameters=sum(map(numel, terms[term].values())),
                 )
                 for term, layers in table.items()
             },
@@ -118,7 +119,7 @@ class ScoringPass:
 
     def _score(
         self,
-        trainer: Trainer,
+        strategy: WholeModel,
         module: LightningModule,
         candidates: BiasTerms,
         trained: list[nn.Parameter],
@@ -126,12 +127,12 @@ class ScoringPass:
     ) -> tuple[_Table, int]:
         optimizer = ReferenceAdam(trained, lr=self.learning_rate)
         # For a training step that asks for its optimizer, to log the learning rate.
-        trainer.strategy.optimizers = [optimizer]
+        strategy.optimizers = [optimizer]
         batches = itertools.islice(batches, self.batches)
         if self.approach == "sample_fisher":
-            tables = _example_tables(trainer, module, candidates, batches)
+            tables = _example_tables(strategy, module, candidates, batches)
         else:
-            tables = self._tables(trainer, module, candidates, optimizer, batches)
+            tables = self._tables(strategy, module, candidates, optimizer, batches)
         table: _Table = {}
         order: list[str] = []
         unchanged = step = 0
@@ -154,7 +155,7 @@ class ScoringPass:
 
     def _tables(
         self,
-        trainer: Trainer,
+        strategy: WholeModel,
         module: LightningModule,
         candidates: BiasTerms,
         optimizer: ReferenceAdam,
@@ -162,19 +163,19 @@ class ScoringPass:
     ) -> Iterator[_Table]:
         """The scores after each batch."""
         trained = optimizer.param_groups[0]["params"]
-        before = {t: {i: bias.detach().clone() for i, bias in layers.items()} for t, layers in candidates.items()}
+        before = {t: {i: whole(bias).clone() for i, bias in of.items()} for t, of in candidates.items()}
         table: _Table = {term: dict.fromkeys(layers, 0.0) for term, layers in candidates.items()}
         step = 0
         for batch in batches:
             optimizer.zero_grad(set_to_none=True)
-            loss = training_loss(trainer, module, batch, step)
-            if not _all_agree(trainer, loss is not None, all_ranks=False):
+            loss = training_loss(strategy, module, batch, step)
+            if not _all_agree(strategy, loss is not None, all_ranks=False):
                 continue  # Lightning skips such batches too.
             step += 1
             problem = _backward(loss, candidates, step)
-            if not _all_agree(trainer, problem is None):
+            if not _all_agree(strategy, problem is None):
                 raise ScoringError(problem or f"scoring batch {step} failed in another process; see its message.")
-            _average_gradients(trainer, trained)
+            strategy.average_gradients(trained)
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trained, self.clip_norm)
             if self.approach == "fisher":
@@ -185,12 +186,12 @@ class ScoringPass:
                 optimizer.step()
                 change = _CHANGE_SCORES[self.approach]
                 for term, layers in candidates.items():
-                    table[term] = {index: change(before[term][index], bias).item() for index, bias in layers.items()}
+                    table[term] = {i: change(before[term][i], whole(bias)).item() for i, bias in layers.items()}
             yield table
 
 
 def _example_tables(
-    trainer: Trainer, module: LightningModule, candidates: BiasTerms, batches: Iterator[Any]
+    strategy: WholeModel, module: LightningModule, candidates: BiasTerms, batches: Iterator[Any]
 ) -> Iterator[_Table]:
     """The empirical Fisher information after each batch: the mean squared gradient of single examples, not clipped.
 
@@ -203,30 +204,27 @@ def _example_tables(
         sums, problem = [0.0] * len(totals), None
         for example in examples(batch):
             module.zero_grad(set_to_none=True)
-            loss = training_loss(trainer, module, example, step)
+            loss = training_loss(strategy, module, example, step)
             if loss is None:
                 continue
             if problem := _backward(loss, candidates, step + 1):
                 break
             sums = [old + new for old, new in zip(sums, [*map(_mean_square, biases), 1.0], strict=True)]
-        if not _all_agree(trainer, problem is None):
+        if not _all_agree(strategy, problem is None):
             raise ScoringError(problem or f"scoring batch {step + 1} failed in another process; see its message.")
-        totals = [old + new for old, new in zip(totals, _mean_over_processes(trainer, sums), strict=True)]
+        totals = [old + new for old, new in zip(totals, _mean_over_processes(strategy, sums), strict=True)]
         if totals[-1]:
             means = iter([total / totals[-1] for total in totals])
             yield {term: {index: next(means) for index in layers} for term, layers in candidates.items()}
 
 
 def _mean_square(bias: nn.Parameter) -> float:
-    return 0.0 if bias.grad is None else fisher_score([bias.grad]).item()
+    return 0.0 if bias.grad is None else fisher_score([whole(bias.grad)]).item()
 
 
-def _mean_over_processes(trainer: Trainer, values: list[float]) -> list[float]:
-    if trainer.world_size == 1:
-        return values
-    device = trainer.strategy.root_device
-    here = torch.tensor(values, dtype=torch.float64, device=device)
-    mean: Tensor = trainer.strategy.reduce(here, reduce_op="mean")
+def _mean_over_processes(strategy: WholeModel, values: list[float]) -> list[float]:
+    here = torch.tensor(values, dtype=torch.float64, device=strategy.root_device)
+    mean: Tensor = strategy.reduce(here, reduce_op="mean")
     return mean.tolist()
 
 
@@ -249,12 +247,12 @@ def _backward(loss: Tensor | None, candidates: BiasTerms, step: int) -> str | No
     return None
 
 
-def _all_agree(trainer: Trainer, decision: bool, *, all_ranks: bool = True) -> bool:
+def _all_agree(strategy: WholeModel, decision: bool, *, all_ranks: bool = True) -> bool:
     """Whether all processes (or any) say yes, so that they go on or fail together."""
-    return bool(trainer.strategy.reduce_boolean_decision(decision, all=all_ranks))
+    return bool(strategy.reduce_boolean_decision(decision, all=all_ranks))
 
 
-def training_loss(trainer: Trainer, module: LightningModule, batch: Any, index: int) -> Tensor | None:
+def training_loss(strategy: WholeModel, module: LightningModule, batch: Any, index: int) -> Tensor | None:
     """The loss of the user's ``training_step``, in fp32 where the weights are; ``None`` if it skips the batch.
 
     Frozen weights in half precision need autocast to meet fp32 biases; then it is switched on for them alone.
@@ -262,14 +260,14 @@ def training_loss(trainer: Trainer, module: LightningModule, batch: Any, index: 
     Raises:
         ScoringError: If the step returns something else.
     """
-    device = trainer.strategy.root_device
+    device = strategy.root_device
     batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
-    batch = trainer.strategy.batch_to_device(batch, device)
+    batch = strategy.batch_to_device(batch, device)
     takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
     half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
     with torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None):
         try:
-            output = module.training_step(batch, index) if takes_index else module.training_step(batch)
+            output = strategy.scoring_step(batch, index) if takes_index else strategy.scoring_step(batch)
         except Exception as error:
             error.add_note(
                 "Raised while scoring bias terms, before the fit: hooks such as on_fit_start and on_train_start have "
@@ -308,26 +306,19 @@ def _own_iterator(loader: DataLoader[Any]) -> DataLoader[Any]:
     return own
 
 
-def _average_gradients(trainer: Trainer, trained: list[nn.Parameter]) -> None:
-    """Average the gradients over the processes, in one message, so that all ranks take the same steps."""
-    if trainer.world_size == 1:
-        return
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    mean = trainer.strategy.reduce(flat, reduce_op="mean")
-    for parameter, part in zip(trained, mean.split([g.numel() for g in gradients]), strict=True):
-        parameter.grad = part.view_as(parameter).clone()
-
-
 def _probe(
-    trainer: Trainer, module: LightningModule, terms: BiasTerms, head: list[nn.Parameter], batch: Any
+    strategy: WholeModel, module: LightningModule, terms: BiasTerms, head: list[nn.Parameter], batch: Any
 ) -> tuple[str, ...]:
     with eval_mode(module):
-        loss = training_loss(trainer, module, batch, 0)
+        loss = training_loss(strategy, module, batch, 0)
     if loss is None or not loss.requires_grad:
         raise ScoringError("the first training batch gives no loss with a gradient to probe for inert terms.")
     biases = [bias for layers in terms.values() for bias in layers.values()]
+    loss.backward()
     # The owners' weights are frozen, so the head stands for what is live, should no candidate be.
-    gradients = iter(torch.autograd.grad(loss, [*biases, *head], allow_unused=True, materialize_grads=True))
-    by_term = {term: [next(gradients) for _ in layers] for term, layers in terms.items()}
-    return inert_by_gradient(by_term, gradients)
+    strategy.average_gradients([*biases, *head])
+    gradients = {p: torch.zeros_like(p) if p.grad is None else whole(p.grad) for p in (*biases, *head)}
+    by_term = {term: [gradients[bias] for bias in layers.values()] for term, layers in terms.items()}
+    inert = inert_by_gradient(by_term, [gradients[parameter] for parameter in head])
+    module.zero_grad(set_to_none=True)
+    return inert

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,12 +12,12 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
 from beft_lightning.data.prompt_format import PromptFormat, demonstrated, draw
 from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.data.text_format import TextFormat
 from beft_lightning.errors import DataError
@@ -161,6 +162,12 @@ class LanguageDataModule(LightningDataModule):
             examples = self._splits[split] = self.format.encode(chosen)
             self.longest = max(self.longest, *map(self.format.positions, examples))
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What all processes of a run must have in common: the sizes, and a checksum of each split read so far."""
+        sizes = {name: getattr(self, name) for name in ("batch_size", "eval_batch_size", "seed")}
+        return sizes | {f"the data of split {name!r}": _checksum(split) for name, split in self._splits.items()}
+
     def _chosen(self, split: str) -> list[Any]:
         """A split's part of a seeded permutation: its first rows, so that smaller sets are parts of larger ones.
 
@@ -227,16 +234,17 @@ class LanguageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches to learn from, of examples of about the same length; seed and epoch determine their order."""
         examples = self._splits["train"]
-        sampler = DistributedLengthGroupedSampler(
-            self.batch_size,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
+        processes = self.trainer.world_size if self.trainer else 1
+        sampler = ResumableSampler(
+            self.batch_size * processes,  # what is in a step does not depend on how many processes share it
+            num_replicas=processes,
             rank=self.trainer.global_rank if self.trainer else 0,
             seed=self.seed,
             lengths=list(map(self.format.length, examples)),
         )
         # Lightning says so too, but only after workers have begun to fetch.
         sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
-        return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler)
+        return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler, ResumableDataLoader)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each split to evaluate on during training."""
@@ -251,12 +259,22 @@ class LanguageDataModule(LightningDataModule):
     def _evaluation(self, split: str) -> DataLoader[Any]:
         """A loader that holds whole batches, each of examples of about the same length."""
         batches = batches_of_like_length(self._splits[split], self.format.length, self.eval_batch_size)
-        return self._dataloader(batches, 1, partial(_collate_one, self.format.collate_evaluation))
+        processes = self.trainer.world_size if self.trainer else 1
+        # Lightning's own for predictions gives some processes fewer batches, and a sharded model waits for all of them.
+        sampler: Any = None
+        if processes > 1 and self.trainer:
+            sampler = DistributedSampler(batches, processes, self.trainer.global_rank, shuffle=False)  # type: ignore[arg-type]
+        return self._dataloader(batches, 1, partial(_collate_one, self.format.collate_evaluation), sampler)
 
     def _dataloader(
-        self, examples: list[Any], batch_size: int, collate: Callable[[list[Any]], Any], sampler: Any = None
+        self,
+        examples: list[Any],
+        batch_size: int,
+        collate: Callable[[list[Any]], Any],
+        sampler: Any = None,
+        loader: type[DataLoader[Any]] = DataLoader,
     ) -> DataLoader[Any]:
-        return DataLoader(
+        return loader(
             examples,  # type: ignore[arg-type]  # a list has what a map-style dataset needs
             batch_size=batch_size,
             sampler=sampler,
@@ -289,6 +307,12 @@ def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], si
             tokens = length(example)
         batches[-1].append(example)
     return batches
+
+
+def _checksum(examples: list[dict[str, Any]]) -> str:
+    """Number of examples, and a hash of at most a hundred of them."""
+    shown = examples[:: max(1, len(examples) // 100)]
+    return f"{len(examples)} examples, checksum {zlib.crc32(repr(shown).encode()):08x}"
 
 
 def _collate_one(collate: Callable[[list[T]], Any], batches: list[list[T]]) -> Any:

@@ -7,6 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR
+from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
 from beft_lightning.bias import ReferenceAdam
@@ -14,6 +15,7 @@ from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.errors import BeftError
 from beft_lightning.models import QUANTIZED, check_dtype, check_language_model, load_model, load_tokenizer
+from beft_lightning.strategies import adapt, check_precision, check_same
 from beft_lightning.tasks.classification import ClassificationHead
 from beft_lightning.tasks.generation import GenerationHead
 from beft_lightning.tasks.metrics import TaskMetrics
@@ -103,7 +105,13 @@ class LanguageTaskModule(LightningModule):
         )
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision in which the frozen weights and fp32 biases cannot meet."""
+        """Refuse a precision in which the frozen weights and fp32 biases cannot meet, or that stalls the biases."""
+        adapt(self.trainer.strategy).use_all_processes()
+        if stage == "fit":
+            check_precision(self.trainer)
+        names = ("tune", "dtype_name", "random_init", "learning_rate", "schedule")
+        data = getattr(self.trainer, "datamodule", None)
+        check_same({name: getattr(self, name) for name in names} | getattr(data, "identity", {}))
         full = str(self.trainer.precision).startswith("32")
         if self.dtype_name in QUANTIZED and not full:
             raise BeftError(
@@ -175,6 +183,11 @@ class LanguageTaskModule(LightningModule):
                 f"data.max_length to at most {positions}."
             )
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Average the gradients that the strategy does not, unless a BiasSelectionCallback does."""
+        if self.tune != AUTO:
+            adapt(self.trainer.strategy).finish_gradients([p for p in self.parameters() if p.requires_grad])
+
     def _make_head(self) -> Head:
         if isinstance(self.task, Task):
             return ClassificationHead(self.task)
@@ -192,20 +205,33 @@ class LanguageTaskModule(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of the batch's split."""
-        self._evaluate(batch, self.validation_metrics[dataloader_idx])
+        self._evaluate(
+            batch, self.validation_metrics[dataloader_idx], self._is_repeated("val", batch_idx, dataloader_idx)
+        )
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of the batch's split."""
-        self._evaluate(batch, self.test_metrics[dataloader_idx])
+        self._evaluate(batch, self.test_metrics[dataloader_idx], self._is_repeated("test", batch_idx, dataloader_idx))
 
-    def _evaluate(self, batch: dict[str, Any], metrics: nn.Module) -> None:
+    def _is_repeated(self, stage: Literal["val", "test"], batch_idx: int, dataloader_idx: int) -> bool:
+        """Whether the distributed sampler gives this batch only so that every process has as many."""
+        loaders = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
+        loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
+        if not isinstance(loader.sampler, DistributedSampler):
+            return False
+        # The loader's items are whole batches, dealt out to the processes in turn.
+        return batch_idx * self.trainer.world_size + self.trainer.global_rank >= len(loader.dataset)
+
+    def _evaluate(self, batch: dict[str, Any], metrics: nn.Module, repeated: bool) -> None:
         assert isinstance(metrics, TaskMetrics)
+        # Not left out, since the processes may have to work together on each batch.
         predictions, loss = self._predict(batch)
-        metrics.update(predictions, batch)
-        shared: dict[str, Any] = {"batch_size": len(batch["id"]), "add_dataloader_idx": False}
+        if not repeated:
+            metrics.update(predictions, batch)
+        shared: dict[str, Any] = {"batch_size": 0 if repeated else len(batch["id"]), "add_dataloader_idx": False}
         self.log_dict(metrics.named(), prog_bar=True, **shared)
         if loss is not None:
-            self.log(f"{metrics.prefix}loss", loss, **shared)
+            self.log(f"{metrics.prefix}loss", loss, sync_dist=True, **shared)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Predictions of a batch: ``rows``, each with the example's ``id`` and the ``prediction`` (label or score)."""

@@ -154,7 +154,7 @@ def test_the_same_weights_in_bf16_pass(fit: Any) -> None:
     embeddings = module.net.get_input_embeddings().weight
     embeddings.data = embeddings.data.bfloat16()
     saved, trained = saved_model(path)
-    check_fingerprint(saved, module, trained)
+    check_fingerprint(saved, fingerprint(module), trained)
 
 
 def saved_model(path: Path) -> Any:

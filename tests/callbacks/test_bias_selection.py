@@ -13,7 +13,6 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import FSDPStrategy
 
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.data import Glue
@@ -284,12 +283,15 @@ def test_manual_optimization_is_refused_with_the_remedy(make_trainer: MakeTraine
         fit(make_trainer, module, BiasSelectionCallback())
 
 
-def test_strategies_that_cannot_score_are_refused_with_the_remedy() -> None:
-    class Sharded:
-        strategy, precision = FSDPStrategy(), "32-true"
+def test_other_strategies_are_refused_with_a_list_of_those_that_work() -> None:
+    class Other:
+        pass
 
-    with pytest.raises(BeftError, match="does not run under FSDPStrategy.*beft_lightning score"):
-        BiasSelectionCallback().setup(Sharded(), ForeignModule(), "fit")  # type: ignore[arg-type]
+    class Unknown:
+        strategy, precision = Other(), "32-true"
+
+    with pytest.raises(BeftError, match="Other cannot train a choice of biases; use one of: DeepSpeedStrategy, FSDP"):
+        BiasSelectionCallback().setup(Unknown(), ForeignModule(), "fit")  # type: ignore[arg-type]
 
 
 def test_state_is_plain_and_a_contradicting_resume_is_refused(make_trainer: MakeTrainer) -> None:

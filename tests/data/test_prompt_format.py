@@ -48,8 +48,7 @@ def test_demonstrations_stand_solved_before_the_example() -> None:
 def test_demonstrations_are_drawn_anew_or_once(kind: str, different: bool, make: Any) -> None:
     data = make(demonstrations=3, demonstration_set=kind)
     contexts = {
-        example.prompt.rpartition("\n\n")[0]
-        for example, _ in data._demonstrated(data._chosen("validation")[:10])
+        example.prompt.rpartition("\n\n")[0] for example, _ in data._demonstrated(data._chosen("validation")[:10])
     }
     assert (len(contexts) > 1) == different
     assert all(context.count("\n\n") == 2 for context in contexts)

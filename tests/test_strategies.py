@@ -1,0 +1,291 @@
+"""Every strategy for real, in two processes on CPUs with gloo: what one process does, two do too."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
+from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
+from beft_lightning.errors import BeftError, CheckpointError
+from beft_lightning.strategies import adapt
+from tests.strategy_worker import DRIFT_STEPS, Runs
+from tests.tiny import ForeignModule, save_backbone, token_batches
+
+WORKER = Path(__file__).with_name("strategy_worker.py")
+TORCH = ["ddp", "fsdp", "fsdp2"]
+DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
+STRATEGIES = [*TORCH, *DEEPSPEED]
+DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offload"]
+MIDDLE = [*TORCH, "zero2"]
+
+Job = Callable[[str, str], list[dict[str, Any]]]
+
+
+class Cluster:
+    """Two processes on this machine, and what their jobs have left."""
+
+    def __init__(self, out: Path, backbone: str, data: str) -> None:
+        self.out, self.arguments = out, [str(out), backbone, data]
+
+    def run(self, *jobs: str, nodes: int = 1) -> subprocess.CompletedProcess[str]:
+        """Run jobs under torchrun; as two nodes, with one agent for each."""
+        port = free_port()
+        launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={2 // nodes}"]
+        launch += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+        work = [str(WORKER), *self.arguments, *jobs]
+        agents = [
+            subprocess.Popen(
+                [*launch, f"--node-rank={node}", *work],
+                cwd=WORKER.parents[1],
+                env={**os.environ, "PYTHONPATH": str(WORKER.parents[1]), "GLOO_SOCKET_IFNAME": "lo"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for node in range(nodes)
+        ]
+        try:
+            output = "".join(agent.communicate(timeout=150)[0] for agent in agents)
+        finally:
+            for agent in agents:
+                agent.kill()
+        return subprocess.CompletedProcess(work, max(abs(agent.returncode) for agent in agents), output)
+
+    def results(self, job: str, strategy: str) -> list[dict[str, Any]]:
+        """What a job has left, by rank."""
+        return [json.loads((self.out / f"{job}-{strategy}-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, sst2_dir: str) -> Cluster:
+    # One process draws other dropout masks than two; where dropout belongs to a test, the worker sets it.
+    folder = tmp_path_factory.mktemp("backbones")
+    backbone = save_backbone(folder / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    save_backbone(folder / "bert-llama", "llama", causal=True, biases=False, tie_word_embeddings=True)
+    return Cluster(tmp_path_factory.mktemp("runs"), backbone, sst2_dir)
+
+
+@pytest.fixture(scope="session")
+def alone(cluster: Cluster) -> dict[str, Any]:
+    """What one process does."""
+    return Runs(cluster.out, *cluster.arguments[1:], "protocol", "single").protocol()
+
+
+@pytest.fixture(scope="session")
+def decoder_alone(cluster: Cluster) -> dict[str, Any]:
+    return Runs(cluster.out, *cluster.arguments[1:], "decoder", "single").decoder()
+
+
+@pytest.fixture(scope="session")
+def with_torch(cluster: Cluster) -> None:
+    """All jobs of torch's own strategies, on two nodes of one process each."""
+    jobs = [f"{job}:{s}" for job in ("protocol", "decoder", "middle", "drift", "config") for s in TORCH]
+    jobs += ["generate:fsdp", "generate:fsdp2", "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp"]
+    done = cluster.run(*jobs, nodes=2)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="session")
+def with_deepspeed(cluster: Cluster) -> None:
+    """All jobs of DeepSpeed, on one node of two processes."""
+    if find_spec("deepspeed") is None:
+        pytest.skip("needs DeepSpeed: pip install deepspeed")
+    jobs = [*(f"protocol:{s}" for s in DEEPSPEED), *(f"config:{s}" for s in DEEPSPEED_CONFIGS)]
+    jobs += ["decoder:zero2", "decoder:zero3", "middle:zero2", "drift:zero2", "drift:zero3", "generate:zero3"]
+    done = cluster.run(*jobs)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture
+def results(cluster: Cluster, request: pytest.FixtureRequest) -> Job:
+    def get(job: str, strategy: str) -> list[dict[str, Any]]:
+        request.getfixturevalue("with_torch" if strategy in TORCH else "with_deepspeed")
+        return cluster.results(job, strategy)
+
+    return get
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_select_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:
+    """The same scores but for rounding: relative 1e-5, where the best terms are two orders of magnitude apart."""
+    first, second = results("protocol", strategy)
+    assert first["scores"] == second["scores"]
+    assert first["selected"] == second["selected"] == alone["selected"] == ["value"]
+    assert first["names"] == alone["names"]
+    assert first["parameters"] == alone["parameters"]
+    for term, layers in alone["scores"].items():
+        assert first["scores"][term] == pytest.approx(layers, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_train_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:
+    first, second = results("protocol", strategy)
+    assert len(alone["losses"]) == 12
+    assert first["losses"] == pytest.approx(alone["losses"], abs=1e-6)
+    assert first["trained"] == second["trained"]
+    assert list(first["trained"]) == list(alone["trained"])
+    for name, values in alone["trained"].items():
+        assert first["trained"][name] == pytest.approx(values, abs=1e-6)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:
+    """There are five evaluation batches, so one of the processes gets one of them a second time."""
+    first, second = results("protocol", strategy)
+    assert len(first["predict"]) + len(second["predict"]) == 24
+    for command in ("metrics", "validate", "test"):
+        assert first[command] == pytest.approx(alone[command], abs=1e-6)
+        assert second[command] == pytest.approx(alone[command], abs=1e-6)
+    assert first["validate"] == first["metrics"]
+    predictions = [*first["predict"], *second["predict"]]
+    assert dict(map(tuple, predictions)) == dict(map(tuple, alone["predict"]))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_resuming_after_an_epoch_is_exact_and_selects_nothing(strategy: str, results: Job) -> None:
+    for result in results("protocol", strategy):
+        assert result["resumed"]["losses"] == result["losses"][6:]
+        assert result["resumed"]["trained"] == result["trained"]
+        assert result["resumed"]["seconds_scoring"] == 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_checkpoint_holds_the_trained_values_alone_and_whole(strategy: str, results: Job) -> None:
+    first, _ = results("protocol", strategy)
+    assert first["checkpoint"] == first["trained"]
+
+
+@pytest.mark.parametrize("strategy", [*TORCH, "zero2", "zero3"])
+def test_a_decoder_without_biases_and_with_tied_weights(
+    strategy: str, results: Job, decoder_alone: dict[str, Any]
+) -> None:
+    for result in results("decoder", strategy):
+        assert result["losses"] == pytest.approx(decoder_alone["losses"], abs=1e-6)
+        for term, layers in decoder_alone["scores"].items():
+            assert result["scores"][term] == pytest.approx(layers, rel=1e-5)
+        assert result["validated"] == result["fitted"] == pytest.approx(decoder_alone["fitted"])
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp2", "zero3"])
+def test_processes_write_texts_of_different_lengths(strategy: str, results: Job) -> None:
+    """A process that has finished its text helps the other with its own."""
+    first, second = results("generate", strategy)
+    assert len(first["lengths"]) == len(second["lengths"]) == 3
+    assert max(second["lengths"]) == 50
+
+
+@pytest.mark.parametrize("config", [*TORCH, *DEEPSPEED_CONFIGS])
+def test_a_shipped_configuration_runs(config: str, results: Job) -> None:
+    first, second = results("config", config)
+    assert first == second
+    assert first["options"]["_timeout"] == "0:10:00"
+    assert 0 < first["metrics"]["val_loss"] < 1
+
+
+@pytest.mark.parametrize("strategy", MIDDLE)
+def test_resuming_within_an_epoch_is_exact_with_dropout(strategy: str, results: Job) -> None:
+    for result in results("middle", strategy):
+        assert len(result["whole"]) == 12
+        assert result["rest"] == result["whole"][4:]
+
+
+@pytest.mark.parametrize("strategy", DRIFT_STEPS)
+def test_biases_do_not_stall_over_a_bf16_base(strategy: str, results: Job) -> None:
+    """A bf16 bias of 1 would not move at all: the next number is 1.0078."""
+    for result in results("drift", strategy):
+        assert len(result["values"]) == 3
+        for values in result["values"].values():
+            assert values == pytest.approx([1 + 1e-4 * DRIFT_STEPS[strategy]] * 32, abs=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_only_gradients_of_what_is_trained_are_reduced(strategy: str, results: Job) -> None:
+    for result in results("bytes", strategy):
+        assert result["bytes"] == result["steps"] * 4 * result["trained"]
+        assert result["trained"] == 3 * 32 + 32 + 2 * 32 + 2
+
+
+def test_a_module_that_shards_itself(results: Job) -> None:
+    for result in results("foreign", "fsdp2"):
+        assert result["selected"] == ["value"]
+        assert result["rest"] == result["whole"][4:]
+
+
+def test_processes_that_differ_are_told_apart(results: Job) -> None:
+    for result in results("different", "ddp"):
+        rate, data = result["messages"]
+        assert rate.startswith("learning_rate is 0.0 in process 0 and 0.1 in process 1: start all processes with the")
+        assert data.startswith("the data of split 'train' is '40 examples, ")
+
+
+def test_a_lost_process_ends_the_run_which_can_be_resumed(cluster: Cluster, results: Job) -> None:
+    done = cluster.run("killed:fsdp2")
+    assert done.returncode != 0
+    assert "Signal 9 (SIGKILL)" in done.stdout
+    done = cluster.run("rerun:fsdp2")
+    assert done.returncode == 0, done.stdout
+    for rank, result in enumerate(cluster.results("rerun", "fsdp2")):
+        assert result["losses"] == results("protocol", "fsdp2")[rank]["losses"][6:]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_any_checkpoint_is_evaluated_by_one_process(
+    strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]
+) -> None:
+    results("protocol", strategy)
+    runs = Runs(cluster.out, *cluster.arguments[1:], "evaluation", "single")
+    path = cluster.out / f"protocol-{strategy}" / "epoch=1.ckpt"
+    (metrics,) = runs.trainer().validate(**runs.parts(), ckpt_path=path, weights_only=True, verbose=False)
+    assert metrics == pytest.approx(alone["validate"], abs=1e-6)
+
+
+@pytest.mark.parametrize("strategy", TORCH)
+def test_one_process_resumes_what_two_began(
+    strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]
+) -> None:
+    results("protocol", strategy)
+    runs = Runs(cluster.out, *cluster.arguments[1:], "protocol", "single")
+    runs.folder = cluster.out / f"protocol-{strategy}"
+    assert runs.resume()["losses"] == pytest.approx(alone["losses"][6:], abs=1e-6)
+
+
+def test_deepspeed_resumes_only_its_own_checkpoints(results: Job, cluster: Cluster) -> None:
+    results("protocol", "zero2")
+    runs = Runs(cluster.out, *cluster.arguments[1:], "protocol", "single")
+    runs.folder = cluster.out / "protocol-zero2"
+    with pytest.raises(CheckpointError, match="written under DeepSpeed, which alone .* resume with the same strategy"):
+        runs.resume()
+    assert set(read_checkpoint(runs.folder / "epoch=0.ckpt")["state_dict"]) == set(
+        results("protocol", "zero2")[0]["names"]
+    )
+
+
+def test_half_precision_is_refused(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer(precision="bf16-true", callbacks=[BiasSelectionCallback(), AdapterCheckpoint()])
+    with pytest.raises(BeftError, match="would cast the trained biases to half precision.*use 'bf16-mixed'"):
+        trainer.fit(ForeignModule(), token_batches())
+
+
+def test_a_strategy_is_adapted_once_and_stays_what_it_was() -> None:
+    strategy = ModelParallelStrategy()
+    adapted = adapt(strategy)
+    assert adapted is strategy
+    assert adapt(adapted) is adapted
+    assert isinstance(adapted, ModelParallelStrategy)
+    assert type(adapted).__name__ == "ModelParallelStrategy"

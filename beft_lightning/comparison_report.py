@@ -69,9 +69,10 @@ def to_markdown(runs: Sequence[Run]) -> str:
         share = first.trained_parameters / first.total_parameters
         peak = max(run.peak_memory or 0 for run in group)
         memory = f"{peak / 2**20:,.0f} MiB" if peak else "-"
+        rate = f"{first.learning_rate:g}" if first.trained_parameters else "-"
         seconds = statistics.mean(run.seconds for run in group)
         lines.append(
-            f"| {way} | {last} | {best} | {first.trained_parameters:,} | {share:.4%} | {first.learning_rate:g} "
+            f"| {way} | {last} | {best} | {first.trained_parameters:,} | {share:.4%} | {rate} "
             f"| {seconds:.0f} | {memory} |"
         )
     seeds = sorted({run.seed for run in runs})

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
@@ -47,6 +48,8 @@ from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 CONFIGS = Path(__file__).parents[1] / "configs" / "strategy"
 BATCH = 8
 TIMEOUT = timedelta(seconds=60)
+#: Most tokens in a text.
+LONGEST = 8
 #: ZeRO-3 is slow on a CPU: about 0.15 s a step.
 DRIFT_STEPS = {"ddp": 200, "fsdp": 200, "fsdp2": 200, "zero2": 200, "zero3": 50}
 
@@ -250,7 +253,8 @@ class Runs:
             head.tokenizer.batch_decode = lambda ids, **o: lengths.append(ids.shape[1]) or decode(ids, **o)
 
         call_after(module, "configure_model", spy)
-        self.trainer().predict(module, datamodule=data)
+        with patch("beft_lightning.tasks.generation.MAX_NEW_TOKENS", LONGEST):
+            self.trainer().predict(module, datamodule=data)
         return {"lengths": lengths}
 
     def resume(self) -> dict[str, Any]:
@@ -303,10 +307,10 @@ class Runs:
             runs[name] = self.losses.values
         return {**runs, "selected": self.selection.selected}
 
-    def config(self) -> dict[str, Any]:
-        """A fit from the command line with one of the shipped configurations."""
-        tiny = {
-            "trainer": {"max_epochs": 1, "default_root_dir": str(self.folder), "accelerator": "cpu"},
+    def tiny_config(self) -> dict[str, Any]:
+        """A configuration of a tiny run from the command line."""
+        return {
+            "trainer": {"max_epochs": 1, "default_root_dir": str(self.folder), "accelerator": "cpu", "devices": 1},
             "model": {"backbone": self.backbone},
             "data": {
                 "class_path": "beft_lightning.data.Glue",
@@ -314,7 +318,11 @@ class Runs:
             },
             "selection": {"batches": 4, "patience": 0},
         }
+
+    def config(self) -> dict[str, Any]:
+        """A fit from the command line with one of the shipped configurations."""
         local = int(os.environ["LOCAL_WORLD_SIZE"])
+        tiny = self.tiny_config()
         tiny["trainer"] |= {"devices": local, "num_nodes": self.processes // local}
         arguments = ["fit", f"--config={json.dumps(tiny)}", f"--config={CONFIGS / self.strategy}.yaml"]
         for name in ("FSDP", "DeepSpeed"):
@@ -329,11 +337,6 @@ class Runs:
         """Lose a process in the second epoch."""
         self.trainer(Kill()).fit(**self.parts())
         return {}
-
-    def rerun(self) -> dict[str, Any]:
-        """Resume what :meth:`killed` has left."""
-        self.folder = self.out / f"killed-{self.strategy}"
-        return self.resume()
 
     def different(self) -> dict[str, Any]:
         """Start with another learning rate, or other data, on each process."""

@@ -18,10 +18,11 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.strategies import adapt
-from tests.strategy_worker import DRIFT_STEPS, Runs
+from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
-WORKER = Path(__file__).with_name("strategy_worker.py")
+ROOT = Path(__file__).parents[1]
+WORKER = ROOT / "tests" / "strategy_worker.py"
 TORCH = ["ddp", "fsdp", "fsdp2"]
 DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
 STRATEGIES = [*TORCH, *DEEPSPEED]
@@ -39,15 +40,15 @@ class Cluster:
 
     def run(self, *jobs: str, nodes: int = 1) -> subprocess.CompletedProcess[str]:
         """Run jobs under torchrun; as two nodes, with one agent for each."""
-        port = free_port()
+        port = a_free_port()
         launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={2 // nodes}"]
         launch += ["--master-addr=127.0.0.1", f"--master-port={port}"]
         work = [str(WORKER), *self.arguments, *jobs]
         agents = [
             subprocess.Popen(
                 [*launch, f"--node-rank={node}", *work],
-                cwd=WORKER.parents[1],
-                env={**os.environ, "PYTHONPATH": str(WORKER.parents[1]), "GLOO_SOCKET_IFNAME": "lo"},
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -61,15 +62,24 @@ class Cluster:
                 agent.kill()
         return subprocess.CompletedProcess(work, max(abs(agent.returncode) for agent in agents), output)
 
+    def config(self, strategy: str) -> dict[str, Any]:
+        """A configuration of a tiny run."""
+        return Runs(self.out, *self.arguments[1:], "config", strategy).tiny_config()
+
     def results(self, job: str, strategy: str) -> list[dict[str, Any]]:
         """What a job has left, by rank."""
         return [json.loads((self.out / f"{job}-{strategy}-{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def free_port() -> int:
+def a_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def free_port() -> int:
+    return a_free_port()
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +197,7 @@ def test_processes_write_texts_of_different_lengths(strategy: str, results: Job)
     """A process that has finished its text helps the other with its own."""
     first, second = results("generate", strategy)
     assert len(first["lengths"]) == len(second["lengths"]) == 3
-    assert max(second["lengths"]) == 50
+    assert (max(first["lengths"]), max(second["lengths"])) == (LONGEST, LONGEST)
 
 
 @pytest.mark.parametrize("config", [*TORCH, *DEEPSPEED_CONFIGS])
@@ -234,14 +244,13 @@ def test_processes_that_differ_are_told_apart(results: Job) -> None:
         assert data.startswith("the data of split 'train' is '40 examples, ")
 
 
-def test_a_lost_process_ends_the_run_which_can_be_resumed(cluster: Cluster, results: Job) -> None:
+def test_a_lost_process_ends_the_run_which_can_be_resumed(cluster: Cluster, alone: dict[str, Any]) -> None:
     done = cluster.run("killed:fsdp2")
     assert done.returncode != 0
     assert "Signal 9 (SIGKILL)" in done.stdout
-    done = cluster.run("rerun:fsdp2")
-    assert done.returncode == 0, done.stdout
-    for rank, result in enumerate(cluster.results("rerun", "fsdp2")):
-        assert result["losses"] == results("protocol", "fsdp2")[rank]["losses"][6:]
+    runs = Runs(cluster.out, *cluster.arguments[1:], "killed", "single")
+    runs.folder = cluster.out / "killed-fsdp2"
+    assert runs.resume()["losses"] == pytest.approx(alone["losses"][6:], abs=1e-6)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -287,3 +296,61 @@ def test_a_strategy_is_adapted_once_and_stays_what_it_was() -> None:
     assert adapt(adapted) is adapted
     assert isinstance(adapted, ModelParallelStrategy)
     assert type(adapted).__name__ == "ModelParallelStrategy"
+
+
+#: Stands in for SLURM's srun: starts both tasks of two nodes here, and stops both if one fails.
+SRUN = """#!/usr/bin/env bash
+[[ $1 == --kill-on-bad-exit=1 ]] && shift
+for node in 0 1; do
+    SLURM_PROCID=$node SLURM_NODEID=$node SLURM_LOCALID=0 "$@" > "$LOGS/$node.txt" 2>&1 &
+done
+wait -n && wait -n || { kill $(jobs -p); exit 1; }
+"""
+
+
+def test_the_slurm_script_resumes_from_what_the_last_start_has_left(
+    cluster: Cluster, tmp_path: Path, free_port: int
+) -> None:
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(cluster.config("auto")))
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "LOGS": str(tmp_path),
+        "OUT": str(tmp_path / "out"),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "SLURM_JOB_NAME": "beft",
+        "SLURM_JOB_ID": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_NODELIST": "127.0.0.1",
+    }
+    for epochs, resumed in ((1, "nothing, a new run"), (2, "version_0/checkpoints/last.ckpt")):
+        command = [str(ROOT / "examples" / "slurm_two_nodes.sh"), "--config", str(config)]
+        command += ["--config", str(CONFIGS / "ddp.yaml"), "--trainer.max_epochs", str(epochs)]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
+        logs = "".join((tmp_path / f"{node}.txt").read_text() for node in (0, 1))
+        assert done.returncode == 0, done.stderr + logs
+        assert resumed in done.stdout
+    assert "Restored all states from the checkpoint" in logs
+
+
+def test_a_node_that_never_joins_ends_the_run(cluster: Cluster, tmp_path: Path, free_port: int) -> None:
+    """As torchrun starts a worker; torchrun itself gives up after its own time."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(cluster.config("auto")))
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port), "RANK": "0", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "beft_lightning", "fit", "--config", str(config)]
+    command += ["--config", str(CONFIGS / "ddp.yaml"), "--trainer.strategy.init_args.timeout", "0:00:02"]
+    command += ["--trainer.num_nodes", "2"]
+    joined = {"LOCAL_RANK": "0", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
+    environment = {**os.environ, **place, **joined, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert f"error: not all of the 2 processes have met at 127.0.0.1:{free_port} (" in done.stderr

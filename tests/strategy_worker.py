@@ -118,7 +118,7 @@ class Drift(torch.optim.Optimizer):
         super().__init__(params, {"lr": 1e-4})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         loss = closure() if closure is not None else None
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -141,7 +141,8 @@ class ShardsItself(ForeignModule):
     def configure_model(self) -> None:
         if self.device_mesh is not None and not isinstance(self.net, FSDPModule):
             mesh = self.device_mesh["data_parallel"]
-            for layer in self.net.bert.encoder.layer:
+            model: Any = self.net
+            for layer in model.bert.encoder.layer:
                 fully_shard(layer, mesh=mesh)
             for child in (self.net, self.extra):
                 fully_shard(child, mesh=mesh)
@@ -150,9 +151,9 @@ class ShardsItself(ForeignModule):
 class Runs:
     """Runs of a tiny encoder under one strategy, each with a module of its own."""
 
-    def __init__(self, out: Path, backbone: str, data: str, job: str, strategy: str) -> None:
-        self.out, self.backbone, self.data, self.strategy = out, backbone, data, strategy
-        self.folder = out / f"{job}-{strategy}"
+    def __init__(self, out: str, backbone: str, data: str, job: str, strategy: str) -> None:
+        self.backbone, self.data, self.strategy = backbone, data, strategy
+        self.folder = Path(out) / f"{job}-{strategy}"
         self.rank = int(os.environ.get("RANK", "0"))
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.losses = Losses()
@@ -250,7 +251,12 @@ class Runs:
         def spy() -> None:
             head: Any = module.head
             head._stop, decode = stops, head.tokenizer.batch_decode
-            head.tokenizer.batch_decode = lambda ids, **o: lengths.append(ids.shape[1]) or decode(ids, **o)
+
+            def counted(ids: torch.Tensor, **options: Any) -> Any:
+                lengths.append(ids.shape[1])
+                return decode(ids, **options)
+
+            head.tokenizer.batch_decode = counted
 
         call_after(module, "configure_model", spy)
         with patch("beft_lightning.tasks.generation.MAX_NEW_TOKENS", LONGEST):
@@ -287,8 +293,9 @@ class Runs:
         trainer = self.trainer(precision="bf16-mixed", max_epochs=-1, max_steps=steps, limit_val_batches=0)
         trainer.fit(**parts)
         values = trainer.strategy.lightning_module_state_dict()
-        selected = self.selection.selected
-        return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{selected[0]}.bias" in n}}
+        assert self.selection.selected is not None
+        term = self.selection.selected[0]
+        return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{term}.bias" in n}}
 
     def bytes(self) -> dict[str, Any]:
         """Bytes that a training step gives to reductions of gradients."""
@@ -411,7 +418,7 @@ def _trained(module: nn.Module) -> dict[str, list[float]]:
 def main(out: str, backbone: str, data: str, *jobs: str) -> None:
     for name in jobs:
         job, _, strategy = name.partition(":")
-        runs = Runs(Path(out), backbone, data, job, strategy)
+        runs = Runs(out, backbone, data, job, strategy)
         result = getattr(runs, job)()
         (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
 

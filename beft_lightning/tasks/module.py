@@ -165,7 +165,9 @@ class LanguageTaskModule(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of the batch's split."""
-        self._evaluate(batch, self.validation_metrics[dataloader_idx], self._is_repeated("val", batch_idx, dataloader_idx))
+        self._evaluate(
+            batch, self.validation_metrics[dataloader_idx], self._is_repeated("val", batch_idx, dataloader_idx)
+        )
 
     def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the metrics of the batch's split."""
@@ -173,7 +175,7 @@ class LanguageTaskModule(LightningModule):
 
     def _is_repeated(self, stage: Literal["val", "test"], batch_idx: int, dataloader_idx: int) -> bool:
         """Whether the distributed sampler gives this batch only so that every process has as many."""
-        loaders = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
+        loaders: Any = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
         if not isinstance(loader.sampler, DistributedSampler):
             return False

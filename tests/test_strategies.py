@@ -8,16 +8,19 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import fully_shard
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
+from beft_lightning.__main__ import main
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies import adapt, call_after
 from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
@@ -28,6 +31,9 @@ DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
 STRATEGIES = [*TORCH, *DEEPSPEED]
 DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offload"]
 MIDDLE = [*TORCH, "zero2"]
+
+# The two processes are started once; with several pytest processes, each would start them.
+pytestmark = pytest.mark.xdist_group("strategies")
 
 Job = Callable[[str, str], list[dict[str, Any]]]
 
@@ -282,6 +288,58 @@ def test_deepspeed_resumes_only_its_own_checkpoints(results: Job, cluster: Clust
     assert set(read_checkpoint(runs.folder / "epoch=0.ckpt")["state_dict"]) == set(
         results("protocol", "zero2")[0]["names"]
     )
+
+
+def test_fsdp_refuses_to_train_a_weight_matrix(cluster: Cluster) -> None:
+    """In a group of one process, which is enough to wrap a model."""
+    runs = Runs(*cluster.arguments, "matrix", "fsdp")
+    trainer = runs.trainer()
+    runs.selection.head = ["*pooler.dense.weight"]
+    with pytest.raises(BeftError, match="vectors .* and 'model.bert.pooler.dense.weight' is neither.*ModelParallel"):
+        trainer.fit(**runs.parts())
+
+
+def test_a_plan_to_split_layers_is_refused_for_modules_that_have_none(cluster: Cluster) -> None:
+    class Waits(ForeignModule):
+        def configure_model(self) -> None:
+            pass
+
+    runs = Runs(*cluster.arguments, "layers", "fsdp2")
+    trainer = runs.trainer()
+    module = Waits()
+    call_after(module, "configure_model", lambda: vars(trainer.strategy).update(_device_mesh=TwoByOne()))
+    with pytest.raises(BeftError, match="split each layer over 2 devices.*set data_parallel_size to 1"):
+        trainer.fit(module, token_batches())
+
+
+class TwoByOne(dict[str, Any]):
+    """Stands in for the mesh of two devices that split each layer."""
+
+    def __missing__(self, name: str) -> Any:
+        return SimpleNamespace(size=lambda: 2 if name == "tensor_parallel" else 1)
+
+
+def test_parameters_that_a_sharded_module_leaves_out_are_named(cluster: Cluster) -> None:
+    class LeavesOut(ForeignModule):
+        def configure_model(self) -> None:
+            assert self.device_mesh is not None
+            fully_shard(self.net, mesh=self.device_mesh["data_parallel"])
+
+    runs = Runs(*cluster.arguments, "out", "fsdp2")
+    with pytest.raises(BeftError, match="the model is sharded, but not its 'extra.weight'"):
+        runs.trainer().fit(LeavesOut(), token_batches())
+
+
+def test_without_deepspeed_its_configurations_say_what_to_install(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("beft_lightning.cli.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    (tmp_path / "tiny.yaml").write_text(json.dumps(cluster.config("none")))
+    config = ["--config", str(tmp_path / "tiny.yaml"), "--config", str(CONFIGS / "deepspeed_zero2.yaml")]
+    assert main(["fit", *config]) == 2
+    error = "error: trainer.strategy lightning.pytorch.strategies.DeepSpeedStrategy needs DeepSpeed"
+    assert error in capsys.readouterr().err
 
 
 def test_half_precision_is_refused(make_trainer: Callable[..., Trainer]) -> None:

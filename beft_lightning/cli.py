@@ -124,7 +124,9 @@ class BeftCLI(LightningCLI):
         strategy = config.trainer.strategy
         name = strategy if isinstance(strategy, str) else strategy.class_path
         if "deepspeed" in name.lower() and find_spec("deepspeed") is None:
-            raise BeftError(f"trainer.strategy {name} needs DeepSpeed, which is not installed: `pip install deepspeed`.")
+            raise BeftError(
+                f"trainer.strategy {name} needs DeepSpeed, which is not installed: `pip install deepspeed`."
+            )
         if config.trainer.logger in (None, True):
             folder = config.trainer.default_root_dir or str(Path.cwd())
             config.trainer.logger = Namespace(

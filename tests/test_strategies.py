@@ -399,6 +399,24 @@ def test_the_slurm_script_resumes_from_what_the_last_start_has_left(
     assert "Restored all states from the checkpoint" in logs
 
 
+def test_the_torchrun_script_runs(cluster: Cluster, tmp_path: Path, free_port: int) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(cluster.config("torchrun")))
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "NPROC": "2",
+        "MASTER_PORT": str(free_port),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    command = [str(ROOT / "examples" / "torchrun.sh"), "--config", str(config), "--config", str(CONFIGS / "fsdp2.yaml")]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "distributed_backend=gloo" in done.stderr
+    assert "All distributed processes registered. Starting with 2 processes" in done.stderr
+
+
 def test_a_node_that_never_joins_ends_the_run(cluster: Cluster, tmp_path: Path, free_port: int) -> None:
     """As torchrun starts a worker; torchrun itself gives up after its own time."""
     config = tmp_path / "tiny.yaml"

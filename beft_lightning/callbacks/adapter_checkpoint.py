@@ -33,7 +33,8 @@ class AdapterCheckpoint(Callback):
     DeepSpeed, resumed under another strategy and with another number of processes. DeepSpeed writes a folder, which
     holds the engine's files beside the ordinary one.
 
-    Resuming is exact at the end of an epoch. In the middle of one, Lightning starts the epoch's dataloader over.
+    Resuming is exact at the end of an epoch, and with this package's DataModules also in the middle of one; with
+    others Lightning starts the epoch's dataloader over.
 
     Example::
 

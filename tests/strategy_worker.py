@@ -207,6 +207,7 @@ class Runs:
             "metrics": _metrics(trainer),
             "trained": _trained(parts["model"]),
             "names": self.selection.trained,
+            "same": _named(trainer.validate(**parts, verbose=False)),
         }
         path = self.folder / "epoch=1.ckpt"
         result["resumed"] = self.resume()
@@ -409,6 +410,10 @@ def _gathered(parameter: nn.Parameter) -> Any:
 
 def _metrics(trainer: Trainer) -> dict[str, float]:
     return {name: value.item() for name, value in trainer.callback_metrics.items() if name != "train_loss"}
+
+
+def _named(results: Any) -> dict[str, float]:
+    return {name: value for result in results for name, value in result.items()}
 
 
 def _trained(module: nn.Module) -> dict[str, list[float]]:

@@ -168,7 +168,7 @@ def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[
     for command in ("metrics", "validate", "test"):
         assert first[command] == pytest.approx(alone[command], abs=1e-6)
         assert second[command] == pytest.approx(alone[command], abs=1e-6)
-    assert first["validate"] == first["metrics"]
+    assert first["validate"] == first["metrics"] == first["same"]
     predictions = [*first["predict"], *second["predict"]]
     assert dict(map(tuple, predictions)) == dict(map(tuple, alone["predict"]))
 

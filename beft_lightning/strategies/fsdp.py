@@ -25,9 +25,12 @@ class FlatShardedModel(ShardedModel, FSDPStrategy):
 
     select_before = "setup_optimizers"
     _outside: Sequence[nn.Parameter] = ()
+    _wrapper: nn.Module | None = None
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
         assert self.lightning_module is not None
+        if self._wrapper is not None and self._wrapper.module is model:
+            return self._wrapper  # the trainer's fit has wrapped it; now it evaluates
         try:
             head = set(head_parameters(self.lightning_module))
         except ArchitectureError:  # no model of transformers
@@ -42,7 +45,8 @@ class FlatShardedModel(ShardedModel, FSDPStrategy):
         # Norms of flattened gradients need all processes; these gradients are whole.
         clip = Precision.clip_grad_by_norm.__get__(self.precision_plugin)
         self.precision_plugin.__dict__["clip_grad_by_norm"] = clip
-        return super()._setup_model(model)
+        self._wrapper = super()._setup_model(model)
+        return self._wrapper
 
     def setup_optimizers(self, trainer: Trainer) -> None:
         """Make the optimizers.
@@ -86,7 +90,10 @@ class ShardedTensorModel(ShardedModel, ModelParallelStrategy):
             BeftError: If it is not to be sharded over all processes, or a part of it was made after sharding.
         """
         assert self.lightning_module is not None
-        if not any(isinstance(child, FSDPModule) for child in self.lightning_module.modules()):
+        sharded = [child for child in self.lightning_module.modules() if isinstance(child, FSDPModule)]
+        for child in sharded:
+            child.reshard()  # an evaluation leaves the outermost weights gathered
+        if not sharded:
             self._shard(self.lightning_module)
         if plain := [n for n, p in self.lightning_module.named_parameters() if not isinstance(p, DTensor)]:
             raise BeftError(

@@ -1,6 +1,7 @@
 """The command line behind ``python -m beft_lightning``: a LightningCLI that knows this package's parts."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,14 @@ class BeftCLI(LightningCLI):
             config["weights_only"] = True
 
     def before_instantiate_classes(self) -> None:
-        """Log to a CSV file unless another logger was asked for."""
+        """Log to a CSV file unless another logger was asked for; miss DeepSpeed before anything is loaded."""
         config = self.config[self.subcommand] if self.subcommand else self.config
+        strategy = config.trainer.strategy
+        name = strategy if isinstance(strategy, str) else strategy.class_path
+        if "deepspeed" in name.lower() and find_spec("deepspeed") is None:
+            raise BeftError(
+                f"trainer.strategy {name} needs DeepSpeed, which is not installed: `pip install deepspeed`."
+            )
         if config.trainer.logger in (None, True):
             folder = config.trainer.default_root_dir or str(Path.cwd())
             config.trainer.logger = Namespace(

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
@@ -47,6 +48,8 @@ from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 CONFIGS = Path(__file__).parents[1] / "configs" / "strategy"
 BATCH = 8
 TIMEOUT = timedelta(seconds=60)
+#: Most tokens in a text.
+LONGEST = 8
 #: ZeRO-3 is slow on a CPU: about 0.15 s a step.
 DRIFT_STEPS = {"ddp": 200, "fsdp": 200, "fsdp2": 200, "zero2": 200, "zero3": 50}
 
@@ -115,7 +118,7 @@ class Drift(torch.optim.Optimizer):
         super().__init__(params, {"lr": 1e-4})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         loss = closure() if closure is not None else None
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -138,7 +141,8 @@ class ShardsItself(ForeignModule):
     def configure_model(self) -> None:
         if self.device_mesh is not None and not isinstance(self.net, FSDPModule):
             mesh = self.device_mesh["data_parallel"]
-            for layer in self.net.bert.encoder.layer:
+            model: Any = self.net
+            for layer in model.bert.encoder.layer:
                 fully_shard(layer, mesh=mesh)
             for child in (self.net, self.extra):
                 fully_shard(child, mesh=mesh)
@@ -147,9 +151,9 @@ class ShardsItself(ForeignModule):
 class Runs:
     """Runs of a tiny encoder under one strategy, each with a module of its own."""
 
-    def __init__(self, out: Path, backbone: str, data: str, job: str, strategy: str) -> None:
-        self.out, self.backbone, self.data, self.strategy = out, backbone, data, strategy
-        self.folder = out / f"{job}-{strategy}"
+    def __init__(self, out: str, backbone: str, data: str, job: str, strategy: str) -> None:
+        self.backbone, self.data, self.strategy = backbone, data, strategy
+        self.folder = Path(out) / f"{job}-{strategy}"
         self.rank = int(os.environ.get("RANK", "0"))
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.losses = Losses()
@@ -203,6 +207,7 @@ class Runs:
             "metrics": _metrics(trainer),
             "trained": _trained(parts["model"]),
             "names": self.selection.trained,
+            "same": _named(trainer.validate(**parts, verbose=False)),
         }
         path = self.folder / "epoch=1.ckpt"
         result["resumed"] = self.resume()
@@ -247,10 +252,16 @@ class Runs:
         def spy() -> None:
             head: Any = module.head
             head._stop, decode = stops, head.tokenizer.batch_decode
-            head.tokenizer.batch_decode = lambda ids, **o: lengths.append(ids.shape[1]) or decode(ids, **o)
+
+            def counted(ids: torch.Tensor, **options: Any) -> Any:
+                lengths.append(ids.shape[1])
+                return decode(ids, **options)
+
+            head.tokenizer.batch_decode = counted
 
         call_after(module, "configure_model", spy)
-        self.trainer().predict(module, datamodule=data)
+        with patch("beft_lightning.tasks.generation.MAX_NEW_TOKENS", LONGEST):
+            self.trainer().predict(module, datamodule=data)
         return {"lengths": lengths}
 
     def resume(self) -> dict[str, Any]:
@@ -283,8 +294,9 @@ class Runs:
         trainer = self.trainer(precision="bf16-mixed", max_epochs=-1, max_steps=steps, limit_val_batches=0)
         trainer.fit(**parts)
         values = trainer.strategy.lightning_module_state_dict()
-        selected = self.selection.selected
-        return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{selected[0]}.bias" in n}}
+        assert self.selection.selected is not None
+        term = self.selection.selected[0]
+        return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{term}.bias" in n}}
 
     def bytes(self) -> dict[str, Any]:
         """Bytes that a training step gives to reductions of gradients."""
@@ -303,10 +315,10 @@ class Runs:
             runs[name] = self.losses.values
         return {**runs, "selected": self.selection.selected}
 
-    def config(self) -> dict[str, Any]:
-        """A fit from the command line with one of the shipped configurations."""
-        tiny = {
-            "trainer": {"max_epochs": 1, "default_root_dir": str(self.folder), "accelerator": "cpu"},
+    def tiny_config(self) -> dict[str, Any]:
+        """A configuration of a tiny run from the command line."""
+        return {
+            "trainer": {"max_epochs": 1, "default_root_dir": str(self.folder), "accelerator": "cpu", "devices": 1},
             "model": {"backbone": self.backbone},
             "data": {
                 "class_path": "beft_lightning.data.Glue",
@@ -314,7 +326,11 @@ class Runs:
             },
             "selection": {"batches": 4, "patience": 0},
         }
+
+    def config(self) -> dict[str, Any]:
+        """A fit from the command line with one of the shipped configurations."""
         local = int(os.environ["LOCAL_WORLD_SIZE"])
+        tiny = self.tiny_config()
         tiny["trainer"] |= {"devices": local, "num_nodes": self.processes // local}
         arguments = ["fit", f"--config={json.dumps(tiny)}", f"--config={CONFIGS / self.strategy}.yaml"]
         for name in ("FSDP", "DeepSpeed"):
@@ -329,11 +345,6 @@ class Runs:
         """Lose a process in the second epoch."""
         self.trainer(Kill()).fit(**self.parts())
         return {}
-
-    def rerun(self) -> dict[str, Any]:
-        """Resume what :meth:`killed` has left."""
-        self.folder = self.out / f"killed-{self.strategy}"
-        return self.resume()
 
     def different(self) -> dict[str, Any]:
         """Start with another learning rate, or other data, on each process."""
@@ -401,6 +412,10 @@ def _metrics(trainer: Trainer) -> dict[str, float]:
     return {name: value.item() for name, value in trainer.callback_metrics.items() if name != "train_loss"}
 
 
+def _named(results: Any) -> dict[str, float]:
+    return {name: value for result in results for name, value in result.items()}
+
+
 def _trained(module: nn.Module) -> dict[str, list[float]]:
     return {n: whole(p).flatten().tolist() for n, p in named_parameters(module) if p.requires_grad}
 
@@ -408,7 +423,7 @@ def _trained(module: nn.Module) -> dict[str, list[float]]:
 def main(out: str, backbone: str, data: str, *jobs: str) -> None:
     for name in jobs:
         job, _, strategy = name.partition(":")
-        runs = Runs(Path(out), backbone, data, job, strategy)
+        runs = Runs(out, backbone, data, job, strategy)
         result = getattr(runs, job)()
         (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
 

@@ -8,25 +8,32 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import fully_shard
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
+from beft_lightning.__main__ import main
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.strategies import adapt
-from tests.strategy_worker import DRIFT_STEPS, Runs
+from beft_lightning.strategies import adapt, call_after
+from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
-WORKER = Path(__file__).with_name("strategy_worker.py")
+ROOT = Path(__file__).parents[1]
+WORKER = ROOT / "tests" / "strategy_worker.py"
 TORCH = ["ddp", "fsdp", "fsdp2"]
 DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
 STRATEGIES = [*TORCH, *DEEPSPEED]
 DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offload"]
 MIDDLE = [*TORCH, "zero2"]
+
+# The two processes are started once; with several pytest processes, each would start them.
+pytestmark = pytest.mark.xdist_group("strategies")
 
 Job = Callable[[str, str], list[dict[str, Any]]]
 
@@ -35,19 +42,19 @@ class Cluster:
     """Two processes on this machine, and what their jobs have left."""
 
     def __init__(self, out: Path, backbone: str, data: str) -> None:
-        self.out, self.arguments = out, [str(out), backbone, data]
+        self.out, self.arguments = out, (str(out), backbone, data)
 
     def run(self, *jobs: str, nodes: int = 1) -> subprocess.CompletedProcess[str]:
         """Run jobs under torchrun; as two nodes, with one agent for each."""
-        port = free_port()
+        port = a_free_port()
         launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={2 // nodes}"]
         launch += ["--master-addr=127.0.0.1", f"--master-port={port}"]
         work = [str(WORKER), *self.arguments, *jobs]
         agents = [
             subprocess.Popen(
                 [*launch, f"--node-rank={node}", *work],
-                cwd=WORKER.parents[1],
-                env={**os.environ, "PYTHONPATH": str(WORKER.parents[1]), "GLOO_SOCKET_IFNAME": "lo"},
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -61,15 +68,24 @@ class Cluster:
                 agent.kill()
         return subprocess.CompletedProcess(work, max(abs(agent.returncode) for agent in agents), output)
 
+    def config(self, strategy: str) -> dict[str, Any]:
+        """A configuration of a tiny run."""
+        return Runs(*self.arguments, "config", strategy).tiny_config()
+
     def results(self, job: str, strategy: str) -> list[dict[str, Any]]:
         """What a job has left, by rank."""
         return [json.loads((self.out / f"{job}-{strategy}-{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def free_port() -> int:
+def a_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def free_port() -> int:
+    return a_free_port()
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +100,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, sst2_dir: str) -> Cluster:
 @pytest.fixture(scope="session")
 def alone(cluster: Cluster) -> dict[str, Any]:
     """What one process does."""
-    return Runs(cluster.out, *cluster.arguments[1:], "protocol", "single").protocol()
+    return Runs(*cluster.arguments, "protocol", "single").protocol()
 
 
 @pytest.fixture(scope="session")
 def decoder_alone(cluster: Cluster) -> dict[str, Any]:
-    return Runs(cluster.out, *cluster.arguments[1:], "decoder", "single").decoder()
+    return Runs(*cluster.arguments, "decoder", "single").decoder()
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +168,7 @@ def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[
     for command in ("metrics", "validate", "test"):
         assert first[command] == pytest.approx(alone[command], abs=1e-6)
         assert second[command] == pytest.approx(alone[command], abs=1e-6)
-    assert first["validate"] == first["metrics"]
+    assert first["validate"] == first["metrics"] == first["same"]
     predictions = [*first["predict"], *second["predict"]]
     assert dict(map(tuple, predictions)) == dict(map(tuple, alone["predict"]))
 
@@ -186,8 +202,7 @@ def test_a_decoder_without_biases_and_with_tied_weights(
 def test_processes_write_texts_of_different_lengths(strategy: str, results: Job) -> None:
     """A process that has finished its text helps the other with its own."""
     first, second = results("generate", strategy)
-    assert len(first["lengths"]) == len(second["lengths"]) == 3
-    assert max(second["lengths"]) == 50
+    assert (first["lengths"], second["lengths"]) == ([1] * 3, [LONGEST] * 3)
 
 
 @pytest.mark.parametrize("config", [*TORCH, *DEEPSPEED_CONFIGS])
@@ -234,14 +249,13 @@ def test_processes_that_differ_are_told_apart(results: Job) -> None:
         assert data.startswith("the data of split 'train' is '40 examples, ")
 
 
-def test_a_lost_process_ends_the_run_which_can_be_resumed(cluster: Cluster, results: Job) -> None:
+def test_a_lost_process_ends_the_run_which_can_be_resumed(cluster: Cluster, alone: dict[str, Any]) -> None:
     done = cluster.run("killed:fsdp2")
     assert done.returncode != 0
     assert "Signal 9 (SIGKILL)" in done.stdout
-    done = cluster.run("rerun:fsdp2")
-    assert done.returncode == 0, done.stdout
-    for rank, result in enumerate(cluster.results("rerun", "fsdp2")):
-        assert result["losses"] == results("protocol", "fsdp2")[rank]["losses"][6:]
+    runs = Runs(*cluster.arguments, "killed", "single")
+    runs.folder = cluster.out / "killed-fsdp2"
+    assert runs.resume()["losses"] == pytest.approx(alone["losses"][6:], abs=1e-6)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -249,7 +263,7 @@ def test_any_checkpoint_is_evaluated_by_one_process(
     strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]
 ) -> None:
     results("protocol", strategy)
-    runs = Runs(cluster.out, *cluster.arguments[1:], "evaluation", "single")
+    runs = Runs(*cluster.arguments, "evaluation", "single")
     path = cluster.out / f"protocol-{strategy}" / "epoch=1.ckpt"
     (metrics,) = runs.trainer().validate(**runs.parts(), ckpt_path=path, weights_only=True, verbose=False)
     assert metrics == pytest.approx(alone["validate"], abs=1e-6)
@@ -260,20 +274,72 @@ def test_one_process_resumes_what_two_began(
     strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]
 ) -> None:
     results("protocol", strategy)
-    runs = Runs(cluster.out, *cluster.arguments[1:], "protocol", "single")
+    runs = Runs(*cluster.arguments, "protocol", "single")
     runs.folder = cluster.out / f"protocol-{strategy}"
     assert runs.resume()["losses"] == pytest.approx(alone["losses"][6:], abs=1e-6)
 
 
 def test_deepspeed_resumes_only_its_own_checkpoints(results: Job, cluster: Cluster) -> None:
     results("protocol", "zero2")
-    runs = Runs(cluster.out, *cluster.arguments[1:], "protocol", "single")
+    runs = Runs(*cluster.arguments, "protocol", "single")
     runs.folder = cluster.out / "protocol-zero2"
     with pytest.raises(CheckpointError, match="written under DeepSpeed, which alone .* resume with the same strategy"):
         runs.resume()
     assert set(read_checkpoint(runs.folder / "epoch=0.ckpt")["state_dict"]) == set(
         results("protocol", "zero2")[0]["names"]
     )
+
+
+def test_fsdp_refuses_to_train_a_weight_matrix(cluster: Cluster) -> None:
+    """In a group of one process, which is enough to wrap a model."""
+    runs = Runs(*cluster.arguments, "matrix", "fsdp")
+    trainer = runs.trainer()
+    runs.selection.head = ["*pooler.dense.weight"]
+    with pytest.raises(BeftError, match="vectors .* and 'model.bert.pooler.dense.weight' is neither.*ModelParallel"):
+        trainer.fit(**runs.parts())
+
+
+def test_a_plan_to_split_layers_is_refused_for_modules_that_have_none(cluster: Cluster) -> None:
+    class Waits(ForeignModule):
+        def configure_model(self) -> None:
+            pass
+
+    runs = Runs(*cluster.arguments, "layers", "fsdp2")
+    trainer = runs.trainer()
+    module = Waits()
+    call_after(module, "configure_model", lambda: vars(trainer.strategy).update(_device_mesh=TwoByOne()))
+    with pytest.raises(BeftError, match="split each layer over 2 devices.*set data_parallel_size to 1"):
+        trainer.fit(module, token_batches())
+
+
+class TwoByOne(dict[str, Any]):
+    """Stands in for the mesh of two devices that split each layer."""
+
+    def __missing__(self, name: str) -> Any:
+        return SimpleNamespace(size=lambda: 2 if name == "tensor_parallel" else 1)
+
+
+def test_parameters_that_a_sharded_module_leaves_out_are_named(cluster: Cluster) -> None:
+    class LeavesOut(ForeignModule):
+        def configure_model(self) -> None:
+            assert self.device_mesh is not None
+            fully_shard(self.net, mesh=self.device_mesh["data_parallel"])
+
+    runs = Runs(*cluster.arguments, "out", "fsdp2")
+    with pytest.raises(BeftError, match="the model is sharded, but not its 'extra.weight'"):
+        runs.trainer().fit(LeavesOut(), token_batches())
+
+
+def test_without_deepspeed_its_configurations_say_what_to_install(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("beft_lightning.cli.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    (tmp_path / "tiny.yaml").write_text(json.dumps(cluster.config("none")))
+    config = ["--config", str(tmp_path / "tiny.yaml"), "--config", str(CONFIGS / "deepspeed_zero2.yaml")]
+    assert main(["fit", *config]) == 2
+    error = "error: trainer.strategy lightning.pytorch.strategies.DeepSpeedStrategy needs DeepSpeed"
+    assert error in capsys.readouterr().err
 
 
 def test_half_precision_is_refused(make_trainer: Callable[..., Trainer]) -> None:
@@ -283,9 +349,84 @@ def test_half_precision_is_refused(make_trainer: Callable[..., Trainer]) -> None
 
 
 def test_a_strategy_is_adapted_once_and_stays_what_it_was() -> None:
-    strategy = ModelParallelStrategy()
-    adapted = adapt(strategy)
-    assert adapted is strategy
-    assert adapt(adapted) is adapted
-    assert isinstance(adapted, ModelParallelStrategy)
-    assert type(adapted).__name__ == "ModelParallelStrategy"
+    strategy: Any = ModelParallelStrategy()
+    assert adapt(strategy) is strategy
+    assert adapt(strategy) is strategy
+    assert isinstance(strategy, ModelParallelStrategy)
+    assert type(strategy).__name__ == "ModelParallelStrategy"
+
+
+#: Stands in for SLURM's srun: starts both tasks of two nodes here, and stops both if one fails.
+SRUN = """#!/usr/bin/env bash
+[[ $1 == --kill-on-bad-exit=1 ]] && shift
+for node in 0 1; do
+    SLURM_PROCID=$node SLURM_NODEID=$node SLURM_LOCALID=0 "$@" > "$LOGS/$node.txt" 2>&1 &
+done
+wait -n && wait -n || { kill $(jobs -p); exit 1; }
+"""
+
+
+def test_the_slurm_script_resumes_from_what_the_last_start_has_left(
+    cluster: Cluster, tmp_path: Path, free_port: int
+) -> None:
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(cluster.config("auto")))
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "LOGS": str(tmp_path),
+        "OUT": str(tmp_path / "out"),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "SLURM_JOB_NAME": "beft",
+        "SLURM_JOB_ID": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_NODELIST": "127.0.0.1",
+    }
+    for epochs, resumed in ((1, "nothing, a new run"), (2, "version_0/checkpoints/last.ckpt")):
+        command = [str(ROOT / "examples" / "slurm_two_nodes.sh"), "--config", str(config)]
+        command += ["--config", str(CONFIGS / "ddp.yaml"), "--trainer.max_epochs", str(epochs)]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
+        logs = "".join((tmp_path / f"{node}.txt").read_text() for node in (0, 1))
+        assert done.returncode == 0, done.stderr + logs
+        assert resumed in done.stdout
+    assert "Restored all states from the checkpoint" in logs
+
+
+def test_the_torchrun_script_runs(cluster: Cluster, tmp_path: Path, free_port: int) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(cluster.config("torchrun")))
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "NPROC": "2",
+        "MASTER_PORT": str(free_port),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    command = [str(ROOT / "examples" / "torchrun.sh"), "--config", str(config), "--config", str(CONFIGS / "fsdp2.yaml")]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "distributed_backend=gloo" in done.stderr
+    assert "All distributed processes registered. Starting with 2 processes" in done.stderr
+
+
+def test_a_node_that_never_joins_ends_the_run(cluster: Cluster, tmp_path: Path, free_port: int) -> None:
+    """As torchrun starts a worker; torchrun itself gives up after its own time."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(cluster.config("auto")))
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port), "RANK": "0", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "beft_lightning", "fit", "--config", str(config)]
+    command += ["--config", str(CONFIGS / "ddp.yaml"), "--trainer.strategy.init_args.timeout", "0:00:02"]
+    command += ["--trainer.num_nodes", "2"]
+    joined = {"LOCAL_RANK": "0", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
+    environment = {**os.environ, **place, **joined, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert f"error: not all of the 2 processes have met at 127.0.0.1:{free_port} (" in done.stderr

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from beft_lightning.errors import CheckpointError
-from beft_lightning.strategies import ADAPTER_FILE, adapt, call_before, checkpoint_file, gather, named_parameters, whole
+from beft_lightning.strategies import adapt, call_before, checkpoint_file, gather, named_parameters, whole
 
 #: Where the identity of the frozen model stands in a checkpoint.
 FINGERPRINT_KEY = "beft_fingerprint"
@@ -33,7 +33,8 @@ class AdapterCheckpoint(Callback):
     DeepSpeed, resumed under another strategy and with another number of processes. DeepSpeed writes a folder, which
     holds the engine's files beside the ordinary one.
 
-    Resuming is exact at the end of an epoch. In the middle of one, Lightning starts the epoch's dataloader over.
+    Resuming is exact at the end of an epoch, and with this package's DataModules also in the middle of one; with
+    others Lightning starts the epoch's dataloader over.
 
     Example::
 
@@ -162,11 +163,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: If it is missing, unreadable, or no Lightning checkpoint.
     """
     path = checkpoint_file(path)
-    if path.is_dir():
-        raise CheckpointError(
-            f"{path}: no such checkpoint file, but a folder without {ADAPTER_FILE}. Where a strategy writes a folder, "
-            "give the folder that a fit with BiasSelectionCallback or AdapterCheckpoint has left."
-        )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file. A fit leaves one in checkpoints/last.ckpt.")
     try:

@@ -48,9 +48,9 @@ class ResumableDataLoader(DataLoader[Any]):
         """
         if state["batches"] and state["examples"] != self._examples:
             raise DataError(
-                f"the checkpoint was written in the middle of an epoch of {state['examples']} examples a step, and this "
-                f"run has {self._examples}: set data.batch_size so that batch size times number of processes is the "
-                "same, or resume from a checkpoint of the end of an epoch."
+                f"the checkpoint was written in the middle of an epoch of {state['examples']} examples a step, and "
+                f"this run has {self._examples}: set data.batch_size so that batch size times number of processes is "
+                "the same, or resume from a checkpoint of the end of an epoch."
             )
         assert isinstance(self.sampler, ResumableSampler)
         assert self.batch_size is not None

@@ -215,7 +215,7 @@ class LanguageTaskModule(LightningModule):
 
     def _is_repeated(self, stage: Literal["val", "test"], batch_idx: int, dataloader_idx: int) -> bool:
         """Whether the distributed sampler gives this batch only so that every process has as many."""
-        loaders = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
+        loaders: Any = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
         if not isinstance(loader.sampler, DistributedSampler):
             return False

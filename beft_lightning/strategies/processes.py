@@ -1,0 +1,50 @@
+"""What the processes of a run have to agree on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch import Trainer
+
+from beft_lightning.errors import BeftError
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, by rank."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def check_same(settings: Mapping[str, Any]) -> None:
+    """Refuse to start processes that would train different things, or wait for each other for ever.
+
+    Args:
+        settings: What has to be the same in all processes, by name.
+
+    Raises:
+        BeftError: If something is not.
+    """
+    everywhere = gather(dict(settings))
+    for rank, there in enumerate(everywhere):
+        if different := [name for name in settings if there.get(name) != everywhere[0].get(name)]:
+            name = different[0]
+            raise BeftError(
+                f"{name} is {everywhere[0].get(name)!r} in process 0 and {there.get(name)!r} in process {rank}: start "
+                "all processes with the same command, configuration and data."
+            )
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Refuse a precision that would keep the trained biases in half precision.
+
+    Raises:
+        BeftError: If it is ``bf16-true`` or ``16-true``.
+    """
+    if trainer.precision in ("bf16-true", "16-true"):
+        raise BeftError(
+            f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
+            "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."
+        )

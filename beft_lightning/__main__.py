@@ -135,8 +135,10 @@ def with_lists(arguments: list[str]) -> list[str]:
     rest: list[str] = []
     into: list[str] = rest
     for argument in arguments:
-        if argument in ("--tune", "--seeds"):
-            into = lists.setdefault(argument, [])
+        name, equals, value = argument.partition("=")
+        if name in ("--tune", "--seeds") and not value.startswith("["):
+            into = lists.setdefault(name, [])
+            into += [value] if equals else []
         elif argument.startswith("-"):
             into = rest
             rest.append(argument)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from json import dumps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import rich
@@ -27,6 +28,13 @@ from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.tasks.tuning import AUTO
 
 __all__ = ["ArgumentError", "BeftCLI", "BeftTrainer", "MisconfigurationException"]
+
+
+#: Options of the trainer that do not change results.
+_PLACEMENT = frozenset(
+    {"accelerator", "devices", "num_nodes", "default_root_dir", "logger", "profiler", "log_every_n_steps", "callbacks"}
+    | {"enable_checkpointing", "enable_model_summary", "enable_progress_bar"}
+)
 
 
 class BeftTrainer(Trainer):
@@ -81,9 +89,9 @@ class BeftTrainer(Trainer):
             model: The module to train.
             tune: What to train: values of `model.tune`, and `zero_shot`.
             out: Folder for `results.csv`, `results.md`, `results.png` and each run's own file. Runs that it already
-                holds are not repeated.
+                holds are not repeated, and reported along.
             seeds: Seeds of the runs.
-            rates: Learning rates of single ways; the configuration's holds for the others, and 1e-5 for `full`.
+            rates: Learning rates of single ways; the configuration's holds for the others, but 1e-5 for `full`.
             datamodule: The data. With `dev_size`, the best epoch is chosen and reported beside the last.
         """
         assert isinstance(model, LanguageTaskModule)
@@ -91,10 +99,13 @@ class BeftTrainer(Trainer):
         assert self.remake is not None
         if self.world_size > 1:
             raise BeftError("compare runs in one process: set trainer.devices to 1, and start one for each seed.")
+        if Path(out).exists() and not Path(out).is_dir():
+            raise BeftError(f"--out {out}: a file is in the way; give a folder.")
         comparison = Comparison(model, datamodule, self.remake, Path(out), self.description, rates)
-        runs = comparison.run(tune, seeds)
-        notes = comparison.measure(runs)
-        write_report(runs, Path(out), notes)
+        comparison.run(tune, seeds)
+        runs = comparison.results()
+        write_report(runs, Path(out))  # before the measures, which may fail
+        write_report(runs, Path(out), comparison.measure(runs))
         rich.print(results_table(runs))
         rank_zero_info(f"Wrote results.csv, results.md and results.png to {out}")
 
@@ -218,14 +229,22 @@ class BeftCLI(LightningCLI):
             rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
         trainer.callbacks.extend([AdapterCheckpoint(), RunSummary(), PredictionWriter()])
         if self.subcommand == "compare":
+            if self._get(self.config, "trainer.callbacks"):
+                raise BeftError("compare keeps its own watch over each run: leave out trainer.callbacks.")
+            self._scratch = TemporaryDirectory(prefix="beft-")
             trainer.remake = self._bare_trainer
-            text = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand]))
-            trainer.description = yaml.safe_dump({name: text[name] for name in ("trainer", "model", "data")})
+            trainer.description = self._description()
         return trainer
 
+    def _description(self) -> str:
+        """What results depend on, as text: not where and on how many devices they are made."""
+        text = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand]))
+        trainer = {name: value for name, value in text["trainer"].items() if name not in _PLACEMENT}
+        return yaml.safe_dump({"trainer": trainer, "model": text["model"], "data": text["data"]})
+
     def _bare_trainer(self, callbacks: list[Callback]) -> Trainer:
-        """A trainer with the same options that writes nothing."""
+        """A trainer with the same options that leaves nothing behind."""
         quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "callbacks": callbacks}
-        options = {**self._get(self.config_init, "trainer"), **quiet}
+        options = {**self._get(self.config_init, "trainer"), **quiet, "default_root_dir": self._scratch.name}
         trainer: Trainer = self.trainer_class(**options)
         return trainer

@@ -3,9 +3,11 @@
 import copy
 import gc
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from beft_lightning.bias import TERM_SYMBOLS, head_parameters
+from beft_lightning.bias.terms import bias_owners
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.errors import BeftError
+from beft_lightning.errors import BeftError, TermError
 from beft_lightning.files import write_text_atomically
+from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
-from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES
+from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, WAYS, tuned_terms
 from beft_lightning.term_measures import measure_terms, measures_table
 
 #: The way that trains nothing.
@@ -37,11 +41,11 @@ class Run:
     Args:
         tune: What was trained.
         seed: Seed of the run: subset, order, new head, dropout.
-        learning_rate: The learning rate.
+        learning_rate: The learning rate at the start; 0 if nothing was trained.
         last: Metrics of the reported splits after the last epoch.
         best: The same after the epoch with the best development metric; ``None`` without a development set.
         best_epoch: That epoch, counted from 1.
-        history: Value of the main metric after each epoch, on the development set if there is one.
+        history: Value of the main metric in each validation, on the development set if there is one.
         trained_parameters: Number of values trained, head included.
         total_parameters: Number of values of the model.
         seconds: Wall-clock time of the fit, evaluation included.
@@ -64,8 +68,8 @@ class Run:
 class Comparison:
     """Train a module in several ways, and keep each result in a file of its own.
 
-    A run's result is that of ``fit`` with the same configuration, way and seed. Runs that have their file are not
-    repeated, so an interrupted comparison goes on where it stopped.
+    A run's result is that of ``fit`` with the same configuration, way, learning rate and seed. Runs that have their
+    file are not repeated, so an interrupted comparison goes on where it stopped.
 
     Args:
         module: A module that has not loaded its backbone yet.
@@ -97,13 +101,15 @@ class Comparison:
         split, metric = task.validation_splits[0], task.metrics[0]
         #: Name of the metric that decides on the best epoch.
         self.monitor = f"{metric_prefix('val', split)}{metric}"
-        record = folder / "config.yaml"
-        if record.exists() and record.read_text(encoding="utf-8") != description:
+        self.description = description
+        self._record = folder / "config.yaml"
+        if self._record.exists() and self._record.read_text(encoding="utf-8") != description:
             raise BeftError(
-                f"{folder} holds results of another configuration, in {record.name}: give another --out, or go back to "
-                "that configuration to add to its results."
+                f"{folder} holds results of another configuration, in {self._record.name}: give another --out, or go "
+                "back to that configuration to add to its results."
             )
-        write_text_atomically(record, description)
+        if module.optimizer is not None and rates:
+            raise BeftError("rates belong to the default optimizer: leave out one of model.optimizer and rates.")
 
     def run(self, ways: Sequence[str], seeds: Sequence[int]) -> list[Run]:
         """All results, making those that are missing.
@@ -115,20 +121,42 @@ class Comparison:
         Raises:
             BeftError: If there is nothing to do, a way is unknown, or zero-shot makes no sense for the task.
         """
+        ways = [",".join(tuned_terms(way)) for way in ways]
         self._check(ways, seeds)
         results = []
         for seed in seeds:
-            pristine: LanguageTaskModule | None = None
+            loaded: tuple[LanguageTaskModule, LanguageDataModule] | None = None
             for way in ways:
                 path = self.folder / "runs" / f"{way.replace(',', '+')}-seed{seed}.json"
                 if not path.exists():
-                    pristine = pristine or self._load(seed)
+                    pristine, data = loaded = loaded or (self._load(seed), self.data.reseeded(seed))
+                    self._check_terms(pristine, ways)
                     with isolate_rng():
-                        run = self._train(_variant(pristine, way, self.rates.get(way)), way, seed)
+                        run = self._train(_variant(pristine, way, self._rate(way)), data, way, seed)
+                    write_text_atomically(self._record, self.description)
                     write_text_atomically(path, json.dumps(asdict(run), indent=2) + "\n")
-                results.append(Run(**json.loads(path.read_text(encoding="utf-8"))))
+                results.append(self._read(path))
                 rank_zero_info(f"{way}, seed {seed}: {results[-1].last}")
         return results
+
+    def results(self) -> list[Run]:
+        """All results in the folder, also those of earlier calls: by seed, and in the order they were made."""
+        paths = sorted((self.folder / "runs").glob("*-seed*.json"), key=lambda path: path.stat().st_mtime)
+        runs = [Run(**json.loads(path.read_text(encoding="utf-8"))) for path in paths if "measures" not in path.name]
+        return sorted(runs, key=lambda run: run.seed)
+
+    def _read(self, path: Path) -> Run:
+        run = Run(**json.loads(path.read_text(encoding="utf-8")))
+        rate = self._rate(run.tune)
+        if run.trained_parameters and self.module.optimizer is None and run.learning_rate != rate:
+            raise BeftError(
+                f"{path}: made with learning rate {run.learning_rate:g}, and {rate:g} is asked for: give another "
+                "--out, or remove that file to make it again."
+            )
+        return run
+
+    def _rate(self, way: str) -> float:
+        return self.rates.get(way, self.module.learning_rate)
 
     def measure(self, runs: Sequence[Run]) -> str:
         """Which measure would have told the terms' order: a table in Markdown.
@@ -158,10 +186,24 @@ class Comparison:
     def _check(self, ways: Sequence[str], seeds: Sequence[int]) -> None:
         if not ways or not seeds or len(set(ways)) < len(ways) or len(set(seeds)) < len(seeds):
             raise BeftError("compare needs at least one way to train and one seed, each named once.")
+        if strange := self.rates.keys() - {*ways, *RATES}:
+            raise BeftError(f"rates name {sorted(strange)[0]!r}, which is not compared; there are: {', '.join(ways)}.")
         if AUTO in ways:
             raise BeftError("compare trains each way that it is given: name the terms instead of 'auto'.")
         if ZERO_SHOT in ways and not isinstance(self.module.task, PromptTask):
             raise BeftError(f"{self.module.task.name} is learnt with a new head, so there is no zero-shot result.")
+
+    def _check_terms(self, pristine: LanguageTaskModule, ways: Sequence[str]) -> None:
+        """Find a wrong name before hours are spent on the right ones."""
+        assert pristine.model is not None
+        named = {name.partition(".")[0] for way in ways if way not in (*WAYS, ZERO_SHOT) for name in way.split(",")}
+        if named and (unknown := named - (known := bias_owners(pristine.model)).keys()):
+            raise TermError(
+                f"no way {sorted(unknown)[0]!r}: choose from {', '.join([*WAYS, ZERO_SHOT])}, or this model's terms, "
+                f"{', '.join(known)}."
+            )
+        if missing := [way for way in ways if way in ADAPTERS and find_spec("peft") is None]:
+            raise BeftError(f"tune {missing[0]!r} needs peft: pip install 'beft-lightning[peft]'.")
 
     def _load(self, seed: int) -> LanguageTaskModule:
         """The pretrained model as ``fit`` finds it with this seed. A new head is random, so it is loaded anew."""
@@ -171,28 +213,29 @@ class Comparison:
             self.module.configure_model()
         return self.module
 
-    def _train(self, module: LanguageTaskModule, way: str, seed: int) -> Run:
+    def _train(self, module: LanguageTaskModule, data: LanguageDataModule, way: str, seed: int) -> Run:
         gc.collect()  # The run before has left cycles, whose memory is not this run's.
         if way != ZERO_SHOT:
             module.set_up_tuning()
-        data = self.data.reseeded(seed)
-        progress = _Progress(self.monitor)
+        progress = _Progress(self.monitor, keep=data.task.dev)
         trainer = self.make_trainer([progress])
-        _reset_peak_memory()
+        device = trainer.strategy.root_device
+        _reset_peak_memory(device)
         start = time.perf_counter()
         if way != ZERO_SHOT:
             trainer.fit(module, datamodule=data)
-        seconds, peak = time.perf_counter() - start, _peak_memory()
+        seconds, peak = time.perf_counter() - start, _peak_memory(device)
+        rate = trainer.optimizers[0].defaults["lr"] if way != ZERO_SHOT else 0.0
         last = _reported(trainer, module, data)
         best = None
-        if data.task.dev and progress.history:
+        if progress.best:
             module.load_state_dict(progress.best, strict=False)
             best = _reported(trainer, module, data)
         parameters = list(module.parameters())
         return Run(
             tune=way,
             seed=seed,
-            learning_rate=module.learning_rate,
+            learning_rate=rate,
             last=last,
             best=best,
             best_epoch=progress.best_epoch if best else None,
@@ -205,10 +248,11 @@ class Comparison:
 
 
 class _Progress(Callback):
-    """Note the main metric after each epoch, and keep what was trained at its best."""
+    """Note the main metric of each validation, and keep what was trained at its best."""
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, *, keep: bool) -> None:
         self.monitor = monitor
+        self.keep = keep
         self.history: list[float] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
@@ -218,15 +262,15 @@ class _Progress(Callback):
         if trainer.sanity_checking:
             return
         value = float(trainer.callback_metrics[self.monitor])
-        if not self.history or value > max(self.history):
-            trained = {name for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
+        if self.keep and value > max(self.history, default=-math.inf):
+            trained = [name for name, parameter in pl_module.named_parameters() if parameter.requires_grad]
             state = pl_module.state_dict()
-            self.best = {name: state[name].detach().clone() for name in trained}
-            self.best_epoch = len(self.history) + 1
+            self.best = {name: state[name].detach().cpu().clone() for name in trained}
+            self.best_epoch = trainer.current_epoch + 1
         self.history.append(value)
 
 
-def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float | None) -> LanguageTaskModule:
+def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float) -> LanguageTaskModule:
     """A copy to train in one way. It shares the matrices if that way leaves them as they are."""
     shared: dict[int, Any] = {}
     assert pristine.model is not None
@@ -236,8 +280,7 @@ def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float | None
         shared = {id(matrix): matrix for matrix in matrices}
     module = copy.deepcopy(pristine, shared)
     module.tune = way
-    if learning_rate is not None:
-        module.learning_rate = learning_rate
+    module.learning_rate = learning_rate
     return module
 
 
@@ -249,9 +292,9 @@ def _reported(trainer: Trainer, module: LanguageTaskModule, data: LanguageDataMo
     return merged
 
 
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
         return
     # Linux forgets the process's high-water mark when told 5.
     watermark = Path("/proc/self/clear_refs")
@@ -259,9 +302,9 @@ def _reset_peak_memory() -> None:
         watermark.write_text("5")
 
 
-def _peak_memory() -> int | None:
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+def _peak_memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
     if not status.exists():
         return None

@@ -144,7 +144,7 @@ def load_trained(
 def _parametrize(model: PreTrainedModel, record: Mapping[str, Any]) -> None:
     """Make the base's parameters those that the fit had."""
     tune = record["tune"]
-    if isinstance(tune, str) and tune in WAYS:
+    if tune in WAYS:
         set_up_tuning(model, tune, record["tune_options"])
     else:
         split_fused_biases(model)

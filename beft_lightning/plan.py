@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 
 from beft_lightning.bias import add_missing_biases, find_bias_terms, freeze_except, resolve
 from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.errors import BeftError
+from beft_lightning.models import QUANTIZED
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.tasks.tuning import AUTO, tuned_terms
 
@@ -84,6 +86,8 @@ def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None
         BackboneError: If the backbone's configuration cannot be loaded.
         TermError: If a term does not exist.
     """
+    if module.dtype_name in QUANTIZED:
+        raise BeftError(f"plan knows no sizes of {module.dtype_name} weights, which are packed as they are loaded.")
     module.random_init = True  # On the meta device there are no values to load.
     with torch.device("meta"):
         module.configure_model()
@@ -136,7 +140,8 @@ def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:
         parameter.grad = torch.empty_like(parameter)
     optimizer.step()  # An optimizer makes its state in its first step.
     state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
-    stored = _bytes(trained) + _bytes(state)
+    buffers = [value for name, value in module.state_dict().items() if name not in dict(module.named_parameters())]
+    stored = _bytes(trained) + _bytes(state) + _bytes(buffers)
     return Plan(
         tune=tune,
         total_parameters=sum(parameter.numel() for parameter in parameters),
@@ -147,7 +152,7 @@ def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:
         optimizer_bytes=_bytes(state),
         checkpoint_bytes=stored
         + _FILE_BYTES
-        + _STORED_BYTES * (len(trained) + len(state))
+        + _STORED_BYTES * (len(trained) + len(state) + len(buffers))
         + _FROZEN_BYTES * len(frozen),
         reduced_bytes_per_step=_bytes(trained),
     )

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, Trainer
 from torchmetrics.functional import spearman_corrcoef
 
@@ -28,7 +29,7 @@ def measure_terms(
     """The three scores of each term, the norm of its gradient at the checkpoint, and how small the term is.
 
     Adam moves every value by about the same amount, so a relative score might say little more than how small the
-    pretrained bias was; ``1/|b0|`` is there to tell.
+    pretrained bias was; ``1/norm(b0)`` is there to tell.
 
     Args:
         module: The pretrained module, with ``tune`` set to ``auto``; it is not changed.
@@ -38,22 +39,24 @@ def measure_terms(
         batches: Number of training batches to score on.
 
     Returns:
-        The measures. What is not defined is left out: for biases that start at zero, projection and ``1/|b0|``.
+        The measures. What is not defined is left out: for biases that start at zero, projection and ``1/norm(b0)``.
     """
+    assert module.model is not None
+    pretrained = find_bias_terms(module.model)
+    sized = all(term in pretrained and all(bias.any() for bias in pretrained[term].values()) for term in terms)
     measures: Measures = {}
-    for approach in ("projection", "magnitude", "fisher"):
+    for approach in ("projection", "magnitude", "fisher") if sized else ("magnitude", "fisher"):
         callback = BiasSelectionCallback(approach, terms=terms, batches=batches, patience=0)
         trainer = make_trainer([callback])
         assert trainer.fit_loop is not None
         trainer.fit_loop.max_epochs = 0  # a fit of no epochs ends right after the selection
         trainer.fit(copy.deepcopy(module), datamodule=data)
-        if callback.scores is not None:
-            measures[approach] = {term: callback.scores.terms[term].score for term in terms}
-    measures["gradient norm"] = gradient_norms(copy.deepcopy(module), data, terms, batches)
-    assert module.model is not None
-    pretrained = find_bias_terms(module.model)
-    if all(term in pretrained and all(bias.any() for bias in pretrained[term].values()) for term in terms):
-        measures["1/|b0|"] = {
+        assert callback.scores is not None
+        measures[approach] = {term: callback.scores.terms[term].score for term in terms}
+    device = make_trainer([]).strategy.root_device
+    measures["gradient norm"] = gradient_norms(copy.deepcopy(module).to(device), data, terms, batches)
+    if sized:
+        measures["1/norm(b0)"] = {
             term: sum(1 / bias.norm().item() for bias in pretrained[term].values()) / len(pretrained[term])
             for term in terms
         }
@@ -79,10 +82,13 @@ def gradient_norms(
     data.setup("fit")
     sums = [torch.zeros_like(bias) for bias in biases]
     used = 0
-    with eval_mode(module), torch.enable_grad():
+    half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
+    # Frozen weights in half precision meet fp32 biases under autocast only.
+    autocast = torch.autocast(module.device.type, dtype=half or torch.bfloat16, enabled=half is not None)
+    with eval_mode(module), torch.enable_grad(), autocast:
         for batch in itertools.islice(data.train_dataloader(), batches):
             used += 1
-            loss = module.head.loss(module.model, batch)
+            loss = module.head.loss(module.model, move_data_to_device(batch, module.device))
             gradients = torch.autograd.grad(loss, biases, allow_unused=True, materialize_grads=True)
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient

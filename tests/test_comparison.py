@@ -16,6 +16,8 @@ from beft_lightning.comparison import Comparison
 from beft_lightning.comparison_report import to_csv, to_markdown, write_report
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
+from beft_lightning.term_measures import measure_terms
+from tests.tiny import save_backbone
 
 MakeTrainer = Callable[..., Trainer]
 RATE = 1e-2
@@ -39,6 +41,10 @@ def _with_epochs(make_trainer: Any, epochs: int, callbacks: list[Callback]) -> T
     assert trainer.fit_loop is not None
     trainer.fit_loop.max_epochs = epochs
     return trainer
+
+
+def _trainer_for(make_trainer: MakeTrainer, precision: str, callbacks: list[Callback]) -> Trainer:
+    return make_trainer(callbacks=callbacks, precision=precision)
 
 
 def _first_is_best(self: Any, trainer: Trainer, pl_module: Any) -> None:
@@ -116,7 +122,7 @@ def test_finished_runs_are_not_repeated(make: Any, tmp_path: Path, monkeypatch: 
 
 
 def test_another_configuration_does_not_mix_with_the_results(make: Any) -> None:
-    make("one")
+    make("one").run(["head"], [0])
     with pytest.raises(BeftError, match=r"holds results of another configuration.*another --out"):
         make("two")
 
@@ -129,7 +135,8 @@ def test_another_configuration_does_not_mix_with_the_results(make: Any) -> None:
         (["value", "value"], [0], "each named once"),
         (["auto"], [0], "name the terms instead of 'auto'"),
         (["zero_shot"], [0], "sst2 is learnt with a new head, so there is no zero-shot result"),
-        (["worth"], [0], "no term 'worth'"),
+        (["value", "worth"], [0], "no way 'worth': choose from all, head, .*terms, query, key"),
+        (["value", " value"], [0], "each named once"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(ways: list[str], seeds: list[int], message: str, make: Any) -> None:
@@ -162,11 +169,58 @@ def test_a_language_model_is_loaded_once_and_compared_with_itself_untrained(
     assert zero_shot.last["accuracy"] == expected[0]["test_accuracy"]
 
 
+def test_another_learning_rate_does_not_mix_with_the_results(make: Any) -> None:
+    make().run(["value"], [0])
+    with pytest.raises(BeftError, match="made with learning rate 0.01, and 0.5 is asked for"):
+        make(rates={"value": 0.5}).run(["value"], [0, 1])
+    with pytest.raises(BeftError, match="rates name 'valeu', which is not compared"):
+        make(rates={"valeu": 0.5}).run(["value"], [0])
+
+
+def test_a_wrong_way_is_found_before_anything_is_trained(make: Any, tmp_path: Path) -> None:
+    with pytest.raises(BeftError, match="no way 'worth'"):
+        make().run(["head", "worth"], [0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_several_calls_are_reported_together(make: Any) -> None:
+    make().run(["head"], [1])
+    comparison = make()
+    comparison.run(["value"], [0])
+    assert [(run.tune, run.seed) for run in comparison.results()] == [("value", 0), ("head", 1)]
+
+
+def test_each_seed_draws_another_mask(make: Any) -> None:
+    """Its spread is part of the control's."""
+    masks = []
+    for seed in (0, 0, 1):
+        module = make()._load(seed)
+        module.tune = "random_mask"
+        module.set_up_tuning()
+        masks.append({name: value.tolist() for name, value in module.named_buffers() if name.endswith("index")})
+    assert masks[0] == masks[1] != masks[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_terms_that_start_at_zero_are_measured_without_their_size(
+    dtype: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    backbone = save_backbone(tmp_path / "llama", "llama", causal=True, biases=False)
+    data = Glue(backbone, task="sst2", prompt=True, data_dir=sst2_dir, batch_size=8)
+    module = LanguageTaskModule(backbone, data.task, dtype=dtype)
+    module.configure_model()
+    precision = "bf16-mixed" if dtype == "bfloat16" else "32-true"
+    trainers = partial(_trainer_for, make_trainer, precision)
+    measures = measure_terms(module, data, trainers, ["query", "key", "mlp_in"], batches=2)
+    assert set(measures) == {"magnitude", "fisher", "gradient norm"}
+    assert all(value > 0 for values in measures.values() for value in values.values())
+
+
 def test_three_terms_are_ranked_beside_what_would_have_told_their_order(make: Any, tmp_path: Path) -> None:
     comparison = make()
     runs = comparison.run(["query", "key", "value", "head"], [0])
     table = comparison.measure(runs)
-    for name in ("projection", "magnitude", "fisher", "gradient norm", "1/|b0|"):
+    for name in ("projection", "magnitude", "fisher", "gradient norm", "1/norm(b0)"):
         assert f"\n| {name} |" in table
     measures = json.loads(next((tmp_path / "out" / "runs").glob("measures-*.json")).read_text())
     assert measures["gradient norm"]["key"] < 1e-4 * measures["gradient norm"]["value"]

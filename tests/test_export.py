@@ -52,8 +52,8 @@ def peft_model(base: Any, folder: Path) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("tune", ["value", "query,value", "value.1", "all", "head", "attention_norm"])
-def test_a_merged_encoder_is_the_trained_one_to_the_bit(tune: str, backbone: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tune", ["value", ["query", "value"], "value.1", "all", "head", "attention_norm"])
+def test_a_merged_encoder_is_the_trained_one_to_the_bit(tune: str | list[str], backbone: str, tmp_path: Path) -> None:
     module = trained(LanguageTaskModule(backbone, SST2, tune=tune), tmp_path / "a.ckpt")
     export(tmp_path / "a.ckpt", tmp_path / "deep" / "out", "hf")
     model = HEADED.from_pretrained(tmp_path / "deep" / "out")

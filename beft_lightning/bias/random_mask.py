@@ -9,6 +9,7 @@ import random
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from transformers.pytorch_utils import Conv1D
 
 from beft_lightning.bias.architectures import language_model
 from beft_lightning.errors import TermError
@@ -60,7 +61,8 @@ def train_random_entries(module: nn.Module, budget: int, seed: int = 0) -> list[
     sizes = [owner.get_parameter(name).numel() for owner, name in matrices]
     if not 0 < budget <= sum(sizes):
         raise TermError(f"a random mask of {budget:,} entries: choose from 1 to {sum(sizes):,}, the model's weights.")
-    places = torch.tensor(sorted(random.Random(seed).sample(range(sum(sizes)), budget)))
+    # On the CPU even where the model is only planned, on the meta device: places are values.
+    places = torch.tensor(sorted(random.Random(seed).sample(range(sum(sizes)), budget)), device="cpu")
     created = []
     for (owner, name), size in zip(matrices, sizes, strict=True):
         inside = places[places < size]
@@ -86,10 +88,12 @@ def train_random_rows(module: nn.Module, seed: int = 0) -> list[nn.Parameter]:
     draw = random.Random(seed)
     created = []
     for owner, name in _matrices(module):
-        if not isinstance(owner, nn.Linear):
+        if not isinstance(owner, nn.Linear | Conv1D):
             continue
-        rows, columns = owner.weight.shape
-        places = torch.arange(rows * columns).view(rows, columns)
+        places = torch.arange(owner.weight.numel(), device="cpu").view(owner.weight.shape)
+        if isinstance(owner, Conv1D):  # GPT-2's layers hold their weights transposed
+            places = places.T
+        rows, columns = places.shape
         if draw.random() < 0.5 or rows < columns:
             chosen = places[:, draw.randrange(columns)]
         else:
@@ -101,6 +105,8 @@ def train_random_rows(module: nn.Module, seed: int = 0) -> list[nn.Parameter]:
 def _matrices(module: nn.Module) -> list[tuple[nn.Module, str]]:
     """Owner and name of every matrix of the pretrained model that is not shared."""
     model = language_model(module)
+    if low := [name for name, p in model.named_parameters() if not p.is_floating_point()]:
+        raise TermError(f"a part of {low[0]!r} cannot be trained, as the weights are quantised: use another dtype.")
     output = model.get_output_embeddings()
     shared = {id(parameter) for parameter in output.parameters()} if output is not None else set()
     return [
@@ -113,6 +119,7 @@ def _matrices(module: nn.Module) -> list[tuple[nn.Module, str]]:
 
 def _scatter(owner: nn.Module, name: str, index: Tensor) -> nn.Parameter:
     weight = owner.get_parameter(name)
+    index = index.clone(memory_format=torch.contiguous_format)  # a view would be saved with all that it is a view of
     # Unsafe skips a check that the trained values are as precise as the weight: they are fp32 over any weight.
     parametrize.register_parametrization(owner, name, Scattered(weight, index), unsafe=True)
     original = owner.get_parameter(f"parametrizations.{name}.original")

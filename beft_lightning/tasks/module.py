@@ -20,7 +20,7 @@ from beft_lightning.tasks.classification import ClassificationHead
 from beft_lightning.tasks.generation import GenerationHead
 from beft_lightning.tasks.metrics import TaskMetrics
 from beft_lightning.tasks.multiple_choice import ChoiceHead
-from beft_lightning.tasks.tuning import AUTO, set_up_tuning
+from beft_lightning.tasks.tuning import AUTO, set_up_tuning, tuned_terms
 
 #: Where a checkpoint says how its model is made, so that no configuration is needed to make it again.
 MODEL_KEY = "beft_model"
@@ -158,7 +158,7 @@ class LanguageTaskModule(LightningModule):
             "gguf_file": self.gguf_file,
             "random_init": self.random_init,
             "dtype": self.dtype_name,
-            "tune": self.tune,
+            "tune": ",".join(tuned_terms(self.tune)),
             "tune_options": dict(self.tune_options or {}),
             "num_labels": self.head.config.get("num_labels"),
             "labels": list(self.task.labels) if named else [],

@@ -43,7 +43,7 @@ def check_precision(trainer: Trainer) -> None:
     Raises:
         BeftError: If it is ``bf16-true`` or ``16-true``.
     """
-    if str(trainer.precision).endswith("-true") and "32" not in str(trainer.precision):
+    if trainer.precision in ("bf16-true", "16-true"):
         raise BeftError(
             f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
             "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."

@@ -162,7 +162,7 @@ def test_two_processes_train_as_one(strategy: str, results: Job, alone: dict[str
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:
-    """There are five evaluation batches, so one of the processes gets one of them a second time."""
+    """The number of evaluation batches is odd, so one of the processes gets one of them a second time."""
     first, second = results("protocol", strategy)
     assert len(first["predict"]) + len(second["predict"]) == 24
     for command in ("metrics", "validate", "test"):

@@ -173,8 +173,8 @@ def test_another_learning_rate_does_not_mix_with_the_results(make: Any) -> None:
     make().run(["value"], [0])
     with pytest.raises(BeftError, match="made with learning rate 0.01, and 0.5 is asked for"):
         make(rates={"value": 0.5}).run(["value"], [0, 1])
-    with pytest.raises(BeftError, match="rates name 'valeu', which is not compared"):
-        make(rates={"valeu": 0.5}).run(["value"], [0])
+    with pytest.raises(BeftError, match="rates name 'query', which is not compared"):
+        make(rates={"query": 0.5}).run(["value"], [0])
 
 
 def test_a_wrong_way_is_found_before_anything_is_trained(make: Any, tmp_path: Path) -> None:

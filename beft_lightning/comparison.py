@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -23,6 +22,7 @@ from beft_lightning.data import LanguageDataModule
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.errors import BeftError, TermError
 from beft_lightning.files import write_text_atomically
+from beft_lightning.memory import peak_memory, reset_peak_memory
 from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
 from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, WAYS, tuned_terms
@@ -220,11 +220,11 @@ class Comparison:
         progress = _Progress(self.monitor, keep=data.task.dev)
         trainer = self.make_trainer([progress])
         device = trainer.strategy.root_device
-        _reset_peak_memory(device)
+        reset_peak_memory(device)
         start = time.perf_counter()
         if way != ZERO_SHOT:
             trainer.fit(module, datamodule=data)
-        seconds, peak = time.perf_counter() - start, _peak_memory(device)
+        seconds, peak = time.perf_counter() - start, peak_memory(device)
         rate = trainer.optimizers[0].defaults["lr"] if way != ZERO_SHOT else 0.0
         last = _reported(trainer, module, data)
         best = None
@@ -290,23 +290,3 @@ def _reported(trainer: Trainer, module: LanguageTaskModule, data: LanguageDataMo
     for result in trainer.test(module, datamodule=data, verbose=False):
         merged.update({name.removeprefix("test_"): float(value) for name, value in result.items()})
     return merged
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    # Linux forgets the process's high-water mark when told 5.
-    watermark = Path("/proc/self/clear_refs")
-    if watermark.exists():
-        watermark.write_text("5")
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) * 1024

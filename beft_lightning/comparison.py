@@ -25,7 +25,7 @@ from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
 from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
-from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, WAYS, tuned_terms
+from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, RANDOM, WAYS, tuned_terms
 from beft_lightning.term_measures import measure_terms, measures_table
 
 #: The way that trains nothing.
@@ -132,7 +132,7 @@ class Comparison:
                     pristine, data = loaded = loaded or (self._load(seed), self.data.reseeded(seed))
                     self._check_terms(pristine, ways)
                     with isolate_rng():
-                        run = self._train(_variant(pristine, way, self._rate(way)), data, way, seed)
+                        run = self._train(_variant(pristine, way, self._rate(way), seed), data, way, seed)
                     write_text_atomically(self._record, self.description)
                     write_text_atomically(path, json.dumps(asdict(run), indent=2) + "\n")
                 results.append(self._read(path))
@@ -270,7 +270,7 @@ class _Progress(Callback):
         self.history.append(value)
 
 
-def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float) -> LanguageTaskModule:
+def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float, seed: int) -> LanguageTaskModule:
     """A copy to train in one way. It shares the matrices if that way leaves them as they are."""
     shared: dict[int, Any] = {}
     assert pristine.model is not None
@@ -281,6 +281,8 @@ def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float) -> La
     module = copy.deepcopy(pristine, shared)
     module.tune = way
     module.learning_rate = learning_rate
+    if way in RANDOM:  # The spread over seeds is that of the masks, too.
+        module.tune_options = {**(module.tune_options or {}), "seed": seed}
     return module
 
 

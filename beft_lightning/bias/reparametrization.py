@@ -24,7 +24,7 @@ def grid(width: int) -> tuple[int, int]:
     ((32, 24), (24, 16), (4, 4))
     """
     columns = next(n for n in range(math.isqrt(width), 0, -1) if width % n == 0)
-    if 4 * columns < math.isqrt(width):  # a prime width would leave a single row, which has no rank to lower
+    if 2 * columns < math.isqrt(width):  # a prime width would leave a single row, which has no rank to lower
         rows = math.ceil(math.sqrt(width))
         return rows, math.ceil(width / rows)
     return width // columns, columns

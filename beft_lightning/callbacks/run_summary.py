@@ -139,7 +139,8 @@ def _table(summary: dict[str, Any], trainer: Trainer, folder: str | None) -> Tab
         )
         checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
         if isinstance(trainer.checkpoint_callback, ModelCheckpoint) and checkpoint:
-            table.add_row("adapter checkpoint", f"{checkpoint_file(checkpoint).stat().st_size / 1024:,.1f} KB")
+            if Path(checkpoint).exists():  # It may be remote.
+                table.add_row("adapter checkpoint", f"{checkpoint_file(checkpoint).stat().st_size / 1024:,.1f} KB")
             table.add_row("", Text(checkpoint, overflow="fold"))
     if folder is not None:
         table.add_row("files", Text(str(folder), overflow="fold"))

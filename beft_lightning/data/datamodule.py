@@ -58,7 +58,7 @@ class LanguageDataModule(LightningDataModule):
         dev_size: Number of examples of the training split, none of which is trained on, to evaluate on during
             training; ``test`` then reports on the evaluation splits. By default they serve for both.
         seed: Seed of the subsets and of the order of batches; by default that of the run.
-        batch_size: Number of examples in a training batch.
+        batch_size: Number of examples in a training batch of each process.
         eval_batch_size: Most examples in an evaluation batch.
         max_length: Longest input, in tokens; by default 128 for encoders, the task's own for prompts.
         padding: ``longest`` pads each batch to its own longest example and groups examples of similar length;
@@ -236,7 +236,7 @@ class LanguageDataModule(LightningDataModule):
         examples = self._splits["train"]
         processes = self.trainer.world_size if self.trainer else 1
         sampler = ResumableSampler(
-            self.batch_size * processes,  # what is in a step does not depend on how many processes share it
+            self.batch_size * processes,  # examples of one step, over all processes, are of like length
             num_replicas=processes,
             rank=self.trainer.global_rank if self.trainer else 0,
             seed=self.seed,

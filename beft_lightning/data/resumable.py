@@ -29,35 +29,57 @@ class ResumableDataLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
         """The batches of an epoch, or what is left of it after :meth:`load_state_dict`."""
-        assert isinstance(self.sampler, ResumableSampler)
-        assert self.batch_size is not None
-        self._given = self.sampler.skipped // self.batch_size
+        self._given = self._sampler.skipped // self._size if self._resumable else 0
         for batch in super().__iter__():
             self._given += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of this epoch each process has had, and the examples in one batch of all processes."""
-        return {"batches": self._given % len(self), "examples": self._examples}
+        """How many batches of this epoch each process has had, and what makes them the same ones in another run."""
+        given = self._given % len(self)
+        return {"batches": given, **self._identity} if self._resumable else {"batches": 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin where the checkpoint was written.
 
         Raises:
-            DataError: If that was in the middle of an epoch with batches of another size.
+            DataError: If that was in the middle of an epoch of other batches.
         """
-        if state["batches"] and state["examples"] != self._examples:
+        if not state["batches"] or not self._resumable:
+            return
+        there = {name: value for name, value in state.items() if name != "batches"}
+        if there != self._identity:
             raise DataError(
-                f"the checkpoint was written in the middle of an epoch of {state['examples']} examples a step, and "
-                f"this run has {self._examples}: set data.batch_size so that batch size times number of processes is "
-                "the same, or resume from a checkpoint of the end of an epoch."
+                f"the checkpoint was written in the middle of an epoch with {_readable(there)}, and this run has "
+                f"{_readable(self._identity)}: use the same data, seed, and batch size times number of processes, or "
+                "resume from a checkpoint of the end of an epoch."
             )
-        assert isinstance(self.sampler, ResumableSampler)
-        assert self.batch_size is not None
-        self.sampler.skipped = state["batches"] * self.batch_size
+        self._sampler.skipped = state["batches"] * self._size
 
     @property
-    def _examples(self) -> int:
+    def _resumable(self) -> bool:
+        """Not where Lightning has put in a sampler of its own, as it does for ``overfit_batches``."""
+        return isinstance(self.sampler, ResumableSampler)
+
+    @property
+    def _sampler(self) -> ResumableSampler:
         assert isinstance(self.sampler, ResumableSampler)
+        return self.sampler
+
+    @property
+    def _size(self) -> int:
         assert self.batch_size is not None
-        return self.batch_size * self.sampler.num_replicas
+        return self.batch_size
+
+    @property
+    def _identity(self) -> dict[str, int]:
+        sampler = self._sampler
+        return {
+            "examples_a_step": self._size * sampler.num_replicas,
+            "examples": len(sampler.lengths),
+            "seed": sampler.seed,
+        }
+
+
+def _readable(identity: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in identity.items())

@@ -37,6 +37,11 @@ def checkpoint_file(path: str | Path) -> Path:
     return path / ADAPTER_FILE
 
 
+def local_file(path: Any) -> Any:
+    """The file in a checkpoint that is a local folder; any other path as it is."""
+    return checkpoint_file(path) if Path(path).is_dir() else path
+
+
 class WholeModel(Strategy):
     """What this package asks of a strategy; as it stands, for strategies where each process has the whole model."""
 
@@ -77,8 +82,11 @@ class WholeModel(Strategy):
         """Called before each optimizer step, for gradients that the strategy does not average itself."""
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint of any strategy."""
-        return Strategy.load_checkpoint(self, checkpoint_file(checkpoint_path), weights_only)
+        """Read a checkpoint of any strategy; what is no local folder is left to Lightning, which reads remote ones."""
+        return self._read_checkpoint(local_file(checkpoint_path), weights_only)
+
+    def _read_checkpoint(self, path: Any, weights_only: bool | None) -> dict[str, Any]:
+        return super().load_checkpoint(path, weights_only)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Continue with the optimizer's state.
@@ -94,11 +102,18 @@ class WholeModel(Strategy):
         self._load_optimizer_states(checkpoint)
 
     def _load_optimizer_states(self, checkpoint: Mapping[str, Any]) -> None:
-        Strategy.load_optimizer_state_dict(self, checkpoint)
+        super().load_optimizer_state_dict(checkpoint)
 
 
 class ShardedModel(WholeModel):
     """A strategy where each process has a part of the model: checkpoints hold the trained values, whole."""
+
+    # These two pass over the strategies' own formats.
+    def _read_checkpoint(self, path: Any, weights_only: bool | None) -> dict[str, Any]:
+        return Strategy.load_checkpoint(self, path, weights_only)
+
+    def _load_optimizer_states(self, checkpoint: Mapping[str, Any]) -> None:
+        Strategy.load_optimizer_state_dict(self, checkpoint)
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
@@ -215,9 +215,11 @@ class LanguageTaskModule(LightningModule):
 
     def _is_repeated(self, stage: Literal["val", "test"], batch_idx: int, dataloader_idx: int) -> bool:
         """Whether the distributed sampler gives this batch only so that every process has as many."""
+        if self.trainer.world_size == 1:
+            return False
         loaders: Any = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, list) else loaders
-        if not isinstance(loader.sampler, DistributedSampler):
+        if not isinstance(getattr(loader, "sampler", None), DistributedSampler):
             return False
         # The loader's items are whole batches, dealt out to the processes in turn.
         return batch_idx * self.trainer.world_size + self.trainer.global_rank >= len(loader.dataset)
@@ -262,7 +264,8 @@ class LanguageTaskModule(LightningModule):
         if self.schedule == "constant":
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
-        decay = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+        # In closed form, so that a run resumed with more epochs falls along its own line.
+        decay = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
         return [optimizer], [{"scheduler": decay, "interval": "step"}]
 
 

@@ -36,23 +36,18 @@ def _full(model: nn.Module) -> None:
     model.requires_grad_(True)
 
 
-def _random_mask(model: nn.Module, budget: int | None = None, seed: int | None = None) -> None:
+def _random_mask(model: nn.Module, budget: int | None = None, seed: int = 0) -> None:
     """Random entries of all matrices, by default as many as the model has biases."""
     parameters = dict(model.named_parameters())
     biases = sum(parameters[name].numel() for name in all_biases(model)) if budget is None else budget
     model.requires_grad_(False)
-    train_random_entries(model, biases, _drawn(seed))
+    train_random_entries(model, biases, seed)
 
 
-def _random_rows(model: nn.Module, seed: int | None = None) -> None:
+def _random_rows(model: nn.Module, seed: int = 0) -> None:
     """A random row or column of each linear layer."""
     model.requires_grad_(False)
-    train_random_rows(model, _drawn(seed))
-
-
-def _drawn(seed: int | None) -> int:
-    """By default each run draws another mask."""
-    return int(torch.randint(2**31, (1,), device="cpu")) if seed is None else seed
+    train_random_rows(model, seed)
 
 
 def _reparametrized(model: nn.Module, kind: str, terms: list[str] | None = None, rank: int = 8) -> None:
@@ -81,8 +76,11 @@ WAYS: Mapping[str, Callable[..., None]] = {
 }
 
 
+#: The ways that draw what they train; their option ``seed`` says which draw. It is not the run's own seed unless asked
+#: for, so that a checkpoint's mask is found again whatever the seed of the process that reads it.
+RANDOM = frozenset({"random_mask", "random_rows"})
 #: The ways that change or replace matrices of the pretrained model.
-CHANGES_MATRICES = frozenset({"full", "random_mask", "random_rows"})
+CHANGES_MATRICES = frozenset({"full", *RANDOM})
 
 
 def tuned_terms(tune: str | list[str]) -> list[str]:

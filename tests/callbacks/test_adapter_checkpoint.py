@@ -243,3 +243,13 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, fit: Any) -> None:
         read_checkpoint(tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="no such checkpoint file"):
         read_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_a_remote_checkpoint_resumes(make_trainer: MakeTrainer) -> None:
+    """Whatever fsspec reads, Lightning reads; a path is not always one of this machine."""
+    trainer = make_trainer(callbacks=[AdapterCheckpoint()])
+    trainer.fit(ForeignModule(), token_batches())
+    trainer.save_checkpoint("memory://remote/a.ckpt")
+    resumed = make_trainer(callbacks=[AdapterCheckpoint()], max_epochs=2)
+    resumed.fit(ForeignModule(), token_batches(), ckpt_path="memory://remote/a.ckpt")
+    assert resumed.global_step == 2 * trainer.global_step

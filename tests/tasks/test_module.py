@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.bias import ReferenceAdam, architecture_of
@@ -190,3 +190,32 @@ def test_a_prompt_needs_a_causal_language_model(backbone: str, sst2_dir: str, ma
     data = Glue(backbone, task="sst2", prompt=True, data_dir=sst2_dir)
     with pytest.raises(BackboneError, match="needs a causal language model, and bert is an encoder"):
         make_trainer().validate(LanguageTaskModule(backbone, data.task, tune="value"), datamodule=data)
+
+
+class _Rates(Callback):
+    """Note the learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+def test_a_linear_schedule_goes_on_with_more_epochs(
+    backbone: str, data: Glue, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """The checkpoint stands at the end of a shorter line; the longer run falls along its own."""
+
+    def fit(epochs: int, resume: Path | None = None) -> list[float]:
+        noted = _Rates()
+        saving = [ModelCheckpoint(tmp_path / str(epochs), save_last=True, save_top_k=0), AdapterCheckpoint(), noted]
+        module = LanguageTaskModule(backbone, data.task, tune="value", learning_rate=1e-2, schedule="linear")
+        trainer = make_trainer(max_epochs=epochs, callbacks=saving, enable_checkpointing=True)
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        return noted.rates
+
+    steps = len(fit(1))
+    # The first step after resuming still has the rate that the checkpoint ended with.
+    rates = fit(3, resume=tmp_path / "1" / "last.ckpt")[1:]
+    assert rates == pytest.approx([1e-2 * (1 - n / (3 * steps)) for n in range(steps + 1, 3 * steps)])

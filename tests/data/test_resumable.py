@@ -1,0 +1,63 @@
+"""Epochs that can be begun in the middle; see test_strategies for runs in several processes."""
+
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+
+from beft_lightning import LanguageTaskModule
+from beft_lightning.data import Glue
+from beft_lightning.data.resumable import ResumableDataLoader
+from beft_lightning.errors import DataError
+
+
+@pytest.fixture
+def make(backbone: str, sst2_dir: str) -> Any:
+    def build(**options: Any) -> ResumableDataLoader:
+        data = Glue(backbone, task="sst2", data_dir=sst2_dir, **{"batch_size": 8, "seed": 0, **options})
+        data.setup("fit")
+        loader = data.train_dataloader()
+        assert isinstance(loader, ResumableDataLoader)
+        return loader
+
+    return build
+
+
+def ids(batches: Any) -> list[list[int]]:
+    return [batch["id"].tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_rest_of_an_epoch_is_what_had_not_been_seen(workers: int, make: Any) -> None:
+    whole = ids(make())
+    first = make()
+    batches = iter(first)
+    seen = ids([next(batches), next(batches)])
+    again = make(num_workers=workers)
+    again.load_state_dict(first.state_dict())
+    assert seen + ids(again) == whole
+    assert len(ids(again)) == len(whole)  # and the next epoch is whole
+
+
+def test_after_a_whole_epoch_the_next_one_begins(make: Any) -> None:
+    first, again = make(), make(seed=1)
+    assert len(ids(first)) == 6
+    again.load_state_dict(first.state_dict())
+    assert len(ids(again)) == 6
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"train_size": 40}, {"batch_size": 4}])
+def test_the_middle_of_another_epoch_is_an_error(options: dict[str, Any], make: Any) -> None:
+    first = make()
+    next(iter(first))
+    with pytest.raises(
+        DataError, match="written in the middle of an epoch with examples a step 8, examples 48, seed 0"
+    ):
+        make(**options).load_state_dict(first.state_dict())
+
+
+def test_lightning_may_put_in_another_sampler(backbone: str, sst2_dir: str, make_trainer: Any) -> None:
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+    trainer: Trainer = make_trainer(overfit_batches=2, max_epochs=2)
+    trainer.fit(LanguageTaskModule(backbone, data.task, tune="value"), datamodule=data)
+    assert trainer.global_step == 4

@@ -34,7 +34,8 @@ class AdapterCheckpoint(Callback):
     holds the engine's files beside the ordinary one.
 
     Resuming is exact at the end of an epoch, and with this package's DataModules also in the middle of one; with
-    others Lightning starts the epoch's dataloader over.
+    others Lightning starts the epoch's dataloader over. A run whose length is in ``max_steps`` is an exception:
+    Lightning counts its epochs differently after resuming, so that the batches come in another order.
 
     Example::
 

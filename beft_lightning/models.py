@@ -162,6 +162,21 @@ def check_language_model(model: PreTrainedModel, task: str) -> None:
         )
 
 
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Make a model compute the inside of its layers again in the backward pass instead of keeping it.
+
+    Raises:
+        BackboneError: If transformers does not support it for this type.
+    """
+    try:
+        # The reentrant kind would find no input that needs a gradient, as the embeddings are frozen.
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise BackboneError(
+            f"activation_checkpointing: transformers has none for {model.config.model_type}; leave it out."
+        ) from error
+
+
 def _quantization(auto_class: Any, config: PreTrainedConfig, dtype: str) -> BitsAndBytesConfig:
     """How bitsandbytes shall quantise a model: all linear layers but the head, which is trained."""
     if find_spec("bitsandbytes") is None:

@@ -14,7 +14,14 @@ from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.errors import BeftError
-from beft_lightning.models import QUANTIZED, check_dtype, check_language_model, load_model, load_tokenizer
+from beft_lightning.models import (
+    QUANTIZED,
+    check_dtype,
+    check_language_model,
+    checkpoint_activations,
+    load_model,
+    load_tokenizer,
+)
 from beft_lightning.strategies import adapt, check_precision, check_same
 from beft_lightning.tasks.classification import ClassificationHead
 from beft_lightning.tasks.generation import GenerationHead
@@ -64,6 +71,8 @@ class LanguageTaskModule(LightningModule):
         lr_scheduler: A learning-rate scheduler, stepped after each epoch.
         schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
             ``linear``.
+        activation_checkpointing: Keep only each layer's input for the backward pass and compute the rest again: less
+            memory, about one forward pass more for each step, the same results.
     """
 
     def __init__(
@@ -79,6 +88,7 @@ class LanguageTaskModule(LightningModule):
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
         schedule: Literal["constant", "linear"] = "constant",
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_dtype(dtype)
@@ -97,6 +107,7 @@ class LanguageTaskModule(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.schedule = schedule
+        self.activation_checkpointing = activation_checkpointing
         self.model: PreTrainedModel | None = None
         self.head: Head | None = None
         self.validation_metrics, self.test_metrics = (
@@ -140,6 +151,8 @@ class LanguageTaskModule(LightningModule):
         )
         if isinstance(self.task, PromptTask):
             check_language_model(self.model, self.task.name)
+        if self.activation_checkpointing:
+            checkpoint_activations(self.model)
         if self.tune != AUTO:
             self.set_up_tuning()
 

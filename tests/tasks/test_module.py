@@ -219,3 +219,50 @@ def test_a_linear_schedule_goes_on_with_more_epochs(
     # The first step after resuming still has the rate that the checkpoint ended with.
     rates = fit(3, resume=tmp_path / "1" / "last.ckpt")[1:]
     assert rates == pytest.approx([1e-2 * (1 - n / (3 * steps)) for n in range(steps + 1, 3 * steps)])
+
+
+def kept_bytes(module: LanguageTaskModule, batch: dict[str, Any]) -> int:
+    """Bytes that a training step keeps for its backward pass; the step's gradients stay in the parameters."""
+    storages: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    assert module.head is not None
+    assert module.model is not None
+    seed_everything(0, verbose=False)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = module.head.loss(module.model, batch)
+    loss.backward()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("prompt", [False, True])
+def test_activation_checkpointing_keeps_less_and_changes_nothing(
+    prompt: bool, backbone: str, decoder: str, sst2_dir: str, make_trainer: MakeTrainer
+) -> None:
+    """With dropout, which has to fall alike when a layer is computed again."""
+    model = decoder if prompt else backbone
+    data = Glue(model, task="sst2", prompt=prompt, data_dir=sst2_dir, batch_size=8, seed=0)
+    data.trainer = make_trainer()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    gradients, kept = [], []
+    for checkpointing in (False, True):
+        seed_everything(0, verbose=False)
+        module = LanguageTaskModule(model, data.task, tune="value", activation_checkpointing=checkpointing)
+        module.configure_model()
+        kept.append(kept_bytes(module.train(), batch))
+        gradients.append([p.grad for p in module.parameters() if p.requires_grad])
+    assert len(gradients[0]) >= LAYERS
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_a_type_without_activation_checkpointing_is_an_error(backbone: str, data: Glue, monkeypatch: Any) -> None:
+    module = LanguageTaskModule(backbone, data.task, tune="value", activation_checkpointing=True)
+    monkeypatch.setattr("transformers.BertForSequenceClassification.supports_gradient_checkpointing", False)
+    with pytest.raises(BackboneError, match="activation_checkpointing: transformers has none for bert"):
+        module.configure_model()

@@ -29,12 +29,8 @@ from lightning.pytorch.strategies import (
     SingleDeviceStrategy,
     Strategy,
 )
-from torch import distributed as dist
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, fully_shard
-from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultReduceScatter
-from torch.nn.parallel import DistributedDataParallel
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
@@ -43,6 +39,7 @@ from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.strategies import call_after, named_parameters, whole
+from benchmarks.communication import CountCommunication
 from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "strategy"
@@ -300,11 +297,11 @@ class Runs:
 
     def bytes(self) -> dict[str, Any]:
         """Bytes that a training step gives to reductions of gradients."""
-        parts, counter = self.parts(), CountReductions()
+        parts, counter = self.parts(), CountCommunication()
         trainer = self.trainer(counter, max_epochs=1, limit_val_batches=0)
         trainer.fit(**parts)
         trained = sum(p.numel() for p in parts["model"].parameters() if p.requires_grad)
-        return {"bytes": counter.bytes, "steps": trainer.global_step, "trained": trained}
+        return {"bytes": counter.reduced, "steps": trainer.global_step, "trained": trained}
 
     def foreign(self) -> dict[str, Any]:
         """A module that shards itself: select, train, resume."""
@@ -357,34 +354,6 @@ class Runs:
             except BeftError as error:
                 messages.append(str(error))
         return {"messages": messages}
-
-
-class CountReductions(Callback):
-    """Counts what is handed over to be reduced over the processes in the backward passes."""
-
-    bytes = 0
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        model: Any = trainer.strategy.model
-        if isinstance(model, DistributedDataParallel):
-            model.register_comm_hook(dist.group.WORLD, self._all_reduce)
-        for child in pl_module.modules():
-            if isinstance(child, FSDPModule):
-                child.set_custom_reduce_scatter(_CountedReduceScatter(self))
-
-    def _all_reduce(self, group: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-        self.bytes += bucket.buffer().nbytes
-        return allreduce_hook(group, bucket)
-
-
-class _CountedReduceScatter(DefaultReduceScatter):
-    def __init__(self, counter: CountReductions) -> None:
-        super().__init__()
-        self.counter = counter
-
-    def __call__(self, output_tensor: torch.Tensor, input_tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
-        self.counter.bytes += input_tensor.nbytes
-        return super().__call__(output_tensor, input_tensor, *args, **options)
 
 
 def _drop_out(module: nn.Module) -> None:

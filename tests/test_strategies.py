@@ -12,14 +12,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.__main__ import main
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
+from beft_lightning.export import export
 from beft_lightning.strategies import adapt, call_after
 from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
 from tests.tiny import ForeignModule, save_backbone, token_batches
@@ -42,7 +45,7 @@ class Cluster:
     """Two processes on this machine, and what their jobs have left."""
 
     def __init__(self, out: Path, backbone: str, data: str) -> None:
-        self.out, self.arguments = out, (str(out), backbone, data)
+        self.out, self.backbone, self.arguments = out, backbone, (str(out), backbone, data)
 
     def run(self, *jobs: str, nodes: int = 1) -> subprocess.CompletedProcess[str]:
         """Run jobs under torchrun; as two nodes, with one agent for each."""
@@ -62,7 +65,7 @@ class Cluster:
             for node in range(nodes)
         ]
         try:
-            output = "".join(agent.communicate(timeout=150)[0] for agent in agents)
+            output = "".join(agent.communicate(timeout=400)[0] for agent in agents)
         finally:
             for agent in agents:
                 agent.kill()
@@ -269,6 +272,26 @@ def test_any_checkpoint_is_evaluated_by_one_process(
     assert metrics == pytest.approx(alone["validate"], abs=1e-6)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_any_checkpoint_is_exported_without_its_strategy(
+    strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any], tmp_path: Path
+) -> None:
+    """The whole model of transformers holds the trained values, the PEFT adapter what has been added to the base's."""
+    trained = results("protocol", strategy)[0]["trained"]
+    path = cluster.out / f"protocol-{strategy}" / "epoch=1.ckpt"
+    base = load_file(Path(cluster.backbone) / "model.safetensors")
+    whole = load_file(export(path, tmp_path / "hf", "hf") / "model.safetensors")
+    adapter = load_file(export(path, tmp_path / "peft", "peft") / "adapter_model.safetensors")
+    for name, values in trained.items():
+        key = name.removeprefix("model.")
+        assert whole[key].flatten().tolist() == values
+        if ".value." in key:
+            moved = whole[key] - base[key.removeprefix("bert.")]
+            assert moved.abs().max() > 0
+            added = adapter[f"base_model.model.{key.removesuffix('bias')}beft_bias"]
+            torch.testing.assert_close(added.flatten(), moved, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("strategy", TORCH)
 def test_one_process_resumes_what_two_began(
     strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]
@@ -392,7 +415,7 @@ def test_the_slurm_script_resumes_from_what_the_last_start_has_left(
     for epochs, resumed in ((1, "nothing, a new run"), (2, "version_0/checkpoints/last.ckpt")):
         command = [str(ROOT / "examples" / "slurm_two_nodes.sh"), "--config", str(config)]
         command += ["--config", str(CONFIGS / "ddp.yaml"), "--trainer.max_epochs", str(epochs)]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200)
         logs = "".join((tmp_path / f"{node}.txt").read_text() for node in (0, 1))
         assert done.returncode == 0, done.stderr + logs
         assert resumed in done.stdout
@@ -411,7 +434,7 @@ def test_the_torchrun_script_runs(cluster: Cluster, tmp_path: Path, free_port: i
         "GLOO_SOCKET_IFNAME": "lo",
     }
     command = [str(ROOT / "examples" / "torchrun.sh"), "--config", str(config), "--config", str(CONFIGS / "fsdp2.yaml")]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "distributed_backend=gloo" in done.stderr
     assert "All distributed processes registered. Starting with 2 processes" in done.stderr

@@ -12,7 +12,6 @@ from beft_lightning.bias import (
     ARCHITECTURES,
     TERM_SYMBOLS,
     Architecture,
-    Fused,
     add_missing_biases,
     architecture_of,
     find_bias_terms,
@@ -186,22 +185,6 @@ def test_a_mapping_of_ones_own_works_without_a_transformers_model() -> None:
 def test_a_mapping_that_matches_nothing_is_an_error() -> None:
     with pytest.raises(ArchitectureError, match="no module for 'value' at 'h.{}.nowhere'"):
         find_bias_terms(make_model("bert"), Architecture(layer="h.{}", terms={"value": "nowhere"}))
-
-
-@pytest.mark.parametrize("layer", ["encoder.layer", "a.{}.b.{}"])
-def test_a_mapping_needs_one_place_for_the_index(layer: str) -> None:
-    with pytest.raises(ArchitectureError, match="exactly one '{}'"):
-        Architecture(layer=layer, terms={"value": "v"})
-
-
-def test_a_mapping_needs_terms() -> None:
-    with pytest.raises(ArchitectureError, match="terms is empty"):
-        Architecture(layer="layers.{}")
-
-
-def test_a_term_has_one_place() -> None:
-    with pytest.raises(ArchitectureError, match="maps value twice"):
-        Architecture(layer="h.{}", terms={"value": "v"}, fused={"qkv": Fused({"query": 1, "value": 1})})
 
 
 def test_the_model_is_found_inside_any_module() -> None:

@@ -20,7 +20,6 @@ from beft_lightning.bias import (
     fuse_biases,
     split_fused_biases,
 )
-from beft_lightning.errors import ArchitectureError
 from tests.tiny import LAYERS, MODEL_FORMS, make_model, token_ids
 
 FUSED_FORMS = [form for form in MODEL_FORMS if architecture_of(make_model(form)).fused]
@@ -196,15 +195,3 @@ def test_a_fused_mapping_of_ones_own(groups: int, values: list[int]) -> None:
     with torch.no_grad():
         find_bias_terms(module, mine)["value"][0].add_(1)
     assert (owner.bias != before).nonzero().flatten().tolist() == values
-
-
-def test_shares_that_do_not_fit_are_an_error() -> None:
-    mine = Architecture("blocks.{}", fused={"vkq": Fused({"value": 1, "query": 1}, groups=5)})
-    with pytest.raises(ArchitectureError, match="12 outputs of a fused layer cannot be shared out to 5 groups"):
-        find_bias_terms(Attention(), mine)
-
-
-@pytest.mark.parametrize(("parts", "groups"), [({"value": 1}, 1), ({"value": 0, "key": 1}, 1), ({"a": 1, "b": 1}, 0)])
-def test_a_layout_that_cannot_be_is_an_error(parts: dict[str, int], groups: int) -> None:
-    with pytest.raises(ArchitectureError, match="at least two parts with positive shares and at least one group"):
-        Fused(parts, groups)

@@ -3,8 +3,9 @@
     python -m benchmarks.large --data-dir DATA --backbone FOLDER [--batch 2] [--steps 3] [--activation-checkpointing]
 
 FOLDER holds a causal language model, for example OPT-6.7B. Its value biases are trained on COPA, in fp32 over bf16
-weights; the options of an example share their prompt. Prints seconds of both, their ratio and the peak of this process's
-memory. What is mapped from the checkpoint's files counts as resident; anonymous memory is what it holds beside that.
+weights; the options of an example share their prompt. Prints seconds of both, their ratio and the peak of this
+process's memory. What is mapped from the checkpoint's files counts as resident; anonymous memory is what it holds
+beside that.
 """
 
 import argparse

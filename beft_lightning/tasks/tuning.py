@@ -13,6 +13,7 @@ from beft_lightning.bias.random_mask import train_random_entries, train_random_r
 from beft_lightning.bias.reparametrization import reparametrize_biases
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks.adapters import add_adapter
+from beft_lightning.tasks.prefix import add_prefix
 
 #: The module decides nothing; a BiasSelectionCallback does.
 AUTO = "auto"
@@ -64,6 +65,12 @@ def _adapter(model: nn.Module, kind: str, **options: Any) -> None:
     add_adapter(model, kind, **options)
 
 
+def _prefix(model: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) -> None:
+    """Keys and values in front of every layer's own."""
+    model.requires_grad_(False)
+    add_prefix(model, num_virtual_tokens, seed)
+
+
 #: Way -> what sets it up on a model, the head apart. Any other value of ``tune`` names bias terms.
 WAYS: Mapping[str, Callable[..., None]] = {
     "all": _all,
@@ -73,14 +80,15 @@ WAYS: Mapping[str, Callable[..., None]] = {
     "random_rows": _random_rows,
     **{f"{kind}_bias": partial(_reparametrized, kind=kind) for kind in ("low_rank", "vera", "scalar")},
     **{kind: partial(_adapter, kind=kind) for kind in ("lora", "dora", "vera", "ia3")},
+    "prefix": _prefix,
 }
 
 
 #: The ways that draw what they train; their option ``seed`` says which draw. It is not the run's own seed unless asked
 #: for, so that a checkpoint's mask is found again whatever the seed of the process that reads it.
-RANDOM = frozenset({"random_mask", "random_rows"})
+RANDOM = frozenset({"random_mask", "random_rows", "prefix"})
 #: The ways that change or replace matrices of the pretrained model.
-CHANGES_MATRICES = frozenset({"full", *RANDOM})
+CHANGES_MATRICES = frozenset({"full", "random_mask", "random_rows"})
 
 
 def tuned_terms(tune: str | list[str]) -> list[str]:
@@ -96,7 +104,8 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
         tune: A key of :data:`WAYS`, or bias terms such as ``value``, ``query,value`` or ``value.3``; biases the model
             lacks are added as zeros.
         options: Arguments of the way: ``budget`` and ``seed`` of a random mask, ``terms`` and ``rank`` of
-            re-parametrised biases, anything that peft's configuration takes for its adapters.
+            re-parametrised biases, ``num_virtual_tokens`` and ``seed`` of a prefix, anything that peft's configuration
+            takes for its adapters.
 
     Raises:
         TermError: If a term does not exist.

@@ -55,7 +55,7 @@ def _first_is_best(self: Any, trainer: Trainer, pl_module: Any) -> None:
         self.history.append(-float(len(self.history)))
 
 
-@pytest.mark.parametrize("way", ["value", "head", "full", "random_mask"])
+@pytest.mark.parametrize("way", ["value", "head", "full", "random_mask", "prefix"])
 def test_a_run_is_the_fit_with_the_same_way_and_seed(
     way: str, make: Any, backbone: str, sst2_dir: str, make_trainer: MakeTrainer
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_run_is_the_fit_with_the_same_way_and_seed(
     loaded = {name: value.clone() for name, value in comparison.module.state_dict().items()}
     seed_everything(3, verbose=False)
     data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=8, seed=3)
-    options = {"seed": 3} if way == "random_mask" else None
+    options = {"seed": 3} if way in ("random_mask", "prefix") else None
     rate = 1e-5 if way == "full" else RATE
     module = LanguageTaskModule(backbone, data.task, tune=way, tune_options=options, learning_rate=rate)
     trainer = make_trainer(max_epochs=2, gradient_clip_val=1.0)

@@ -113,8 +113,8 @@ def load_trained(
         )
     if record["tune"] == "prefix":
         raise ExportError(
-            f"{path}: holds a prefix, which is no part of the model's own weights, and which PEFT's prefix tuning would "
-            "run at other positions; only biases, heads and weights are exported."
+            f"{path}: holds a prefix, which is no part of the model's own weights; only biases, heads and weights are "
+            "exported."
         )
     if record["auto_class"] not in _CLASSES:  # Nothing that a file says is called unseen.
         raise CheckpointError(f"{path}: made with an unknown class of model, {record['auto_class']!r}.")

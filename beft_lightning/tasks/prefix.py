@@ -111,7 +111,7 @@ def add_prefix(module: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) ->
             f"{num_virtual_tokens}."
         )
     # OPT's language model calls the decoder inside its base model, and so does the base model.
-    base = getattr(model.base_model, "decoder", model.base_model)
+    base: Any = getattr(model.base_model, "decoder", model.base_model)
     embeddings = base.get_input_embeddings().weight
     if any(parameter.numel() == 0 for parameter in base.parameters()):
         raise BeftError(
@@ -127,7 +127,7 @@ def add_prefix(module: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) ->
 
 
 @torch.no_grad()
-def activations(base: PreTrainedModel, token_ids: Tensor) -> Tensor:
+def activations(base: Any, token_ids: Tensor) -> Tensor:
     """The keys and values that a model computes for some tokens.
 
     Args:
@@ -140,7 +140,7 @@ def activations(base: PreTrainedModel, token_ids: Tensor) -> Tensor:
     device, half = token_ids.device.type, base.dtype in (torch.bfloat16, torch.float16)
     if device == "meta":  # There are only shapes, and no autocast to bring precisions together.
         base, half = copy.deepcopy(base).float(), False
-    cache = DynamicCache(config=base.config)
+    cache: Any = DynamicCache(config=base.config)
     training = base.training
     base.eval()
     try:

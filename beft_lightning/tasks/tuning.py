@@ -115,11 +115,10 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
     parameters = dict(model.named_parameters())
     head = [parameters[name] for name in head_parameters(model)]
     if len(names) == 1 and names[0] in WAYS:
-        way = WAYS[names[0]]
-        _check_options(names[0], way, options)
-        way(model, **options)
+        check_options(names[0], options)
+        WAYS[names[0]](model, **options)
     else:
-        _check_options(",".join(names), None, options)
+        check_options(",".join(names), options)
         add_missing_biases(model, list(dict.fromkeys(name.partition(".")[0] for name in names)))
         freeze_except(model, names)
     for parameter in head:
@@ -128,8 +127,17 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
         raise BeftError(f"tune {tune!r} leaves nothing to train: this model has no head of its own.")
 
 
-def _check_options(name: str, way: Callable[..., None] | None, options: Mapping[str, Any]) -> None:
-    taken = inspect.signature(way).parameters if way else {}
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a way of training does not take. What peft's adapters take, peft says when they are made.
+
+    Args:
+        name: A key of :data:`WAYS`; anything else takes none.
+        options: The way's ``tune_options``.
+
+    Raises:
+        BeftError: If there is an option too many.
+    """
+    taken = inspect.signature(WAYS[name]).parameters if name in WAYS else {}
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
         return
     known = [option for option in taken if option not in ("model", "kind")]

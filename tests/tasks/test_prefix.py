@@ -181,7 +181,8 @@ def test_other_models_are_refused(model_type: str) -> None:
 
 @pytest.mark.parametrize(("model_type", "tokens"), [("opt", 0), ("opt", 65), ("mistral", 17)])
 def test_a_prefix_needs_a_length_that_fits(model_type: str, tokens: int) -> None:
-    model = make_model(model_type, **({"sliding_window": 16} if model_type == "mistral" else {}))
+    options: dict[str, Any] = {"sliding_window": 16} if model_type == "mistral" else {}
+    model = make_model(model_type, **options)
     with pytest.raises(BeftError, match="num_virtual_tokens must be from 1 to"):
         set_up_tuning(model, "prefix", {"num_virtual_tokens": tokens})
 
@@ -259,8 +260,9 @@ def test_a_checkpoint_holds_the_prefix_and_goes_on_exactly(
     resumed, again = fit(2, "c", resume=tmp_path / "b" / "last.ckpt", seed=5)
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[n], resumed[n]) for n in straight)
-    assert trainer.callback_metrics["val_loss" if kind == "encoder" else "val_accuracy"] == (
-        again.callback_metrics["val_loss" if kind == "encoder" else "val_accuracy"]
+    assert (
+        trainer.callback_metrics["val_loss" if kind == "encoder" else "val_accuracy"]
+        == (again.callback_metrics["val_loss" if kind == "encoder" else "val_accuracy"])
     )
     checkpoint = read_checkpoint(tmp_path / "a" / "last.ckpt")
     assert set(checkpoint["state_dict"]) == set(checkpoint[TRAINED_KEY]) == set(straight)

@@ -266,3 +266,12 @@ def test_a_checkpoint_holds_the_prefix_and_goes_on_exactly(
     )
     checkpoint = read_checkpoint(tmp_path / "a" / "last.ckpt")
     assert set(checkpoint["state_dict"]) == set(checkpoint[TRAINED_KEY]) == set(straight)
+
+
+def test_weights_that_are_sharded_as_they_are_loaded_have_no_activations() -> None:
+    """ZeRO-3 leaves empty tensors in their places."""
+    model = make_model("opt")
+    for parameter in model.parameters():
+        parameter.data = torch.empty(0)
+    with pytest.raises(BeftError, match="weights are sharded as they are loaded"):
+        set_up_tuning(model, "prefix")

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
 from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
-from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, RANDOM, WAYS, tuned_terms
+from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, RANDOM, WAYS, check_options, tuned_terms
 from beft_lightning.term_measures import measure_terms, measures_table
 
 #: The way that trains nothing.
@@ -40,7 +40,7 @@ class Run:
 
     Args:
         tune: What was trained.
-        seed: Seed of the run: subset, order, new head, dropout.
+        seed: Seed of the run: new head, dropout, and unless the data has a seed of its own, subset and order.
         learning_rate: The learning rate at the start; 0 if nothing was trained.
         last: Metrics of the reported splits after the last epoch.
         best: The same after the epoch with the best development metric; ``None`` without a development set.
@@ -50,6 +50,7 @@ class Run:
         total_parameters: Number of values of the model.
         seconds: Wall-clock time of the fit, evaluation included.
         peak_memory: Most bytes of GPU memory, or of the process's memory on CPU; ``None`` where it cannot be told.
+        options: The way's ``tune_options``, as far as they were asked for.
     """
 
     tune: str
@@ -63,13 +64,15 @@ class Run:
     total_parameters: int
     seconds: float
     peak_memory: int | None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Comparison:
     """Train a module in several ways, and keep each result in a file of its own.
 
-    A run's result is that of ``fit`` with the same configuration, way, learning rate and seed. Runs that have their
-    file are not repeated, so an interrupted comparison goes on where it stopped.
+    A run's result is that of ``fit`` with the same configuration, way, learning rate, options and seed; ways that draw
+    something draw it with the run's seed. Data with a seed of its own keeps it in all runs. Runs that have their file
+    are not repeated, so an interrupted comparison goes on where it stopped.
 
     Args:
         module: A module that has not loaded its backbone yet.
@@ -78,6 +81,7 @@ class Comparison:
         folder: Where results are kept.
         description: The configuration as text; results of another one in ``folder`` are refused.
         rates: Learning rates of single ways; by default :data:`RATES`, and the module's own for all others.
+        options: ``tune_options`` of single ways; the module's own for all others.
 
     Raises:
         BeftError: If ``folder`` holds results of another configuration.
@@ -91,12 +95,14 @@ class Comparison:
         folder: Path,
         description: str,
         rates: Mapping[str, float] | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.module = module
         self.data = data
         self.make_trainer = make_trainer
         self.folder = folder
         self.rates = {**RATES, **(rates or {})}
+        self.options = options or {}
         task = module.task
         split, metric = task.validation_splits[0], task.metrics[0]
         #: Name of the metric that decides on the best epoch.
@@ -132,7 +138,8 @@ class Comparison:
                     pristine, data = loaded = loaded or (self._load(seed), self.data.reseeded(seed))
                     self._check_terms(pristine, ways)
                     with isolate_rng():
-                        run = self._train(_variant(pristine, way, self._rate(way), seed), data, way, seed)
+                        variant = _variant(pristine, way, self._rate(way), self._options(way), seed)
+                        run = self._train(variant, data, way, seed)
                     write_text_atomically(self._record, self.description)
                     write_text_atomically(path, json.dumps(asdict(run), indent=2) + "\n")
                 results.append(self._read(path))
@@ -153,10 +160,18 @@ class Comparison:
                 f"{path}: made with learning rate {run.learning_rate:g}, and {rate:g} is asked for: give another "
                 "--out, or remove that file to make it again."
             )
+        if run.options != (options := self._options(run.tune)):
+            raise BeftError(
+                f"{path}: made with options {json.dumps(run.options)}, and {json.dumps(options)} is asked for: give "
+                "another --out, or remove that file to make it again."
+            )
         return run
 
     def _rate(self, way: str) -> float:
         return self.rates.get(way, self.module.learning_rate)
+
+    def _options(self, way: str) -> dict[str, Any]:
+        return dict(self.options.get(way, self.module.tune_options or {}))
 
     def measure(self, runs: Sequence[Run]) -> str:
         """Which measure would have told the terms' order: a table in Markdown.
@@ -186,8 +201,13 @@ class Comparison:
     def _check(self, ways: Sequence[str], seeds: Sequence[int]) -> None:
         if not ways or not seeds or len(set(ways)) < len(ways) or len(set(seeds)) < len(seeds):
             raise BeftError("compare needs at least one way to train and one seed, each named once.")
-        if strange := self.rates.keys() - {*ways, *RATES}:
-            raise BeftError(f"rates name {sorted(strange)[0]!r}, which is not compared; there are: {', '.join(ways)}.")
+        for name, named in (("rates", self.rates.keys() - RATES), ("options", self.options.keys())):
+            if strange := named - {*ways}:
+                raise BeftError(
+                    f"{name} name {sorted(strange)[0]!r}, which is not compared; there are: {', '.join(ways)}."
+                )
+        for way in self.options:
+            check_options(way, self.options[way])
         if AUTO in ways:
             raise BeftError("compare trains each way that it is given: name the terms instead of 'auto'.")
         if ZERO_SHOT in ways and not isinstance(self.module.task, PromptTask):
@@ -244,6 +264,7 @@ class Comparison:
             total_parameters=sum(p.numel() for p in parameters),
             seconds=seconds,
             peak_memory=peak,
+            options=self._options(way),
         )
 
 
@@ -270,7 +291,9 @@ class _Progress(Callback):
         self.history.append(value)
 
 
-def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float, seed: int) -> LanguageTaskModule:
+def _variant(
+    pristine: LanguageTaskModule, way: str, learning_rate: float, options: Mapping[str, Any], seed: int
+) -> LanguageTaskModule:
     """A copy to train in one way. It shares the matrices if that way leaves them as they are."""
     shared: dict[int, Any] = {}
     assert pristine.model is not None
@@ -281,8 +304,8 @@ def _variant(pristine: LanguageTaskModule, way: str, learning_rate: float, seed:
     module = copy.deepcopy(pristine, shared)
     module.tune = way
     module.learning_rate = learning_rate
-    if way in RANDOM:  # The spread over seeds is that of the masks, too.
-        module.tune_options = {**(module.tune_options or {}), "seed": seed}
+    # The spread over seeds is that of what is drawn, too.
+    module.tune_options = {**({"seed": seed} if way in RANDOM else {}), **options}
     return module
 
 

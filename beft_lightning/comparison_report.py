@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,6 +78,8 @@ def to_markdown(runs: Sequence[Run]) -> str:
         )
     seeds = sorted({run.seed for run in runs})
     legend = f"Mean and standard deviation over seeds {', '.join(map(str, seeds))}; seconds are a run's mean.\n"
+    if options := {run.tune: run.options for run in runs if run.options}:
+        legend += f"\nOptions: {'; '.join(f'{way} {json.dumps(given)}' for way, given in options.items())}.\n"
     return "\n".join(lines) + f"\n\n{legend}"
 
 

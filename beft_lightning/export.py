@@ -111,6 +111,11 @@ def load_trained(
         raise ExportError(
             f"{path}: holds an adapter of peft's ({record['tune']}); only biases, heads and weights are exported."
         )
+    if record["tune"] == "prefix":
+        raise ExportError(
+            f"{path}: holds a prefix, which is no part of the model's own weights; only biases, heads and weights are "
+            "exported."
+        )
     if record["auto_class"] not in _CLASSES:  # Nothing that a file says is called unseen.
         raise CheckpointError(f"{path}: made with an unknown class of model, {record['auto_class']!r}.")
     head: dict[str, Any] = {"num_labels": int(record["num_labels"])} if record["num_labels"] else {}

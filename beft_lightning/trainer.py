@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from json import dumps
 from pathlib import Path
+from typing import Any
 
 import rich
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -62,6 +63,7 @@ class BeftTrainer(Trainer):
         out: str,
         seeds: list[int] = [0],  # noqa: B006  # read by the parser, never changed
         rates: dict[str, float] | None = None,
+        options: dict[str, dict[str, Any]] | None = None,
         datamodule: LightningDataModule | None = None,
     ) -> None:
         """Train the same model in several ways, each with several seeds, and write one table.
@@ -71,8 +73,10 @@ class BeftTrainer(Trainer):
             tune: What to train: values of `model.tune`, and `zero_shot`.
             out: Folder for `results.csv`, `results.md`, `results.png` and each run's own file. Runs that it already
                 holds are not repeated, and reported along.
-            seeds: Seeds of the runs.
+            seeds: Seeds of the runs. A `data.seed` holds for all of them, as in a fit.
             rates: Learning rates of single ways; the configuration's holds for the others, but 1e-5 for `full`.
+            options: `tune_options` of single ways, for example `{"lora": {"r": 4}}`; the configuration's hold for the
+                others.
             datamodule: The data. With `dev_size`, the best epoch is chosen and reported beside the last.
         """
         assert isinstance(model, LanguageTaskModule)
@@ -82,7 +86,7 @@ class BeftTrainer(Trainer):
             raise BeftError("compare runs in one process: set trainer.devices to 1, and start one for each seed.")
         if Path(out).exists() and not Path(out).is_dir():
             raise BeftError(f"--out {out}: a file is in the way; give a folder.")
-        comparison = Comparison(model, datamodule, self.remake, Path(out), self.description, rates)
+        comparison = Comparison(model, datamodule, self.remake, Path(out), self.description, rates, options)
         comparison.run(tune, seeds)
         runs = comparison.results()
         write_report(runs, Path(out))  # before the measures, which may fail

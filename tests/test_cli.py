@@ -187,6 +187,18 @@ def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path
     assert not out.exists()
 
 
+def test_each_way_of_a_comparison_takes_its_own_options(
+    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--out", str(tmp_path / "out"), "--tune", "head", "random_mask"]
+    assert main(argv("compare", *options, "--options", '{"random_mask": {"budget": 100}}')) == 0
+    head, mask = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
+    assert int(mask["trained_parameters"]) == int(head["trained_parameters"]) + 100
+    assert main(argv("compare", *options, "--options", '{"random_mask": 100}')) == 2
+    assert main(argv("compare", *options)) == 2
+    assert 'made with options {"budget": 100}, and {} is asked for' in capsys.readouterr().err
+
+
 def test_a_comparison_with_other_settings_needs_another_folder(
     argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

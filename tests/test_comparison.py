@@ -27,8 +27,8 @@ RATE = 1e-2
 def make(backbone: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path) -> Any:
     """A comparison on a tiny BERT, and how often its backbone was loaded."""
 
-    def build(description: str = "tiny", dev_size: int = 8, **options: Any) -> Comparison:
-        data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=dev_size, seed=5)
+    def build(description: str = "tiny", dev_size: int = 8, seed: int | None = None, **options: Any) -> Comparison:
+        data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=dev_size, seed=seed)
         module = LanguageTaskModule(backbone, data.task, learning_rate=RATE)
         trainers = lambda callbacks: make_trainer(callbacks=callbacks, max_epochs=2, gradient_clip_val=1.0)  # noqa: E731
         return Comparison(module, data, trainers, tmp_path / "out", description, **options)
@@ -55,7 +55,7 @@ def _first_is_best(self: Any, trainer: Trainer, pl_module: Any) -> None:
         self.history.append(-float(len(self.history)))
 
 
-@pytest.mark.parametrize("way", ["value", "head", "full", "random_mask"])
+@pytest.mark.parametrize("way", ["value", "head", "full", "random_mask", "prefix"])
 def test_a_run_is_the_fit_with_the_same_way_and_seed(
     way: str, make: Any, backbone: str, sst2_dir: str, make_trainer: MakeTrainer
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_run_is_the_fit_with_the_same_way_and_seed(
     loaded = {name: value.clone() for name, value in comparison.module.state_dict().items()}
     seed_everything(3, verbose=False)
     data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=8, seed=3)
-    options = {"seed": 3} if way == "random_mask" else None
+    options = {"seed": 3} if way in ("random_mask", "prefix") else None
     rate = 1e-5 if way == "full" else RATE
     module = LanguageTaskModule(backbone, data.task, tune=way, tune_options=options, learning_rate=rate)
     trainer = make_trainer(max_epochs=2, gradient_clip_val=1.0)
@@ -192,15 +192,66 @@ def test_results_of_several_calls_are_reported_together(make: Any) -> None:
     assert [(run.tune, run.seed) for run in comparison.results()] == [("value", 0), ("head", 1)]
 
 
-def test_each_seed_draws_another_mask(make: Any) -> None:
+def test_each_seed_draws_another_mask_unless_the_mask_has_a_seed(make: Any) -> None:
     """Its spread is part of the control's."""
     pristine = make()._load(0)
     masks = []
-    for seed in (0, 0, 1):
-        module = _variant(pristine, "random_mask", RATE, seed)
+    for seed, options in ((0, {}), (0, {}), (1, {}), (1, {"seed": 0})):
+        module = _variant(pristine, "random_mask", RATE, options, seed)
         module.set_up_tuning()
         masks.append({name: value.tolist() for name, value in module.named_buffers() if name.endswith("index")})
-    assert masks[0] == masks[1] != masks[2]
+    assert masks[0] == masks[1] == masks[3] != masks[2]
+
+
+def test_each_way_has_options_of_its_own(make: Any, tmp_path: Path) -> None:
+    options = {"random_mask": {"budget": 100}, "low_rank_bias": {"rank": 2}}
+    head, mask, low = make(options=options).run(["head", "random_mask", "low_rank_bias"], [0])
+    assert mask.trained_parameters == head.trained_parameters + 100
+    assert (head.options, mask.options, low.options) == ({}, *options.values())
+    (wider,) = make(options={"low_rank_bias": {"rank": 4}}).run(["low_rank_bias"], [1])
+    assert wider.trained_parameters - head.trained_parameters == 2 * (low.trained_parameters - head.trained_parameters)
+    assert 'Options: random_mask {"budget": 100}; low_rank_bias {"rank": 2}.' in to_markdown([head, mask, low])
+
+
+def test_other_options_do_not_mix_with_the_results(make: Any) -> None:
+    first = make(options={"random_mask": {"budget": 100}})
+    kept = first.run(["random_mask"], [0])
+    assert make(options={"random_mask": {"budget": 100}}).run(["random_mask"], [0]) == kept
+    for options in ({"random_mask": {"budget": 200}}, None):
+        with pytest.raises(BeftError, match='made with options {"budget": 100}, and {.* is asked for: give another'):
+            make(options=options).run(["random_mask"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lora": {"r": 4}}, "options name 'lora', which is not compared; there are: head, random_mask"),
+        ({"random_mask": {"size": 4}}, "tune 'random_mask' takes no option 'size'; its tune_options are: budget, seed"),
+        ({"head": {"rank": 4}}, "tune 'head' takes no option 'rank'; its tune_options are: none"),
+    ],
+)
+def test_wrong_options_are_found_before_anything_is_trained(
+    options: dict[str, Any], message: str, make: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(BeftError, match=message):
+        make(options=options).run(["head", "random_mask"], [0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_with_a_seed_of_its_own_keeps_it(
+    make: Any, backbone: str, sst2_dir: str, make_trainer: MakeTrainer
+) -> None:
+    comparison = make(seed=5)
+    (run,) = comparison.run(["value"], [3])
+    seed_everything(3, verbose=False)
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=8, seed=5)
+    module = LanguageTaskModule(backbone, data.task, tune="value", learning_rate=RATE)
+    trainer = make_trainer(max_epochs=2, gradient_clip_val=1.0)
+    trainer.fit(module, datamodule=data)
+    (tested,) = trainer.test(module, datamodule=data, verbose=False)
+    assert run.last == {name.removeprefix("test_"): value for name, value in tested.items()}
+    assert comparison.data.reseeded(3).identity["seed"] == 5
+    assert make().data.reseeded(3).identity["seed"] == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -105,6 +105,13 @@ def test_an_adapter_of_pefts_is_not_exported(backbone: str, tmp_path: Path) -> N
         export(tmp_path / "a.ckpt", tmp_path / "out", "hf")
 
 
+@pytest.mark.parametrize("form", ["hf", "peft"])
+def test_a_prefix_is_not_exported(form: str, decoder: str, tmp_path: Path) -> None:
+    trained(LanguageTaskModule(decoder, COPA, tune="prefix"), tmp_path / "a.ckpt")
+    with pytest.raises(ExportError, match="holds a prefix, which is no part of the model's own weights"):
+        export(tmp_path / "a.ckpt", tmp_path / "out", form)
+
+
 def test_a_merged_decoder_is_the_trained_one_to_the_bit(decoder: str, tmp_path: Path) -> None:
     module = trained(LanguageTaskModule(decoder, COPA, tune="value,attention_output"), tmp_path / "a.ckpt")
     export(tmp_path / "a.ckpt", tmp_path / "out", "hf")

@@ -20,7 +20,8 @@ SST2, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["copa"]
 
 
 @pytest.mark.parametrize(
-    "tune", ["auto", "value", "query,mlp_in", "value.1", "all", "head", "random_mask", "random_rows", "vera_bias"]
+    "tune",
+    ["auto", "value", "query,mlp_in", "value.1", "all", "head", "random_mask", "random_rows", "vera_bias", "prefix"],
 )
 def test_a_plan_and_the_fit_agree(
     tune: str,

@@ -36,9 +36,10 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
         export_parser().parse_args(options)
         return
     # The parser without commands knows all options but those that a command adds.
-    own = {"--ckpt_path", "--out", "--rates"}
-    if "--rates" in options:
-        assert set(json.loads(options[options.index("--rates") + 1])) <= {*WAYS, *TERM_SYMBOLS}
+    own = {"--ckpt_path", "--out", "--rates", "--options"}
+    for name in ("--rates", "--options"):
+        if name in options:
+            assert set(json.loads(options[options.index(name) + 1])) <= {*WAYS, *TERM_SYMBOLS}
     options = [word for word in options if word != "--json"]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":

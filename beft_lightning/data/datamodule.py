@@ -1,9 +1,11 @@
 """The DataModule that all benchmarks share: subset, encode, batch."""
 
 import copy
+import itertools
 import os
 import zlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -56,7 +58,8 @@ class LanguageDataModule(LightningDataModule):
         eval_size: Number of evaluation examples of each split, a number or ``all``.
         evaluation_splits: Splits to report results on; by default the task's own.
         dev_size: Number of examples of the training split, none of which is trained on, to evaluate on during
-            training; ``test`` then reports on the evaluation splits. By default they serve for both.
+            training; ``test`` then reports on the evaluation splits. By default they serve for both. MultiRC's
+            paragraphs stay whole, so that there it is a few more.
         seed: Seed of the subsets and of the order of batches; by default that of the run.
         batch_size: Number of examples in a training batch of each process.
         eval_batch_size: Most examples in an evaluation batch.
@@ -110,6 +113,7 @@ class LanguageDataModule(LightningDataModule):
         self.eval_size = eval_size
         self.dev_size = dev_size
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+        self._follows_run = seed is None
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.max_length = max_length
@@ -125,13 +129,15 @@ class LanguageDataModule(LightningDataModule):
         self._splits: dict[str, list[dict[str, Any]]] = {}
 
     def reseeded(self, seed: int) -> Self:
-        """The same data with the subsets and the order of another seed.
+        """The same data as a run with another seed has it: the same subsets and order if they have a seed of their own.
 
         Args:
-            seed: The other seed.
+            seed: Seed of the run.
         """
         other = copy.copy(self)
-        other.seed, other._splits, other.trainer = seed, {}, None
+        other.trainer = None
+        if self._follows_run:
+            other.seed, other._splits = seed, {}
         return other
 
     @abstractmethod
@@ -171,24 +177,31 @@ class LanguageDataModule(LightningDataModule):
     def _chosen(self, split: str) -> list[Any]:
         """A split's part of a seeded permutation: its first rows, so that smaller sets are parts of larger ones.
 
-        The dev set follows the training set in the permutation of the same rows.
+        The dev set follows the training set in the permutation of the same rows, or where several examples have a
+        source in common, it is drawn before, as whole sources.
         """
         rows = self.read("train" if split == DEV else split)
+        reserved, random = self.dev_size, np.random.RandomState(self.seed)
         if isinstance(self.task, PromptTask):
             rows = list(zip(rows, range(len(rows)), strict=True))
+            if self.dev_size and split in ("train", DEV) and any(example.source for example, _ in rows):
+                sources = draw_sources([example.source for example, _ in rows], self.dev_size, random)
+                if split == DEV:
+                    return [row for row in rows if row[0].source in sources]
+                rows, reserved = [row for row in rows if row[0].source not in sources], 0
         if split not in ("train", DEV):
             begin, size = 0, self._eval_size(len(rows))
         elif split == "train":
-            begin, size = 0, self._train_size(len(rows))
+            begin, size = 0, self._train_size(len(rows), reserved)
         else:
-            begin, size = self._train_size(len(rows)), self.dev_size
-        order = draw(len(rows), begin + size, np.random.RandomState(self.seed))
+            begin, size = self._train_size(len(rows), reserved), self.dev_size
+        order = draw(len(rows), begin + size, random)
         return [rows[i] for i in order[begin:]]
 
-    def _train_size(self, rows: int) -> int:
-        available = rows - self.dev_size
+    def _train_size(self, rows: int, reserved: int) -> int:
+        available = rows - reserved
         if available < 1:
-            raise DataError(f"dev_size {self.dev_size:,} leaves none of the {rows:,} training examples to train on.")
+            raise DataError(f"dev_size {self.dev_size:,} leaves none of the training examples to train on.")
         size = self._size(self.train_size, available)
         if size < self.batch_size:
             raise DataError(
@@ -284,6 +297,21 @@ class LanguageDataModule(LightningDataModule):
             # Its own, since how often a loader draws from the global generator depends on its workers.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+def draw_sources(sources: Sequence[str], size: int, random: np.random.RandomState) -> set[str]:
+    """Distinct sources at random that have at least ``size`` examples together.
+
+    Args:
+        sources: The source of each example.
+        size: Number of examples.
+        random: What draws.
+    """
+    examples = Counter(sources)
+    names = list(examples)
+    order = [names[i] for i in draw(len(names), len(names), random)]
+    before = itertools.accumulate((examples[name] for name in order), initial=0)
+    return {name for name, count in zip(order, before, strict=False) if count < size}
 
 
 def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], size: int) -> list[list[T]]:

@@ -21,6 +21,8 @@ class Prompted:
         candidates: The bare texts of the options, where metrics compare texts.
         calibration_prompt: A prompt without the example's content, to calibrate the options' scores with.
         group: What the example is a part of: a question that has several answers to judge.
+        source: What the example was taken from, together with others: a paragraph that several questions are about.
+            The training set and the dev set have none in common.
     """
 
     prompt: str
@@ -30,6 +32,7 @@ class Prompted:
     candidates: tuple[str, ...] = ()
     calibration_prompt: str | None = None
     group: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)

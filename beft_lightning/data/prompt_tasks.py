@@ -20,8 +20,8 @@ def _verbalized(
 
     def examples(row: Row) -> list[Prompted]:
         gold = _label(row["label"], labels)
-        group = str(row.get("group", ""))
-        return [Prompted(prompt(row), words, (gold,), calibration_prompt=calibration, group=group)]
+        group, source = (str(row.get(name, "")) for name in ("group", "source"))
+        return [Prompted(prompt(row), words, (gold,), calibration_prompt=calibration, group=group, source=source)]
 
     return examples
 
@@ -51,7 +51,7 @@ def _flatten_wsc(row: Row) -> Iterator[Row]:
 def _flatten_multirc(row: Row) -> Iterator[Row]:
     if "paragraph" in row:  # as on the hub: one answer a row
         place = row["idx"]
-        yield {**row, "group": f"{place['paragraph']}-{place['question']}"}
+        yield {**row, "group": f"{place['paragraph']}-{place['question']}", "source": place["paragraph"]}
         return
     for question in row["passage"]["questions"]:
         for answer in question["answers"]:
@@ -61,6 +61,7 @@ def _flatten_multirc(row: Row) -> Iterator[Row]:
                 "answer": answer["text"],
                 "label": answer["label"],
                 "group": f"{row['idx']}-{question['idx']}",
+                "source": row["idx"],
             }
 
 

@@ -58,8 +58,8 @@ class LanguageTaskModule(LightningModule):
         gguf_file: Name of the GGUF file in the backbone's folder that holds the weights.
         tune: What is trained: ``auto`` (a BiasSelectionCallback decides), bias terms (``value``, ``query,value``,
             ``value.3``), ``all`` (every bias), ``head``, ``full``, ``random_mask``, ``random_rows``,
-            ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera`` or ``ia3``. The task head
-            is always trained.
+            ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera``, ``ia3`` or ``prefix``. The
+            task head is always trained.
         tune_options: Options of that way of training, such as ``{"rank": 4}``; see
             :func:`~beft_lightning.tasks.tuning.set_up_tuning`.
         random_init: Use the backbone's architecture with random weights.

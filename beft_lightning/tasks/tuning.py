@@ -13,6 +13,7 @@ from beft_lightning.bias.random_mask import train_random_entries, train_random_r
 from beft_lightning.bias.reparametrization import reparametrize_biases
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks.adapters import add_adapter
+from beft_lightning.tasks.prefix import add_prefix
 
 #: The module decides nothing; a BiasSelectionCallback does.
 AUTO = "auto"
@@ -64,6 +65,12 @@ def _adapter(model: nn.Module, kind: str, **options: Any) -> None:
     add_adapter(model, kind, **options)
 
 
+def _prefix(model: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) -> None:
+    """Keys and values in front of every layer's own."""
+    model.requires_grad_(False)
+    add_prefix(model, num_virtual_tokens, seed)
+
+
 #: Way -> what sets it up on a model, the head apart. Any other value of ``tune`` names bias terms.
 WAYS: Mapping[str, Callable[..., None]] = {
     "all": _all,
@@ -73,14 +80,15 @@ WAYS: Mapping[str, Callable[..., None]] = {
     "random_rows": _random_rows,
     **{f"{kind}_bias": partial(_reparametrized, kind=kind) for kind in ("low_rank", "vera", "scalar")},
     **{kind: partial(_adapter, kind=kind) for kind in ("lora", "dora", "vera", "ia3")},
+    "prefix": _prefix,
 }
 
 
 #: The ways that draw what they train; their option ``seed`` says which draw. It is not the run's own seed unless asked
 #: for, so that a checkpoint's mask is found again whatever the seed of the process that reads it.
-RANDOM = frozenset({"random_mask", "random_rows"})
+RANDOM = frozenset({"random_mask", "random_rows", "prefix"})
 #: The ways that change or replace matrices of the pretrained model.
-CHANGES_MATRICES = frozenset({"full", *RANDOM})
+CHANGES_MATRICES = frozenset({"full", "random_mask", "random_rows"})
 
 
 def tuned_terms(tune: str | list[str]) -> list[str]:
@@ -96,7 +104,8 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
         tune: A key of :data:`WAYS`, or bias terms such as ``value``, ``query,value`` or ``value.3``; biases the model
             lacks are added as zeros.
         options: Arguments of the way: ``budget`` and ``seed`` of a random mask, ``terms`` and ``rank`` of
-            re-parametrised biases, anything that peft's configuration takes for its adapters.
+            re-parametrised biases, ``num_virtual_tokens`` and ``seed`` of a prefix, anything that peft's configuration
+            takes for its adapters.
 
     Raises:
         TermError: If a term does not exist.
@@ -106,11 +115,10 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
     parameters = dict(model.named_parameters())
     head = [parameters[name] for name in head_parameters(model)]
     if len(names) == 1 and names[0] in WAYS:
-        way = WAYS[names[0]]
-        _check_options(names[0], way, options)
-        way(model, **options)
+        check_options(names[0], options)
+        WAYS[names[0]](model, **options)
     else:
-        _check_options(",".join(names), None, options)
+        check_options(",".join(names), options)
         add_missing_biases(model, list(dict.fromkeys(name.partition(".")[0] for name in names)))
         freeze_except(model, names)
     for parameter in head:
@@ -119,8 +127,17 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
         raise BeftError(f"tune {tune!r} leaves nothing to train: this model has no head of its own.")
 
 
-def _check_options(name: str, way: Callable[..., None] | None, options: Mapping[str, Any]) -> None:
-    taken = inspect.signature(way).parameters if way else {}
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a way of training does not take. What peft's adapters take, peft says when they are made.
+
+    Args:
+        name: A key of :data:`WAYS`; anything else takes none.
+        options: The way's ``tune_options``.
+
+    Raises:
+        BeftError: If there is an option too many.
+    """
+    taken = inspect.signature(WAYS[name]).parameters if name in WAYS else {}
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken.values()):
         return
     known = [option for option in taken if option not in ("model", "kind")]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from beft_lightning.data import Glue
-from beft_lightning.data.datamodule import batches_of_like_length
+from beft_lightning.data.datamodule import batches_of_like_length, draw_sources
 from beft_lightning.errors import DataError
 
 
@@ -78,6 +78,15 @@ def test_the_dev_set_is_of_the_training_split_and_not_trained_on(make: Any) -> N
     assert len(ids(make(train_size="all", dev_size=8))) == 40
 
 
+def test_sources_are_drawn_whole_until_there_are_enough_examples() -> None:
+    sources = [letter for letter in "abcdefgh" for _ in range(4)]
+    for size, count in ((1, 1), (4, 1), (5, 2), (32, 8), (99, 8)):
+        assert len(draw_sources(sources, size, np.random.RandomState(0))) == count
+    few, many = (draw_sources(sources, size, np.random.RandomState(0)) for size in (8, 16))
+    assert few < many
+    assert draw_sources(sources, 8, np.random.RandomState(1)) != few
+
+
 def test_any_split_can_be_reported(make: Any) -> None:
     data = make(evaluation_splits=["validation", "train"])
     assert [sum(len(batch["id"]) for batch in loader) for loader in data.val_dataloader()] == [20, 48]
@@ -101,7 +110,7 @@ def test_workers_give_the_same_batches(make: Any) -> None:
         ({"train_size": 4}, "training set of 4 examples is smaller than one batch of 8"),
         ({"train_size": 0}, "training set of 0 examples is smaller"),
         ({"train_size": 49}, "asks for 49 examples of sst2, but there are only 48"),
-        ({"dev_size": 48}, "dev_size 48 leaves none of the 48 training examples"),
+        ({"dev_size": 48}, "dev_size 48 leaves none of the training examples"),
         ({"dev_size": 20, "train_size": 29}, "asks for 29 examples of sst2, but there are only 28"),
         ({"train_size": "low"}, "asks for 1,000 examples"),
         ({"train_size": "tiny"}, "'tiny' is not defined for sst2; use low, medium, high, all, or a number"),

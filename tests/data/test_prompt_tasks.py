@@ -109,6 +109,7 @@ def test_multirc_asks_for_each_answer_of_a_question() -> None:
     assert first.prompt == 'Ann left.\nQuestion: Who left?\nI found this answer "Ann". Is that correct? Yes or No?\n'
     assert (first.gold, second.gold) == ((1,), (0,))
     assert first.group == second.group == "8-3"
+    assert first.source == second.source == "8"
 
 
 def test_record_offers_all_entities_and_accepts_several() -> None:

@@ -1,8 +1,58 @@
 """SuperGLUE as a DataModule."""
 
+import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 
 from beft_lightning.data import SuperGlue
+from beft_lightning.data.task import DEV
+from beft_lightning.errors import DataError
+
+
+@pytest.fixture
+def multirc(decoder: str, tmp_path: Path) -> Any:
+    """MultiRC with ten paragraphs of two questions with three answers each."""
+    answers = [{"idx": i, "text": word, "label": i % 2} for i, word in enumerate(("good", "bad", "plot"))]
+    questions = [{"idx": i, "question": f"the film {i}", "answers": answers} for i in range(2)]
+    rows = [{"idx": i, "passage": {"text": "the story", "questions": questions}} for i in range(10)]
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def make(**options: Any) -> SuperGlue:
+        data = SuperGlue(decoder, task="multirc", data_dir=tmp_path, batch_size=2, **{"seed": 0, **options})
+        data.setup("fit")
+        return data
+
+    return make
+
+
+def places(data: SuperGlue, split: str) -> list[int]:
+    return [features["id"] for features in data._splits[split]]
+
+
+def paragraphs(data: SuperGlue, split: str) -> set[int]:
+    return {place // 6 for place in places(data, split)}
+
+
+def test_the_dev_set_of_multirc_holds_whole_paragraphs(multirc: Any) -> None:
+    data = multirc(dev_size=10)
+    assert len(places(data, DEV)) == 12
+    assert len(paragraphs(data, DEV)) == 2
+    assert not paragraphs(data, DEV) & paragraphs(data, "train")
+    assert len(places(data, "train")) == 48
+    smaller = multirc(dev_size=10, train_size=20)
+    assert places(smaller, DEV) == places(data, DEV)
+    assert places(smaller, "train") == places(data, "train")[:20]
+    with pytest.raises(DataError, match="dev_size 60 leaves none of the training examples"):
+        multirc(dev_size=60)
+
+
+def test_without_a_dev_set_multirc_is_a_permutation_of_its_answers(multirc: Any) -> None:
+    expected = np.random.RandomState(0).permutation(60)
+    assert places(multirc(train_size=20), "train") == expected[:20].tolist()
 
 
 def test_real_cb_is_small_enough_that_low_is_all_of_it(minilm: str, data_dir: Path) -> None:

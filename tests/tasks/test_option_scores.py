@@ -17,6 +17,8 @@ from beft_lightning.tasks.option_scores import (
     separate_rows,
     takes_packed_rows,
 )
+from beft_lightning.tasks.prefix import DECODERS as PREFIXED
+from beft_lightning.tasks.prefix import add_prefix
 from tests.tiny import MODEL_FORMS, make_model
 
 EXAMPLES = [
@@ -42,9 +44,14 @@ def naive(model: PreTrainedModel, example: EncodedOptions) -> list[tuple[Tensor,
     return scores
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=[*DECODERS, *(f"{name}, prefix" for name in DECODERS)])
 def model(request: Any) -> PreTrainedModel:
-    return make_model(request.param, causal=True).double().eval()
+    """All that holds for a model holds behind a prefix, too."""
+    model_type, _, prefix = request.param.partition(", ")
+    model = make_model(model_type, causal=True)
+    if prefix:
+        add_prefix(model)
+    return model.double().eval()
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, EXAMPLES[:1], EXAMPLES[1:2], EXAMPLES[::-1]])
@@ -58,10 +65,15 @@ def test_scores_equal_the_naive_ones(model: PreTrainedModel, examples: list[Enco
 FORMS = [form for form in MODEL_FORMS if form.split()[0] not in ENCODERS]
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_causal_architecture_scores_packed_options(form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "prefix"),
+    [*((form, False) for form in FORMS), *((form, True) for form in FORMS if form.split()[0] in PREFIXED)],
+)
+def test_every_causal_architecture_scores_packed_options(form: str, prefix: bool) -> None:
     """In fp32: Mixtral's experts know no fp64, and eager attention's own mask is not a number in it."""
     model = make_model(form, causal=True).eval()
+    if prefix:
+        add_prefix(model)
     if getattr(model.config, "sliding_window", None):
         model.config.sliding_window = 64
     expected = torch.stack([score for example in EXAMPLES for score, _ in naive(model, example)])
@@ -109,7 +121,7 @@ def test_padding_may_stand_on_either_side(model: PreTrainedModel) -> None:
 
 @pytest.mark.parametrize("kind", ["classification", "lm"])
 def test_gradients_equal_the_naive_ones(model: PreTrainedModel, kind: str) -> None:
-    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    trained = [p for name, p in model.named_parameters() if name.endswith(("bias", "prefix.key_values"))]
 
     def loss(sums: Tensor, lengths: Tensor) -> Tensor:
         if kind == "lm":
@@ -117,10 +129,10 @@ def test_gradients_equal_the_naive_ones(model: PreTrainedModel, kind: str) -> No
         option_row = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3])
         return classification_loss(sums, lengths, option_row, torch.tensor([1, 2, 0, 1]))
 
-    shared = torch.autograd.grad(loss(*option_log_probabilities(model, pack_options(EXAMPLES, 0))), biases)
+    shared = torch.autograd.grad(loss(*option_log_probabilities(model, pack_options(EXAMPLES, 0))), trained)
     scores = [score for example in EXAMPLES for score in naive(model, example)]
     lengths = torch.tensor([length for _, length in scores], dtype=torch.float64)
-    separate = torch.autograd.grad(loss(torch.stack([score for score, _ in scores]), lengths), biases)
+    separate = torch.autograd.grad(loss(torch.stack([score for score, _ in scores]), lengths), trained)
     largest = max(gradient.abs().max().item() for gradient in separate)
     assert largest > 1e-6
     # LLaMA's RMSNorm rounds to fp32 whatever the model's precision.

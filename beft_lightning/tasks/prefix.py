@@ -46,7 +46,7 @@ class Prefix(nn.Module):
 
         Raises:
             BeftError: If the model would drop the prefix: in a cache of another kind, behind a sliding window, or with
-                gradient checkpointing.
+                activation checkpointing.
         """
         names = inspect.signature(model.forward).parameters
         call = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -166,7 +166,7 @@ def _positions(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, seen: i
 def _check_kept(model: PreTrainedModel, columns: int) -> None:
     """Refuse what would make the model leave out the prefix without a word."""
     if model.training and getattr(model, "gradient_checkpointing", False):
-        raise BeftError("gradient checkpointing drops the cache that a prefix stands in: switch it off.")
+        raise BeftError("activation_checkpointing drops the cache that a prefix stands in: leave it out.")
     window = getattr(model.config, "sliding_window", None)
     if window is not None and columns > window:
         raise BeftError(

@@ -196,11 +196,11 @@ def test_a_prefix_stays_within_the_sliding_window() -> None:
 
 
 @pytest.mark.parametrize("model_type", [*ENCODERS, *DECODERS])
-def test_gradient_checkpointing_would_drop_the_prefix(model_type: str) -> None:
+def test_activation_checkpointing_would_drop_the_prefix(model_type: str) -> None:
     model = make_model(model_type)
     add_prefix(model)
-    model.gradient_checkpointing_enable()
-    with pytest.raises(BeftError, match="gradient checkpointing drops the cache"):
+    model.activation_checkpointing_enable()
+    with pytest.raises(BeftError, match="activation_checkpointing drops the cache"):
         model(input_ids=TEXT)
 
 

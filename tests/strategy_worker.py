@@ -42,7 +42,7 @@ from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
-from beft_lightning.strategies import call_after, named_parameters, whole
+from beft_lightning.strategies import call_after, leave, named_parameters, whole
 from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "strategy"
@@ -422,10 +422,15 @@ def _trained(module: nn.Module) -> dict[str, list[float]]:
 
 def main(out: str, backbone: str, data: str, *jobs: str) -> None:
     for name in jobs:
-        job, _, strategy = name.partition(":")
-        runs = Runs(out, backbone, data, job, strategy)
-        result = getattr(runs, job)()
-        (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
+        run(out, backbone, data, name)
+    leave()
+
+
+def run(out: str, backbone: str, data: str, name: str) -> None:
+    job, _, strategy = name.partition(":")
+    runs = Runs(out, backbone, data, job, strategy)
+    result = getattr(runs, job)()
+    (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

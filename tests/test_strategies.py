@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import distributed as dist
 from torch.distributed.fsdp import fully_shard
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.__main__ import main
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.strategies import adapt, call_after
+from beft_lightning.strategies import adapt, call_after, leave
 from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
@@ -81,6 +82,13 @@ def a_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def _in_no_group() -> Iterator[None]:
+    """Tests in this process leave the group of one process that they were in."""
+    yield
+    leave()
 
 
 @pytest.fixture
@@ -354,6 +362,39 @@ def test_a_strategy_is_adapted_once_and_stays_what_it_was() -> None:
     assert adapt(strategy) is strategy
     assert isinstance(strategy, ModelParallelStrategy)
     assert type(strategy).__name__ == "ModelParallelStrategy"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lists this process's threads as Linux does")
+@pytest.mark.parametrize("goes_wrong", [False, True])
+def test_a_command_leaves_no_thread_of_gloo_behind(
+    goes_wrong: bool,
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Such a thread may abort the process while the interpreter ends."""
+
+    def threads() -> list[str]:
+        names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+        return [name for name in names if "gloo" in name]
+
+    before, during = threads(), []
+
+    def look(*args: Any) -> None:
+        during.extend(threads())
+        if goes_wrong:
+            raise BeftError("the last batch is bad")
+
+    monkeypatch.setattr(BiasSelectionCallback, "on_train_end", look, raising=False)
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    (tmp_path / "tiny.yaml").write_text(json.dumps(cluster.config("threads")))
+    config = ["--config", str(tmp_path / "tiny.yaml"), "--config", str(CONFIGS / "ddp.yaml")]
+    assert main(["fit", *config]) == (2 if goes_wrong else 0)
+    assert len(during) > len(before)
+    assert threads() == before
+    assert not dist.is_initialized()
+    assert ("error: the last batch is bad" in capsys.readouterr().err) is goes_wrong
 
 
 #: Stands in for SLURM's srun: starts both tasks of two nodes here, and stops both if one fails.

@@ -298,6 +298,10 @@ class Runs:
         term = self.selection.selected[0]
         return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{term}.bias" in n}}
 
+    def plain(self) -> dict[str, Any]:
+        """The first epoch of :meth:`protocol`."""
+        return self._fit(self.parts())
+
     def mixed(self) -> dict[str, Any]:
         """Autocast to bf16 over fp32 weights."""
         return self._fit(self.parts(), precision="bf16-mixed")

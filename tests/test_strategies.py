@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,23 +42,73 @@ pytestmark = pytest.mark.xdist_group("strategies")
 Job = Callable[[str, str], list[dict[str, Any]]]
 
 
+@dataclass(frozen=True)
+class Network:
+    """Where nodes meet: the first one's address, the interface of each, and a command that runs another on a node."""
+
+    address: str
+    interface: str
+    inside: Sequence[Sequence[str]]
+
+
+LOOPBACK = Network("127.0.0.1", "lo", ((), ()))
+
+
+@contextmanager
+def two_machines() -> Iterator[Network]:
+    """Two network namespaces that share nothing but a cable between them; they end with this process at the latest.
+
+    Raises:
+        subprocess.CalledProcessError: If this system lets nobody make them.
+        FileNotFoundError: If it lacks util-linux or iproute2.
+    """
+    holders: list[subprocess.Popen[str]] = []
+
+    def inside(node: int) -> list[str]:
+        return ["nsenter", f"--target={holders[node].pid}", "--user", "--net", "--preserve-credentials"]
+
+    with ExitStack() as stack:
+        for command in (["unshare", "--user", "--map-root-user", "--net"], ["unshare", "--net"]):
+            enter = inside(0) if holders else []
+            # A namespace lasts as long as its processes, and this one until its input ends.
+            hold = [*enter, *command, "sh", "-c", "echo ready && exec cat"]
+            holder = subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            holders.append(stack.enter_context(holder))
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            stack.callback(holder.stdin.close)
+            if not holder.stdout.readline():
+                raise subprocess.CalledProcessError(holder.wait(), hold)
+
+        def ip(node: int, *arguments: str) -> None:
+            subprocess.run([*inside(node), "ip", *arguments], check=True, capture_output=True)
+
+        peer = ("peer", "name", "cable", "netns", str(holders[1].pid))
+        ip(0, "link", "add", "cable", "type", "veth", *peer)
+        for node in (0, 1):
+            ip(node, "address", "add", f"10.77.0.{node + 1}/24", "dev", "cable")
+            for interface in ("cable", "lo"):
+                ip(node, "link", "set", interface, "up")
+        yield Network("10.77.0.1", "cable", [inside(0), inside(1)])
+
+
 class Cluster:
     """Two processes on this machine, and what their jobs have left."""
 
     def __init__(self, out: Path, backbone: str, data: str) -> None:
         self.out, self.arguments = out, (str(out), backbone, data)
 
-    def run(self, *jobs: str, nodes: int = 1) -> subprocess.CompletedProcess[str]:
+    def run(self, *jobs: str, nodes: int = 1, network: Network = LOOPBACK) -> subprocess.CompletedProcess[str]:
         """Run jobs under torchrun; as two nodes, with one agent for each."""
         port = a_free_port()
         launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={2 // nodes}"]
-        launch += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+        launch += [f"--master-addr={network.address}", f"--master-port={port}"]
         work = [str(WORKER), *self.arguments, *jobs]
         agents = [
             subprocess.Popen(
-                [*launch, f"--node-rank={node}", *work],
+                [*network.inside[node], *launch, f"--node-rank={node}", *work],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": network.interface},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -471,3 +524,49 @@ def test_a_node_that_never_joins_ends_the_run(cluster: Cluster, tmp_path: Path, 
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
     assert f"error: not all of the 2 processes have met at 127.0.0.1:{free_port} (" in done.stderr
+
+
+def test_two_machines_train_as_one(cluster: Cluster, results: Job) -> None:
+    """Two addresses on two networks, where no process can reach another through this machine's own."""
+    with ExitStack() as stack:
+        try:
+            network = stack.enter_context(two_machines())
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            pytest.skip(f"needs network namespaces (unshare, nsenter and ip, and the right to use them): {error}")
+        done = cluster.run("plain:ddp", nodes=2, network=network)
+    assert done.returncode == 0, done.stdout
+    first, second = results("plain", "ddp")
+    assert first["losses"] == second["losses"] == results("protocol", "ddp")[0]["losses"][:6]
+
+
+def test_the_survivor_of_a_lost_process_says_so(cluster: Cluster, tmp_path: Path, free_port: int) -> None:
+    """Without torchrun, which would stop it."""
+    config = cluster.config("auto")
+    config["trainer"] |= {"max_epochs": 2, "num_nodes": 2, "callbacks": [{"class_path": "tests.strategy_worker.Kill"}]}
+    (tmp_path / "tiny.yaml").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "beft_lightning", "fit", "--config", str(tmp_path / "tiny.yaml")]
+    command += ["--config", str(CONFIGS / "ddp.yaml")]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port), "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    joined = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **place, **joined, "RANK": str(rank), "GROUP_RANK": str(rank), "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        error, _ = (process.communicate(timeout=150)[1] for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    survivor, lost = processes
+    assert lost.returncode == -signal.SIGKILL
+    assert survivor.returncode == 2, error
+    assert "error: process 0 of 2 has lost contact with the others (" in error
+    assert "its own output says why. To go on, start all of them again with --ckpt_path" in error
+    assert "Traceback" not in error

@@ -24,8 +24,10 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.__main__ import main
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
+from beft_lightning.models import QUANTIZED
 from beft_lightning.strategies import adapt, call_after, leave
 from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
+from tests.strategy_worker import STRATEGIES as WORKER_STRATEGIES
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +36,14 @@ TORCH = ["ddp", "fsdp", "fsdp2"]
 DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
 STRATEGIES = [*TORCH, *DEEPSPEED]
 DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offload"]
-MIDDLE = [*TORCH, "zero2"]
+MIDDLE = [*TORCH, *DEEPSPEED]
+#: Jobs that one process does alike, each with the strategies it is run under.
+ALIKE = [
+    *(("mixed", strategy) for strategy in TORCH),
+    *(("fused", strategy) for strategy in [*TORCH, "zero2"]),
+    *(("lora", strategy) for strategy in ("ddp", "fsdp2", "zero2")),
+    *((dtype, "ddp") for dtype in QUANTIZED if find_spec("bitsandbytes")),
+]
 
 # The two processes are started once; with several pytest processes, each would start them.
 pytestmark = pytest.mark.xdist_group("strategies")
@@ -155,6 +164,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, sst2_dir: str) -> Cluster:
     folder = tmp_path_factory.mktemp("backbones")
     backbone = save_backbone(folder / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     save_backbone(folder / "bert-llama", "llama", causal=True, biases=False, tie_word_embeddings=True)
+    save_backbone(folder / "bert-gpt2", "gpt2", causal=True, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
     return Cluster(tmp_path_factory.mktemp("runs"), backbone, sst2_dir)
 
 
@@ -174,6 +184,7 @@ def with_torch(cluster: Cluster) -> None:
     """All jobs of torch's own strategies, on two nodes of one process each."""
     jobs = [f"{job}:{s}" for job in ("protocol", "decoder", "middle", "drift", "config") for s in TORCH]
     jobs += ["generate:fsdp", "generate:fsdp2", "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp"]
+    jobs += ["lora:fsdp", *(f"{job}:{strategy}" for job, strategy in ALIKE if strategy in TORCH)]
     done = cluster.run(*jobs, nodes=2)
     assert done.returncode == 0, done.stdout
 
@@ -184,7 +195,8 @@ def with_deepspeed(cluster: Cluster) -> None:
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed: pip install deepspeed")
     jobs = [*(f"protocol:{s}" for s in DEEPSPEED), *(f"config:{s}" for s in DEEPSPEED_CONFIGS)]
-    jobs += ["decoder:zero2", "decoder:zero3", "middle:zero2", "drift:zero2", "drift:zero3", "generate:zero3"]
+    jobs += ["decoder:zero2", "decoder:zero3", "drift:zero2", "drift:zero3", "generate:zero3"]
+    jobs += [*(f"middle:{s}" for s in DEEPSPEED), *(f"{job}:{s}" for job, s in ALIKE if s in DEEPSPEED)]
     done = cluster.run(*jobs)
     assert done.returncode == 0, done.stdout
 
@@ -281,6 +293,29 @@ def test_resuming_within_an_epoch_is_exact_with_dropout(strategy: str, results: 
         assert result["rest"] == result["whole"][4:]
 
 
+@pytest.mark.parametrize(("job", "strategy"), ALIKE)
+def test_further_runs_of_two_processes_are_as_those_of_one(
+    job: str, strategy: str, results: Job, cluster: Cluster
+) -> None:
+    """In bf16, batches of another size round otherwise."""
+    alone = getattr(Runs(*cluster.arguments, job, "single"), job)()
+    tolerance = 2e-3 if job == "mixed" else 1e-6
+    first, second = results(job, strategy)
+    assert first["trained"] == second["trained"]
+    assert first["losses"] == pytest.approx(alone["losses"], abs=tolerance)
+    assert list(first["trained"]) == list(alone["trained"])
+    for name, values in alone["trained"].items():
+        assert first["trained"][name] == pytest.approx(values, abs=tolerance)
+    if job == "fused":
+        assert [name.rpartition(".")[2] for name in first["trained"]] == ["original2"] * 3  # value alone
+
+
+def test_fsdp_refuses_the_matrices_of_lora(results: Job) -> None:
+    for result in results("lora", "fsdp"):
+        assert "vectors (biases and norms) and the head can be trained, and 'model.bert." in result["error"]
+        assert "lora_A.default.weight' is neither" in result["error"]
+
+
 @pytest.mark.parametrize("strategy", DRIFT_STEPS)
 def test_biases_do_not_stall_over_a_bf16_base(strategy: str, results: Job) -> None:
     """A bf16 bias of 1 would not move at all: the next number is 1.0078."""
@@ -358,6 +393,21 @@ def test_fsdp_refuses_to_train_a_weight_matrix(cluster: Cluster) -> None:
     runs.selection.head = ["*pooler.dense.weight"]
     with pytest.raises(BeftError, match="vectors .* and 'model.bert.pooler.dense.weight' is neither.*ModelParallel"):
         trainer.fit(**runs.parts())
+
+
+def test_quantised_weights_are_not_sharded(cluster: Cluster) -> None:
+    runs = Runs(*cluster.arguments, "sharded", "fsdp2")
+    for dtype in QUANTIZED:
+        with pytest.raises(BeftError, match=f"'{dtype}' under ModelParallelStrategy: .* cannot be sharded; use DDPSt"):
+            runs.trainer().fit(**runs.parts(dtype=dtype))
+    whole = {name: not adapt(make()).shards_weights for name, make in WORKER_STRATEGIES.items() if "zero" not in name}
+    assert whole == {"single": True, "ddp": True, "fsdp": False, "fsdp2": False}
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed: pip install deepspeed")
+def test_only_the_third_stage_of_zero_shards_weights() -> None:
+    sharding = [adapt(WORKER_STRATEGIES[name]()).shards_weights for name in DEEPSPEED]
+    assert sharding == [False, False, True, True]
 
 
 def test_a_plan_to_split_layers_is_refused_for_modules_that_have_none(cluster: Cluster) -> None:

@@ -25,6 +25,11 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
 
     _folder: Path | None = None
 
+    @property
+    def shards_weights(self) -> bool:
+        """With ZeRO-3 only."""
+        return self.zero_stage_3
+
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
         """Tell transformers, too, that weights are to be sharded as they are loaded (ZeRO-3)."""

@@ -119,6 +119,11 @@ class LanguageTaskModule(LightningModule):
                 "layer's bias to the precision of its input, which autocast makes half; set trainer.precision to "
                 "'32-true'."
             )
+        if self.dtype_name in QUANTIZED and adapt(self.trainer.strategy).shards_weights:
+            raise BeftError(
+                f"dtype {self.dtype_name!r} under {type(self.trainer.strategy).__name__}: bitsandbytes' weights cannot "
+                "be sharded; use DDPStrategy, or dtype 'bfloat16'."
+            )
         if self.dtype_name in ("bfloat16", "float16") and full:
             raise BeftError(
                 f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: the trained parameters "

@@ -42,7 +42,7 @@ ALIKE = [
     *(("mixed", strategy) for strategy in TORCH),
     *(("fused", strategy) for strategy in [*TORCH, "zero2"]),
     *(("lora", strategy) for strategy in ("ddp", "fsdp2", "zero2")),
-    *((dtype, "ddp") for dtype in QUANTIZED if find_spec("bitsandbytes")),
+    *(run for run in (("int8", "ddp"), ("nf4", "ddp"), ("nf4", "fsdp2")) if find_spec("bitsandbytes")),
 ]
 
 # The two processes are started once; with several pytest processes, each would start them.
@@ -395,19 +395,21 @@ def test_fsdp_refuses_to_train_a_weight_matrix(cluster: Cluster) -> None:
         trainer.fit(**runs.parts())
 
 
-def test_quantised_weights_are_not_sharded(cluster: Cluster) -> None:
+def test_quantised_weights_are_refused_where_they_would_be_sharded(cluster: Cluster) -> None:
     runs = Runs(*cluster.arguments, "sharded", "fsdp2")
-    for dtype in QUANTIZED:
-        with pytest.raises(BeftError, match=f"'{dtype}' under ModelParallelStrategy: .* cannot be sharded; use DDPSt"):
-            runs.trainer().fit(**runs.parts(dtype=dtype))
-    whole = {name: not adapt(make()).shards_weights for name, make in WORKER_STRATEGIES.items() if "zero" not in name}
-    assert whole == {"single": True, "ddp": True, "fsdp": False, "fsdp2": False}
+    with pytest.raises(
+        BeftError, match="'int8' under ModelParallelStrategy, which would shard .*: use DDPStrategy, or"
+    ):
+        runs.trainer().fit(**runs.parts(dtype="int8"))
+    names = [name for name in WORKER_STRATEGIES if "zero" not in name]
+    allowed = {name: adapt(WORKER_STRATEGIES[name]()).quantised for name in names}
+    assert allowed == {"single": QUANTIZED, "ddp": QUANTIZED, "fsdp": (), "fsdp2": ("nf4",)}
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed: pip install deepspeed")
-def test_only_the_third_stage_of_zero_shards_weights() -> None:
-    sharding = [adapt(WORKER_STRATEGIES[name]()).shards_weights for name in DEEPSPEED]
-    assert sharding == [False, False, True, True]
+def test_only_the_third_stage_of_zero_refuses_quantised_weights() -> None:
+    allowed = [adapt(WORKER_STRATEGIES[name]()).quantised for name in DEEPSPEED]
+    assert allowed == [QUANTIZED, QUANTIZED, (), ()]
 
 
 def test_a_plan_to_split_layers_is_refused_for_modules_that_have_none(cluster: Cluster) -> None:

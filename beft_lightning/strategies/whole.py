@@ -51,9 +51,9 @@ class WholeModel(Strategy):
     total_parameters = 0
 
     @property
-    def shards_weights(self) -> bool:
-        """Whether each process holds a part of the frozen weights only."""
-        return False
+    def quantised(self) -> tuple[str, ...]:
+        """The precisions of bitsandbytes in which frozen weights were seen to work: all where they are whole."""
+        return ("int8", "nf4")
 
     def use_all_processes(self) -> None:
         """Make ready for a module that leaves all sharding to this package."""
@@ -114,9 +114,9 @@ class ShardedModel(WholeModel):
     """A strategy where each process has a part of the model: checkpoints hold the trained values, whole."""
 
     @property
-    def shards_weights(self) -> bool:
-        """Yes."""
-        return True
+    def quantised(self) -> tuple[str, ...]:
+        """None: an int8 weight loses its scales in sharding."""
+        return ()
 
     # These two pass over the strategies' own formats.
     def _read_checkpoint(self, path: Any, weights_only: bool | None) -> dict[str, Any]:

@@ -26,9 +26,9 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
     _folder: Path | None = None
 
     @property
-    def shards_weights(self) -> bool:
-        """With ZeRO-3 only."""
-        return self.zero_stage_3
+    def quantised(self) -> tuple[str, ...]:
+        """All where the weights are whole: not with ZeRO-3."""
+        return () if self.zero_stage_3 else ("int8", "nf4")
 
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:

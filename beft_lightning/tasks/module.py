@@ -119,10 +119,12 @@ class LanguageTaskModule(LightningModule):
                 "layer's bias to the precision of its input, which autocast makes half; set trainer.precision to "
                 "'32-true'."
             )
-        if self.dtype_name in QUANTIZED and adapt(self.trainer.strategy).shards_weights:
+        strategy = adapt(self.trainer.strategy)
+        if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantised:
             raise BeftError(
-                f"dtype {self.dtype_name!r} under {type(self.trainer.strategy).__name__}: bitsandbytes' weights cannot "
-                "be sharded; use DDPStrategy, or dtype 'bfloat16'."
+                f"dtype {self.dtype_name!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: "
+                f"use {'DDPStrategy' if self.dtype_name == 'int8' else 'DDPStrategy or ModelParallelStrategy (FSDP2)'}, "
+                "or dtype 'bfloat16'."
             )
         if self.dtype_name in ("bfloat16", "float16") and full:
             raise BeftError(

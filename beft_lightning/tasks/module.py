@@ -121,10 +121,10 @@ class LanguageTaskModule(LightningModule):
             )
         strategy = adapt(self.trainer.strategy)
         if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantised:
+            others = "DDPStrategy" if self.dtype_name == "int8" else "DDPStrategy, ModelParallelStrategy (FSDP2)"
             raise BeftError(
                 f"dtype {self.dtype_name!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: "
-                f"use {'DDPStrategy' if self.dtype_name == 'int8' else 'DDPStrategy or ModelParallelStrategy (FSDP2)'}, "
-                "or dtype 'bfloat16'."
+                f"use {others}, or dtype 'bfloat16'."
             )
         if self.dtype_name in ("bfloat16", "float16") and full:
             raise BeftError(

@@ -63,27 +63,36 @@ def main(arguments: list[str] | None = None) -> int:
 
             export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
             return 0
-        from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
-
-        try:
-            BeftCLI(args=with_lists(arguments) if arguments[0] == "compare" else given)
-        except MisconfigurationException as error:
-            raise BeftError(f"{error}") from error
-        except ArgumentError as error:
-            raise BeftError(f"{error}\n`python -m beft_lightning {arguments[0]} --help` lists the options.") from error
-        except RuntimeError as error:
-            if lost := lost_contact(error):
-                raise lost from error
-            raise
-        except ValueError as error:
-            # jsonargparse wraps what a class of ours says of its arguments.
-            if isinstance(error.__cause__, BeftError):
-                raise error.__cause__ from None
-            raise
+        _run(arguments[0], with_lists(arguments) if arguments[0] == "compare" else given)
+        return 0
     except BeftError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    finally:
+        # Here, neither the command nor the traceback of an error that was reported holds the trainer any more.
+        if strategies := sys.modules.get("beft_lightning.strategies"):
+            strategies.leave()
+
+
+def _run(command: str, arguments: list[str] | None) -> None:
+    """Run a command with a configuration; ``arguments`` are those of this process if None."""
+    from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
+
+    try:
+        BeftCLI(args=arguments)
+    except MisconfigurationException as error:
+        raise BeftError(f"{error}") from error
+    except ArgumentError as error:
+        raise BeftError(f"{error}\n`python -m beft_lightning {command} --help` lists the options.") from error
+    except RuntimeError as error:
+        if lost := lost_contact(error):
+            raise lost from error
+        raise
+    except ValueError as error:
+        # jsonargparse wraps what a class of ours says of its arguments.
+        if isinstance(error.__cause__, BeftError):
+            raise error.__cause__ from None
+        raise
 
 
 def lost_contact(error: RuntimeError) -> BeftError | None:

@@ -38,7 +38,7 @@ from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
-from beft_lightning.strategies import call_after, named_parameters, whole
+from beft_lightning.strategies import call_after, leave, named_parameters, whole
 from benchmarks.communication import CountCommunication
 from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 
@@ -295,6 +295,41 @@ class Runs:
         term = self.selection.selected[0]
         return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{term}.bias" in n}}
 
+    def plain(self) -> dict[str, Any]:
+        """The first epoch of :meth:`protocol`."""
+        return self._fit(self.parts())
+
+    def mixed(self) -> dict[str, Any]:
+        """Autocast to bf16 over fp32 weights."""
+        return self._fit(self.parts(), precision="bf16-mixed")
+
+    def fused(self) -> dict[str, Any]:
+        """The value part of GPT-2's fused bias."""
+        return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
+
+    def lora(self) -> dict[str, Any]:
+        """A way of training that a module sets up itself."""
+        return self._fit(self.parts(tune="lora", learning_rate=1e-3, tune_options={"lora_dropout": 0.0}))
+
+    def int8(self) -> dict[str, Any]:
+        """A base that bitsandbytes has quantised."""
+        return self._fit(self.parts(dtype="int8", learning_rate=1e-2))
+
+    def nf4(self) -> dict[str, Any]:
+        """See :meth:`int8`."""
+        return self._fit(self.parts(dtype="nf4", learning_rate=1e-2))
+
+    def _fit(self, parts: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """What a fit of one epoch trains, or the error that refuses it."""
+        trainer = self.trainer(max_epochs=1, **options)
+        if parts["model"].tune != "auto":
+            trainer.callbacks.remove(self.selection)  # type: ignore[attr-defined]
+        try:
+            trainer.fit(**parts)
+        except BeftError as error:
+            return {"error": str(error)}
+        return {"losses": self.losses.values, "metrics": _metrics(trainer), "trained": _trained(parts["model"])}
+
     def bytes(self) -> dict[str, Any]:
         """Bytes that a training step gives to reductions of gradients."""
         parts, counter = self.parts(), CountCommunication()
@@ -391,10 +426,15 @@ def _trained(module: nn.Module) -> dict[str, list[float]]:
 
 def main(out: str, backbone: str, data: str, *jobs: str) -> None:
     for name in jobs:
-        job, _, strategy = name.partition(":")
-        runs = Runs(out, backbone, data, job, strategy)
-        result = getattr(runs, job)()
-        (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
+        run(out, backbone, data, name)
+    leave()
+
+
+def run(out: str, backbone: str, data: str, name: str) -> None:
+    job, _, strategy = name.partition(":")
+    runs = Runs(out, backbone, data, job, strategy)
+    result = getattr(runs, job)()
+    (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +19,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from safetensors.torch import load_file
+from torch import distributed as dist
 from torch.distributed.fsdp import fully_shard
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
@@ -23,8 +27,10 @@ from beft_lightning.__main__ import main
 from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.export import export
-from beft_lightning.strategies import adapt, call_after
+from beft_lightning.models import QUANTIZED
+from beft_lightning.strategies import adapt, call_after, leave
 from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
+from tests.strategy_worker import STRATEGIES as WORKER_STRATEGIES
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
 ROOT = Path(__file__).parents[1]
@@ -33,12 +39,69 @@ TORCH = ["ddp", "fsdp", "fsdp2"]
 DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
 STRATEGIES = [*TORCH, *DEEPSPEED]
 DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offload"]
-MIDDLE = [*TORCH, "zero2"]
+MIDDLE = [*TORCH, *DEEPSPEED]
+#: Jobs that one process does alike, each with the strategies it is run under.
+ALIKE = [
+    *(("mixed", strategy) for strategy in TORCH),
+    *(("fused", strategy) for strategy in [*TORCH, "zero2"]),
+    *(("lora", strategy) for strategy in ("ddp", "fsdp2", "zero2")),
+    *(run for run in (("int8", "ddp"), ("nf4", "ddp"), ("nf4", "fsdp2")) if find_spec("bitsandbytes")),
+]
 
 # The two processes are started once; with several pytest processes, each would start them.
 pytestmark = pytest.mark.xdist_group("strategies")
 
 Job = Callable[[str, str], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where nodes meet: the first one's address, the interface of each, and a command that runs another on a node."""
+
+    address: str
+    interface: str
+    inside: Sequence[Sequence[str]]
+
+
+LOOPBACK = Network("127.0.0.1", "lo", ((), ()))
+
+
+@contextmanager
+def two_machines() -> Iterator[Network]:
+    """Two network namespaces that share nothing but a cable between them; they end with this process at the latest.
+
+    Raises:
+        subprocess.CalledProcessError: If this system lets nobody make them.
+        FileNotFoundError: If it lacks util-linux or iproute2.
+    """
+    holders: list[subprocess.Popen[str]] = []
+
+    def inside(node: int) -> list[str]:
+        return ["nsenter", f"--target={holders[node].pid}", "--user", "--net", "--preserve-credentials"]
+
+    with ExitStack() as stack:
+        for command in (["unshare", "--user", "--map-root-user", "--net"], ["unshare", "--net"]):
+            enter = inside(0) if holders else []
+            # A namespace lasts as long as its processes, and this one until its input ends.
+            hold = [*enter, *command, "sh", "-c", "echo ready && exec cat"]
+            holder = subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            holders.append(stack.enter_context(holder))
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            stack.callback(holder.stdin.close)
+            if not holder.stdout.readline():
+                raise subprocess.CalledProcessError(holder.wait(), hold)
+
+        def ip(node: int, *arguments: str) -> None:
+            subprocess.run([*inside(node), "ip", *arguments], check=True, capture_output=True)
+
+        peer = ("peer", "name", "cable", "netns", str(holders[1].pid))
+        ip(0, "link", "add", "cable", "type", "veth", *peer)
+        for node in (0, 1):
+            ip(node, "address", "add", f"10.77.0.{node + 1}/24", "dev", "cable")
+            for interface in ("cable", "lo"):
+                ip(node, "link", "set", interface, "up")
+        yield Network("10.77.0.1", "cable", [inside(0), inside(1)])
 
 
 class Cluster:
@@ -47,17 +110,17 @@ class Cluster:
     def __init__(self, out: Path, backbone: str, data: str) -> None:
         self.out, self.backbone, self.arguments = out, backbone, (str(out), backbone, data)
 
-    def run(self, *jobs: str, nodes: int = 1) -> subprocess.CompletedProcess[str]:
+    def run(self, *jobs: str, nodes: int = 1, network: Network = LOOPBACK) -> subprocess.CompletedProcess[str]:
         """Run jobs under torchrun; as two nodes, with one agent for each."""
         port = a_free_port()
         launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={2 // nodes}"]
-        launch += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+        launch += [f"--master-addr={network.address}", f"--master-port={port}"]
         work = [str(WORKER), *self.arguments, *jobs]
         agents = [
             subprocess.Popen(
-                [*launch, f"--node-rank={node}", *work],
+                [*network.inside[node], *launch, f"--node-rank={node}", *work],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": network.interface},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -86,6 +149,13 @@ def a_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture(autouse=True)
+def _in_no_group() -> Iterator[None]:
+    """Tests in this process leave the group of one process that they were in."""
+    yield
+    leave()
+
+
 @pytest.fixture
 def free_port() -> int:
     return a_free_port()
@@ -97,6 +167,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, sst2_dir: str) -> Cluster:
     folder = tmp_path_factory.mktemp("backbones")
     backbone = save_backbone(folder / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     save_backbone(folder / "bert-llama", "llama", causal=True, biases=False, tie_word_embeddings=True)
+    save_backbone(folder / "bert-gpt2", "gpt2", causal=True, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
     return Cluster(tmp_path_factory.mktemp("runs"), backbone, sst2_dir)
 
 
@@ -116,6 +187,7 @@ def with_torch(cluster: Cluster) -> None:
     """All jobs of torch's own strategies, on two nodes of one process each."""
     jobs = [f"{job}:{s}" for job in ("protocol", "decoder", "middle", "drift", "config") for s in TORCH]
     jobs += ["generate:fsdp", "generate:fsdp2", "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp"]
+    jobs += ["lora:fsdp", *(f"{job}:{strategy}" for job, strategy in ALIKE if strategy in TORCH)]
     done = cluster.run(*jobs, nodes=2)
     assert done.returncode == 0, done.stdout
 
@@ -126,7 +198,8 @@ def with_deepspeed(cluster: Cluster) -> None:
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed: pip install deepspeed")
     jobs = [*(f"protocol:{s}" for s in DEEPSPEED), *(f"config:{s}" for s in DEEPSPEED_CONFIGS)]
-    jobs += ["decoder:zero2", "decoder:zero3", "middle:zero2", "drift:zero2", "drift:zero3", "generate:zero3"]
+    jobs += ["decoder:zero2", "decoder:zero3", "drift:zero2", "drift:zero3", "generate:zero3"]
+    jobs += [*(f"middle:{s}" for s in DEEPSPEED), *(f"{job}:{s}" for job, s in ALIKE if s in DEEPSPEED)]
     done = cluster.run(*jobs)
     assert done.returncode == 0, done.stdout
 
@@ -221,6 +294,29 @@ def test_resuming_within_an_epoch_is_exact_with_dropout(strategy: str, results: 
     for result in results("middle", strategy):
         assert len(result["whole"]) == 12
         assert result["rest"] == result["whole"][4:]
+
+
+@pytest.mark.parametrize(("job", "strategy"), ALIKE)
+def test_further_runs_of_two_processes_are_as_those_of_one(
+    job: str, strategy: str, results: Job, cluster: Cluster
+) -> None:
+    """In bf16, batches of another size round otherwise."""
+    alone = getattr(Runs(*cluster.arguments, job, "single"), job)()
+    tolerance = 2e-3 if job == "mixed" else 1e-6
+    first, second = results(job, strategy)
+    assert first["trained"] == second["trained"]
+    assert first["losses"] == pytest.approx(alone["losses"], abs=tolerance)
+    assert list(first["trained"]) == list(alone["trained"])
+    for name, values in alone["trained"].items():
+        assert first["trained"][name] == pytest.approx(values, abs=tolerance)
+    if job == "fused":
+        assert [name.rpartition(".")[2] for name in first["trained"]] == ["original2"] * 3  # value alone
+
+
+def test_fsdp_refuses_the_matrices_of_lora(results: Job) -> None:
+    for result in results("lora", "fsdp"):
+        assert "vectors (biases and norms) and the head can be trained, and 'model.bert." in result["error"]
+        assert "lora_A.default.weight' is neither" in result["error"]
 
 
 @pytest.mark.parametrize("strategy", DRIFT_STEPS)
@@ -322,6 +418,21 @@ def test_fsdp_refuses_to_train_a_weight_matrix(cluster: Cluster) -> None:
         trainer.fit(**runs.parts())
 
 
+def test_quantised_weights_are_refused_where_they_would_be_sharded(cluster: Cluster) -> None:
+    runs = Runs(*cluster.arguments, "sharded", "fsdp2")
+    with pytest.raises(BeftError, match="'int8' under ModelParallelStrategy, which would shard .*: use DDPS"):
+        runs.trainer().fit(**runs.parts(dtype="int8"))
+    names = [name for name in WORKER_STRATEGIES if "zero" not in name]
+    allowed = {name: adapt(WORKER_STRATEGIES[name]()).quantised for name in names}
+    assert allowed == {"single": QUANTIZED, "ddp": QUANTIZED, "fsdp": (), "fsdp2": ("nf4",)}
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed: pip install deepspeed")
+def test_only_the_third_stage_of_zero_refuses_quantised_weights() -> None:
+    allowed = [adapt(WORKER_STRATEGIES[name]()).quantised for name in DEEPSPEED]
+    assert allowed == [QUANTIZED, QUANTIZED, (), ()]
+
+
 def test_a_plan_to_split_layers_is_refused_for_modules_that_have_none(cluster: Cluster) -> None:
     class Waits(ForeignModule):
         def configure_model(self) -> None:
@@ -377,6 +488,39 @@ def test_a_strategy_is_adapted_once_and_stays_what_it_was() -> None:
     assert adapt(strategy) is strategy
     assert isinstance(strategy, ModelParallelStrategy)
     assert type(strategy).__name__ == "ModelParallelStrategy"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lists this process's threads as Linux does")
+@pytest.mark.parametrize("goes_wrong", [False, True])
+def test_a_command_leaves_no_thread_of_gloo_behind(
+    goes_wrong: bool,
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Such a thread may abort the process while the interpreter ends."""
+
+    def threads() -> list[str]:
+        names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+        return [name for name in names if "gloo" in name]
+
+    before, during = threads(), []
+
+    def look(*args: Any) -> None:
+        during.extend(threads())
+        if goes_wrong:
+            raise BeftError("the last batch is bad")
+
+    monkeypatch.setattr(BiasSelectionCallback, "on_train_end", look, raising=False)
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    (tmp_path / "tiny.yaml").write_text(json.dumps(cluster.config("threads")))
+    config = ["--config", str(tmp_path / "tiny.yaml"), "--config", str(CONFIGS / "ddp.yaml")]
+    assert main(["fit", *config]) == (2 if goes_wrong else 0)
+    assert len(during) > len(before)
+    assert threads() == before
+    assert not dist.is_initialized()
+    assert ("error: the last batch is bad" in capsys.readouterr().err) is goes_wrong
 
 
 #: Stands in for SLURM's srun: starts both tasks of two nodes here, and stops both if one fails.
@@ -453,3 +597,49 @@ def test_a_node_that_never_joins_ends_the_run(cluster: Cluster, tmp_path: Path, 
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
     assert f"error: not all of the 2 processes have met at 127.0.0.1:{free_port} (" in done.stderr
+
+
+def test_two_machines_train_as_one(cluster: Cluster, results: Job) -> None:
+    """Two addresses on two networks, where no process can reach another through this machine's own."""
+    with ExitStack() as stack:
+        try:
+            network = stack.enter_context(two_machines())
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            pytest.skip(f"needs network namespaces (unshare, nsenter and ip, and the right to use them): {error}")
+        done = cluster.run("plain:ddp", nodes=2, network=network)
+    assert done.returncode == 0, done.stdout
+    first, second = results("plain", "ddp")
+    assert first["losses"] == second["losses"] == results("protocol", "ddp")[0]["losses"][:6]
+
+
+def test_the_survivor_of_a_lost_process_says_so(cluster: Cluster, tmp_path: Path, free_port: int) -> None:
+    """Without torchrun, which would stop it."""
+    config = cluster.config("auto")
+    config["trainer"] |= {"max_epochs": 2, "num_nodes": 2, "callbacks": [{"class_path": "tests.strategy_worker.Kill"}]}
+    (tmp_path / "tiny.yaml").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "beft_lightning", "fit", "--config", str(tmp_path / "tiny.yaml")]
+    command += ["--config", str(CONFIGS / "ddp.yaml")]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port), "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    joined = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **place, **joined, "RANK": str(rank), "GROUP_RANK": str(rank), "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        error, _ = (process.communicate(timeout=150)[1] for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    survivor, lost = processes
+    assert lost.returncode == -signal.SIGKILL
+    assert survivor.returncode == 2, error
+    assert "error: process 0 of 2 has lost contact with the others (" in error
+    assert "its own output says why. To go on, start all of them again with --ckpt_path" in error
+    assert "Traceback" not in error

@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from beft_lightning.bias.layout import TERM_SYMBOLS
+from beft_lightning.bias.lead import Lead, lead_spread
 from beft_lightning.errors import ScoringError
 from beft_lightning.files import write_text_atomically
 
@@ -22,11 +24,13 @@ class TermScore:
         layers: Score of each layer, from the first to the last.
         inert: Whether the term cannot change the model's output.
         parameters: Number of values in the term, over all layers.
+        course: The term's score after each batch; empty if not known.
     """
 
     layers: list[float]
     inert: bool
     parameters: int
+    course: list[float] = field(default_factory=list)
 
     @property
     def score(self) -> float:
@@ -56,6 +60,28 @@ class BiasScores:
     def ranking(self) -> list[str]:
         """Term names from best to worst; inert terms come last whatever their score."""
         return sorted(self.terms, key=lambda term: (self.terms[term].inert, -self.terms[term].score, _place(term)))
+
+    @property
+    def leads(self) -> dict[str, Lead]:
+        """Each live term's lead over the next live one in the ranking."""
+        live = [term for term in self.ranking if not self.terms[term].inert]
+        leads = {}
+        for term, other in pairwise(live):
+            first, second = self.terms[term], self.terms[other]
+            mean = self.approach.endswith("fisher")
+            leads[term] = Lead(other, first.score - second.score, lead_spread(first.course, second.course, mean=mean))
+        return leads
+
+    @property
+    def near_tie(self) -> str | None:
+        """The term that was only just selected: the last one, if other batches might well have chosen the next.
+
+        ``None`` if there is no such term, or single layers were selected.
+        """
+        if not self.selected or not set(self.selected) <= set(self.terms):
+            return None
+        last = max(self.selected, key=self.ranking.index)
+        return last if last in self.leads and self.leads[last].is_near_tie else None
 
     def select(self, keep: int = 1, *, per_layer: bool = False, budget: int | None = None) -> list[str]:
         """The best terms, never an inert one.
@@ -107,7 +133,8 @@ class BiasScores:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``scores.json``: plain types only."""
-        terms = {term: {"score": scores.score, **asdict(scores)} for term, scores in self.terms.items()}
+        leads = {term: {"margin": lead.margin, "spread": lead.spread} for term, lead in self.leads.items()}
+        terms = {t: {"score": scores.score, **leads.get(t, {}), **asdict(scores)} for t, scores in self.terms.items()}
         return {
             "approach": self.approach,
             "model_type": self.model_type,
@@ -122,7 +149,7 @@ class BiasScores:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ScoringError: If a field is missing or a score is not a finite number.
+            ScoringError: If a field is missing, a score is not a finite number, or courses differ in length.
         """
         try:
             terms = {
@@ -130,6 +157,7 @@ class BiasScores:
                     layers=[float(score) for score in entry["layers"]],
                     inert=bool(entry["inert"]),
                     parameters=int(entry["parameters"]),
+                    course=[float(score) for score in entry.get("course", [])],
                 )
                 for term, entry in content["terms"].items()
             }
@@ -142,9 +170,11 @@ class BiasScores:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ScoringError(f"not a table of bias scores: {type(error).__name__} {error}.") from error
-        finite = all(math.isfinite(score) for entry in terms.values() for score in entry.layers)
+        finite = all(math.isfinite(score) for e in terms.values() for score in (*e.layers, *e.course))
         if not (finite and terms and all(entry.layers for entry in terms.values())):
             raise ScoringError("not a table of bias scores: every term needs a finite score for each layer.")
+        if len({len(entry.course) for entry in terms.values()}) > 1:
+            raise ScoringError("not a table of bias scores: the terms' courses are of different numbers of batches.")
         return scores
 
     def to_csv(self) -> str:

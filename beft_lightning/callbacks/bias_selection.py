@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import nn
 from torch.optim import Optimizer
@@ -24,7 +24,7 @@ from beft_lightning.bias import (
     language_model,
 )
 from beft_lightning.bias.architectures import architecture_of
-from beft_lightning.callbacks.score_report import plot_scores, ranking_table
+from beft_lightning.callbacks.score_report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.callbacks.scoring import ScoringPass
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
 from beft_lightning.strategies import adapt, call_after, call_before, check_precision, clean_name, whole
@@ -43,7 +43,8 @@ class BiasSelectionCallback(Callback):
     winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
 
     It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's log folder and logs each term's score
-    as ``bias_score/<term>``.
+    as ``bias_score/<term>``. It warns if the selected term leads the next one by less than the spread of that lead over
+    the batches (:func:`~beft_lightning.bias.lead.lead_spread`).
 
     Args:
         approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
@@ -285,6 +286,8 @@ class BiasSelectionCallback(Callback):
         if not trainer.is_global_zero:
             return
         rich.print(ranking_table(scores))
+        if warning := near_tie_warning(scores):
+            rank_zero_warn(warning)
         if folder is not None:
             scores.save(folder)
             plot_scores(scores, Path(folder) / "scores.png")

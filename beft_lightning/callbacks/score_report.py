@@ -8,19 +8,22 @@ from matplotlib.patches import Rectangle
 from rich.table import Table
 
 from beft_lightning.bias import TERM_SYMBOLS, BiasScores
+from beft_lightning.bias.lead import Lead
 from beft_lightning.files import write_atomically
 
 
 def ranking_table(scores: BiasScores) -> Table:
-    """The terms from best to worst, as a table for ``rich.print``."""
+    """The terms from best to worst, as a table for ``rich.print``; leads are in shares of the best score."""
     table = Table(title=f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches")
     table.add_column("rank", justify="right")
     table.add_column("term")
     table.add_column("symbol")
     table.add_column("score", justify="right")
     table.add_column("of the best", justify="right")
+    table.add_column("lead", justify="right")
     table.add_column("parameters", justify="right")
     table.add_column("note")
+    leads = scores.leads
     best = max(entry.score for entry in scores.terms.values())
     for rank, term in enumerate(scores.ranking, start=1):
         entry = scores.terms[term]
@@ -32,8 +35,23 @@ def ranking_table(scores: BiasScores) -> Table:
         ]
         share = f"{entry.score / best:.1%}" if best > 0 else "-"
         symbol = TERM_SYMBOLS.get(term, "")
-        table.add_row(str(rank), term, symbol, f"{entry.score:.4g}", share, f"{entry.parameters:,}", ", ".join(notes))
+        lead = _share(leads[term], best) if term in leads and best > 0 else ""
+        row = [str(rank), term, symbol, f"{entry.score:.4g}", share, lead, f"{entry.parameters:,}", ", ".join(notes)]
+        table.add_row(*row)
     return table
+
+
+def near_tie_warning(scores: BiasScores) -> str | None:
+    """What to tell the user if other batches might well have selected another term."""
+    term = scores.near_tie
+    if term is None:
+        return None
+    lead = scores.leads[term]
+    return (
+        f"{term!r} was selected, but its score leads that of {lead.over!r} by {lead.margin:.2g} ± {lead.spread:.2g} "
+        f"(two standard errors over {scores.steps} batches): other batches may select the other. Score on more batches "
+        "(`batches`, and `patience` 0), or name the term with approach 'fixed'."
+    )
 
 
 def plot_scores(scores: BiasScores, path: str | Path) -> Path:
@@ -74,6 +92,10 @@ def plot_scores(scores: BiasScores, path: str | Path) -> Path:
                 Rectangle((-0.5, row - 0.5), width, 1, fill=False, hatch="///", edgecolor="0.6", linewidth=0)
             )
     return write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _share(lead: Lead, best: float) -> str:
+    return f"{lead.margin / best:.0%}" + ("" if lead.spread is None else f" ± {lead.spread / best:.0%}")
 
 
 def _label(scores: BiasScores, term: str) -> str:

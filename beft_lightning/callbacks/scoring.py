@@ -102,16 +102,17 @@ class ScoringPass:
             # Fisher is the gradient at the checkpoint itself, without dropout.
             fisher = self.approach in ("fisher", "sample_fisher")
             with eval_mode(module) if fisher else nullcontext():
-                table, steps = self._score(strategy, module, scored, trained, batches)
+                table, course = self._score(strategy, module, scored, trained, batches)
         return BiasScores(
             approach=self.approach,
             model_type=model_type,
-            steps=steps,
+            steps=len(next(iter(course.values()))),
             terms={
                 term: TermScore(
                     layers=list(layers.values()),
                     inert=term in inert,
                     parameters=sum(map(numel, terms[term].values())),
+                    course=course[term],
                 )
                 for term, layers in table.items()
             },
@@ -124,7 +125,8 @@ class ScoringPass:
         candidates: BiasTerms,
         trained: list[nn.Parameter],
         batches: Iterator[Any],
-    ) -> tuple[_Table, int]:
+    ) -> tuple[_Table, dict[str, list[float]]]:
+        """The scores, and each term's after each batch."""
         optimizer = ReferenceAdam(trained, lr=self.learning_rate)
         # For a training step that asks for its optimizer, to log the learning rate.
         strategy.optimizers = [optimizer]
@@ -134,6 +136,7 @@ class ScoringPass:
         else:
             tables = self._tables(strategy, module, candidates, optimizer, batches)
         table: _Table = {}
+        course: dict[str, list[float]] = {term: [] for term in candidates}
         order: list[str] = []
         unchanged = step = 0
         for step, table in enumerate(tables, start=1):
@@ -142,7 +145,9 @@ class ScoringPass:
                     f"the scores are not finite after batch {step}: the gradients are not, or the scoring learning "
                     f"rate ({self.learning_rate:g}) is too high."
                 )
-            latest = sorted(table, key=lambda term: -sum(table[term].values()) / len(table[term]))
+            for term, layers in table.items():
+                course[term].append(sum(layers.values()) / len(layers))
+            latest = sorted(course, key=lambda term: -course[term][-1])
             unchanged = unchanged + 1 if latest == order else 0
             order = latest
             if self.patience and unchanged >= self.patience:
@@ -151,7 +156,7 @@ class ScoringPass:
             raise ScoringError("no training batch gave a loss to score on.")
         if not any(score > 0 for layers in table.values() for score in layers.values()):
             raise ScoringError("every score is zero: the biases have no gradient, so nothing tells the terms apart.")
-        return table, step
+        return table, course
 
     def _tables(
         self,

@@ -22,7 +22,7 @@ from beft_lightning.errors import BeftError
 from beft_lightning.strategies.fsdp import FlatShardedModel, ShardedTensorModel
 from beft_lightning.strategies.hooks import call_after, call_before
 from beft_lightning.strategies.parameters import clean_name, named_parameters, numel, whole
-from beft_lightning.strategies.processes import check_precision, check_same, gather
+from beft_lightning.strategies.processes import check_precision, check_same, gather, leave
 from beft_lightning.strategies.whole import WholeModel, checkpoint_file
 from beft_lightning.strategies.zero import ZeroModel
 
@@ -36,6 +36,7 @@ __all__ = [
     "checkpoint_file",
     "clean_name",
     "gather",
+    "leave",
     "named_parameters",
     "numel",
     "whole",

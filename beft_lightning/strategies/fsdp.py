@@ -83,6 +83,11 @@ class ShardedTensorModel(ShardedModel, ModelParallelStrategy):
 
     select_before = "setup_optimizers"
 
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """4-bit weights, whose scales stay beside the parts."""
+        return ("nf4",)
+
     def setup(self, trainer: Trainer) -> None:
         """Shard the model, unless the module's ``configure_model`` has done so.
 

@@ -1,5 +1,6 @@
 """What the processes of a run have to agree on."""
 
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,23 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def leave() -> None:
+    """Leave the group of processes, if this one is in any, while the interpreter still runs.
+
+    A thread of gloo's that lets go of its last tensor while the interpreter ends aborts the process, all of whose work
+    is done (https://github.com/pytorch/pytorch/pull/179291). The threads end with the group, and the group once nothing
+    holds it: no wrapper of the model, which is why the trainer has to be out of scope, and no default argument (those
+    of ``torch.distributed.nn`` are the group where it is imported later than that; Lightning imports it early). FSDP2's
+    mesh and DeepSpeed's globals outlive it; there the threads have at least been idle for as long as this takes.
+
+    Nothing is sent, so it does not matter whether the other processes are still there. What is under way is waited for,
+    and fails if they are not.
+    """
+    if dist.is_available() and dist.is_initialized():
+        gc.collect()
+        dist.destroy_process_group()
 
 
 def check_same(settings: Mapping[str, Any]) -> None:

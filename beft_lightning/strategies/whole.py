@@ -50,6 +50,11 @@ class WholeModel(Strategy):
     #: Number of values of the model, counted before anything is sharded.
     total_parameters = 0
 
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """The precisions of bitsandbytes in which frozen weights were seen to work: all where they are whole."""
+        return ("int8", "nf4")
+
     def use_all_processes(self) -> None:
         """Make ready for a module that leaves all sharding to this package."""
 
@@ -107,6 +112,11 @@ class WholeModel(Strategy):
 
 class ShardedModel(WholeModel):
     """A strategy where each process has a part of the model: checkpoints hold the trained values, whole."""
+
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """None: an int8 weight loses its scales in sharding."""
+        return ()
 
     # These two pass over the strategies' own formats.
     def _read_checkpoint(self, path: Any, weights_only: bool | None) -> dict[str, Any]:

@@ -25,6 +25,11 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
 
     _folder: Path | None = None
 
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """All where the weights are whole: not with ZeRO-3."""
+        return () if self.zero_stage_3 else ("int8", "nf4")
+
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
         """Tell transformers, too, that weights are to be sharded as they are loaded (ZeRO-3)."""

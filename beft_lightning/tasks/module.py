@@ -130,6 +130,13 @@ class LanguageTaskModule(LightningModule):
                 "layer's bias to the precision of its input, which autocast makes half; set trainer.precision to "
                 "'32-true'."
             )
+        strategy = adapt(self.trainer.strategy)
+        if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantised:
+            others = "DDPStrategy" if self.dtype_name == "int8" else "DDPStrategy, ModelParallelStrategy (FSDP2)"
+            raise BeftError(
+                f"dtype {self.dtype_name!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: "
+                f"use {others}, or dtype 'bfloat16'."
+            )
         if self.dtype_name in ("bfloat16", "float16") and full:
             raise BeftError(
                 f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: the trained parameters "

@@ -68,9 +68,12 @@ def test_the_json_file_has_the_documented_content_and_reads_back(scores: BiasSco
     assert list(content) == ["approach", "model_type", "steps", "terms", "ranking", "selected"]
     assert content["terms"]["value"] == {
         "score": pytest.approx(0.4),
+        "margin": pytest.approx(0.2),
+        "spread": None,
         "layers": [0.2, 0.6],
         "inert": False,
         "parameters": 8,
+        "course": [],
     }
     assert content["ranking"] == ["value", "query", "key"]
     assert BiasScores.load(tmp_path / "scores.json") == scores

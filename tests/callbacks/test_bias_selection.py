@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import run
@@ -99,6 +100,36 @@ def test_a_score_file_is_reused_without_scoring(make_trainer: MakeTrainer, tmp_p
     fit(make_trainer, ForeignModule(), second, max_epochs=0)
     assert second.selected == ["query"]
     assert second.seconds == 0
+
+
+@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher", "sample_fisher"])
+def test_the_scores_hold_their_course_over_the_batches(approach: Any, make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback(approach, batches=3, patience=0)
+    fit(make_trainer, ForeignModule(), callback, max_epochs=0)
+    assert callback.scores is not None
+    for entry in callback.scores.terms.values():
+        assert len(entry.course) == callback.scores.steps == 3
+        assert entry.course[-1] == pytest.approx(entry.score)
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_a_near_tie_is_warned_of(near: bool, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    other = [0.1, 0.5, 0.5] if near else [0.1, 0.1, 0.1]
+    terms = {
+        name: {"layers": [course[-1]] * LAYERS, "inert": False, "parameters": 96, "course": course}
+        for name, course in (("value", [0.2, 0.4, 0.6]), ("query", other))
+    }
+    content = {"approach": "projection", "model_type": "bert", "steps": 3, "terms": terms, "selected": []}
+    (tmp_path / "scores.json").write_text(json.dumps(content))
+    callback = BiasSelectionCallback(terms=["value", "query"], scores=tmp_path / "scores.json")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(make_trainer, ForeignModule(), callback, max_epochs=0)
+    said = [str(warning.message) for warning in caught if "other batches may" in str(warning.message)]
+    assert callback.selected == ["value"]
+    assert len(said) == near
+    if near:
+        assert "'value' was selected, but its score leads that of 'query' by 0.1 ± 0.72 (two standard err" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -323,6 +354,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch.utils.data import DataLoader, DistributedSampler
 from beft_lightning import BiasSelectionCallback
+from beft_lightning.strategies import leave
 from tests.tiny import ForeignModule, token_batches
 
 processes, out, approach, model_type, *dropouts = int(sys.argv[1]), *sys.argv[2:]
@@ -348,6 +380,8 @@ trainer = Trainer(
 trainer.fit(module)
 state = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 torch.save({"scores": callback.scores.to_dict(), "state": state}, f"{out}/{processes}-{trainer.global_rank}.pt")
+del module, callback, trainer, state
+leave()
 """
 
 

@@ -1,6 +1,7 @@
 """What a person sees of the scores."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_the_table_lists_the_terms_in_order_and_says_what_was_selected(scores: B
     assert "25.0%" in second
     assert "key" in third
     assert "inert" in third
+
+
+def test_the_table_shows_leads_and_their_spread(scores: BiasScores) -> None:
+    first, second, third = render(scores)
+    assert " 75% " in first  # of 0.4
+    for term, course in (("value", [0.2, 0.4]), ("query", [0.1, 0.1]), ("key", [0.0, 0.0])):
+        scores.terms[term] = replace(scores.terms[term], course=course)
+    first, second, third = render(scores)
+    assert " 75% ± 50% " in first
+    assert "±" not in second + third
 
 
 def test_the_table_names_selected_layers(scores: BiasScores) -> None:

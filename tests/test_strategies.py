@@ -125,7 +125,7 @@ class Cluster:
             for node in range(nodes)
         ]
         try:
-            output = "".join(agent.communicate(timeout=150)[0] for agent in agents)
+            output = "".join(agent.communicate(timeout=240)[0] for agent in agents)
         finally:
             for agent in agents:
                 agent.kill()

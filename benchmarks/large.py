@@ -1,9 +1,9 @@
 """A step of bias tuning against the forward pass alone, on a model that fills a machine.
 
-    python -m benchmarks.large --data-dir DATA --backbone FOLDER [--batch 2] [--steps 3] [--activation-checkpointing]
+    python -m benchmarks.large --data-dir DATA --backbone FOLDER [--dtype nf4] [--batch 2] [--steps 3]
 
-FOLDER holds a causal language model, for example OPT-6.7B. Its value biases are trained on COPA, in fp32 over bf16
-weights; the options of an example share their prompt. Prints seconds of both, their ratio and the peak of this
+FOLDER holds a causal language model, for example OPT-6.7B. Its value biases are trained on COPA, in fp32 over weights
+in bf16 or nf4; the options of an example share their prompt. Prints seconds of both, their ratio and the peak of this
 process's memory. What is mapped from the checkpoint's files counts as resident; anonymous memory is what it holds
 beside that.
 """
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--dtype", choices=("bfloat16", "nf4"), default="bfloat16")
     parser.add_argument("--activation-checkpointing", action="store_true")
     arguments = parser.parse_args()
     seed_everything(0, verbose=False)
@@ -62,7 +63,7 @@ def main() -> None:
         arguments.backbone,
         data.task,
         tune="value",
-        dtype="bfloat16",
+        dtype=arguments.dtype,
         activation_checkpointing=arguments.activation_checkpointing,
     )
     loading = seconds(module.configure_model)
@@ -73,7 +74,7 @@ def main() -> None:
     optimizer = ReferenceAdam(trained, lr=1e-3)
 
     def forward() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
             return head.loss(model, batch)
 
     def step() -> None:

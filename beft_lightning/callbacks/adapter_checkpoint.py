@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.utils.hooks import RemovableHandle
@@ -50,6 +51,8 @@ class AdapterCheckpoint(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let partial checkpoints load, but only after checks of our own that are stricter about the rest."""
         self._resumed = self._fingerprint = None
+        if stage == "fit":
+            _check_savers(trainer)
         self._strict = pl_module.strict_loading
         pl_module.strict_loading = False
         self._handle = pl_module.register_load_state_dict_pre_hook(check_state_dict)
@@ -106,6 +109,15 @@ class AdapterCheckpoint(Callback):
                 f"example {different[0] if different else here[0]!r}: resume with the same `tune` or selection, or "
                 "start a new run."
             )
+
+
+def _check_savers(trainer: Trainer) -> None:
+    """Refuse checkpoints that Lightning writes without asking callbacks: they would hold the whole model."""
+    if any(isinstance(saver, ModelCheckpoint) and saver.save_weights_only for saver in trainer.checkpoint_callbacks):
+        raise CheckpointError(
+            "ModelCheckpoint with save_weights_only writes the whole model and nothing of what was trained: leave it "
+            "out. Checkpoints hold the trained values and their optimizer's state; `export` writes the values alone."
+        )
 
 
 def trainable_names(module: nn.Module) -> list[str]:

@@ -52,6 +52,14 @@ def test_the_saved_keys_are_the_trainable_names_and_the_buffers(fit: Any) -> Non
     assert "running" in saved
 
 
+def test_checkpoints_that_would_hold_the_whole_model_are_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, save_weights_only=True)
+    trainer = make_trainer(callbacks=[BiasSelectionCallback(), saving, AdapterCheckpoint()], enable_checkpointing=True)
+    with pytest.raises(CheckpointError, match="save_weights_only writes the whole model"):
+        trainer.fit(ForeignModule(), token_batches())
+    assert not list(tmp_path.glob("**/*.ckpt"))
+
+
 @pytest.mark.parametrize(("model_type", "dropout"), [("bert", "hidden_dropout_prob"), ("gpt2", "resid_pdrop")])
 def test_a_resumed_run_equals_the_uninterrupted_one(model_type: str, dropout: str, fit: Any) -> None:
     """Bit for bit, although dropout and the loader's order come from the global random number generator."""

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
+    status = 0
     try:
         _check(arguments)
         if arguments[0] == "export":
@@ -62,22 +64,24 @@ def main(arguments: list[str] | None = None) -> int:
             from beft_lightning.export import export
 
             export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
-            return 0
-        _run(arguments[0], with_lists(arguments) if arguments[0] == "compare" else given)
-        return 0
+        else:
+            _run(arguments[0], with_lists(arguments) if arguments[0] == "compare" else given)
     except BeftError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    finally:
-        # Here, neither the command nor the traceback of an error that was reported holds the trainer any more.
-        if strategies := sys.modules.get("beft_lightning.strategies"):
-            strategies.leave()
+        status = 2
+    # Here, neither the command nor a traceback holds the trainer any more. After any other error, to leave could mean
+    # to wait for the other processes before the traceback is shown.
+    if strategies := sys.modules.get("beft_lightning.strategies"):
+        strategies.leave()
+    return status
 
 
 def _run(command: str, arguments: list[str] | None) -> None:
     """Run a command with a configuration; ``arguments`` are those of this process if None."""
     from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
 
+    # Lightning finds it odd that there are both; ours are those of the command line in another form.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
         BeftCLI(args=arguments)
     except MisconfigurationException as error:

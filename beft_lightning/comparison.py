@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from beft_lightning.bias import TERM_SYMBOLS, head_parameters
-from beft_lightning.bias.terms import bias_owners
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.errors import BeftError, TermError
+from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
-from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
-from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, RANDOM, WAYS, check_options, tuned_terms
+from beft_lightning.tasks.tuning import AUTO, CHANGES_MATRICES, RANDOM, check_options, check_ways, tuned_terms
 from beft_lightning.term_measures import measure_terms, measures_table
 
 #: The way that trains nothing.
@@ -136,7 +133,8 @@ class Comparison:
                 path = self.folder / "runs" / f"{way.replace(',', '+')}-seed{seed}.json"
                 if not path.exists():
                     pristine, data = loaded = loaded or (self._load(seed), self.data.reseeded(seed))
-                    self._check_terms(pristine, ways)
+                    assert pristine.model is not None
+                    check_ways(pristine.model, [way for way in ways if way != ZERO_SHOT])
                     with isolate_rng():
                         variant = _variant(pristine, way, self._rate(way), self._options(way), seed)
                         run = self._train(variant, data, way, seed)
@@ -206,24 +204,13 @@ class Comparison:
                 raise BeftError(
                     f"{name} name {sorted(strange)[0]!r}, which is not compared; there are: {', '.join(ways)}."
                 )
-        for way in self.options:
-            check_options(way, self.options[way])
+        for way in ways:
+            if way != ZERO_SHOT:
+                check_options(way, self._options(way))
         if AUTO in ways:
             raise BeftError("compare trains each way that it is given: name the terms instead of 'auto'.")
         if ZERO_SHOT in ways and not isinstance(self.module.task, PromptTask):
             raise BeftError(f"{self.module.task.name} is learnt with a new head, so there is no zero-shot result.")
-
-    def _check_terms(self, pristine: LanguageTaskModule, ways: Sequence[str]) -> None:
-        """Find a wrong name before hours are spent on the right ones."""
-        assert pristine.model is not None
-        named = {name.partition(".")[0] for way in ways if way not in (*WAYS, ZERO_SHOT) for name in way.split(",")}
-        if named and (unknown := named - (known := bias_owners(pristine.model)).keys()):
-            raise TermError(
-                f"no way {sorted(unknown)[0]!r}: choose from {', '.join([*WAYS, ZERO_SHOT])}, or this model's terms, "
-                f"{', '.join(known)}."
-            )
-        if missing := [way for way in ways if way in ADAPTERS and find_spec("peft") is None]:
-            raise BeftError(f"tune {missing[0]!r} needs peft: pip install 'beft-lightning[peft]'.")
 
     def _load(self, seed: int) -> LanguageTaskModule:
         """The pretrained model as ``fit`` finds it with this seed. A new head is random, so it is loaded anew."""

@@ -1,6 +1,6 @@
 """A step of bias tuning against the forward pass alone, on a model that fills a machine.
 
-    python -m benchmarks.large --data-dir DATA --backbone FOLDER [--dtype nf4] [--batch 2] [--steps 3]
+    python -m benchmarks.large --data-dir DATA --backbone FOLDER [--dtype nf4] [--activation-checkpointing]
 
 FOLDER holds a causal language model, for example OPT-6.7B. Its value biases are trained on COPA, in fp32 over weights
 in bf16 or nf4; the options of an example share their prompt. Prints seconds of both, their ratio and the peak of this

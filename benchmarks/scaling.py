@@ -71,9 +71,9 @@ def work(arguments: argparse.Namespace) -> None:
         steps = trainer.global_step
         measured = {
             "seconds": statistics.median(clock.seconds),
-            "reduced": sent.reduced // steps,
-            "gathered": sent.gathered // steps,
-            "loss": trainer.callback_metrics["train_loss"].item(),
+            # One process has nobody to send anything to.
+            "reduced": sent.reduced // steps if processes > 1 else 0,
+            "gathered": sent.gathered // steps if processes > 1 else 0,
         }
         Path(arguments.out, "measured.json").write_text(json.dumps(measured))
 

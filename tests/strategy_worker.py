@@ -311,6 +311,10 @@ class Runs:
         """A way of training that a module sets up itself."""
         return self._fit(self.parts(tune="lora", learning_rate=1e-3, tune_options={"lora_dropout": 0.0}))
 
+    def recomputed(self) -> dict[str, Any]:
+        """Layers that are computed again in the backward pass."""
+        return self._fit(self.parts(activation_checkpointing=True, learning_rate=1e-2))
+
     def int8(self) -> dict[str, Any]:
         """A base that bitsandbytes has quantised."""
         return self._fit(self.parts(dtype="int8", learning_rate=1e-2))

@@ -323,7 +323,7 @@ def test_a_fit_is_exported_both_ways(argv: Any, out: Path, tmp_path: Path) -> No
         (["--data.task", "sst3"], "Glue has no task 'sst3'; choose one of: cola"),
         (["--data.train_size", "2"], "training set of 2 examples is smaller than one batch of 8"),
         (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
-        (["--model.tune", "worth"], "no term 'worth' in this model; it can have: query"),
+        (["--model.tune", "worth"], "'worth' is no way of training and no term of this model"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
         (["--model.dtype", "int7"], "dtype 'int7' is unknown; choose one of: float32"),
         (["--data.batch_size", "0"], "batch_size (0)"),

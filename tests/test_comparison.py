@@ -137,7 +137,7 @@ def test_another_configuration_does_not_mix_with_the_results(make: Any) -> None:
         (["value", "value"], [0], "each named once"),
         (["auto"], [0], "name the terms instead of 'auto'"),
         (["zero_shot"], [0], "sst2 is learnt with a new head, so there is no zero-shot result"),
-        (["value", "worth"], [0], "no way 'worth': choose from all, head, .*terms, query, key"),
+        (["value", "worth"], [0], "'worth' is no way of training .*: all, head, .*terms: query, key"),
         (["value", " value"], [0], "each named once"),
     ],
 )
@@ -180,8 +180,19 @@ def test_another_learning_rate_does_not_mix_with_the_results(make: Any) -> None:
 
 
 def test_a_wrong_way_is_found_before_anything_is_trained(make: Any, tmp_path: Path) -> None:
-    with pytest.raises(BeftError, match="no way 'worth'"):
+    with pytest.raises(BeftError, match="'worth' is no way of training"):
         make().run(["head", "worth"], [0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_takes_no_prefix_is_found_before_anything_is_trained(
+    sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    backbone = save_backbone(tmp_path / "backbone", "distilbert")
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+    comparison = Comparison(LanguageTaskModule(backbone, data.task), data, make_trainer, tmp_path / "out", "one")
+    with pytest.raises(BeftError, match="'prefix' cannot train a distilbert"):
+        comparison.run(["head", "prefix"], [0])
     assert not (tmp_path / "out").exists()
 
 

@@ -45,6 +45,7 @@ ALIKE = [
     *(("mixed", strategy) for strategy in TORCH),
     *(("fused", strategy) for strategy in [*TORCH, "zero2"]),
     *(("lora", strategy) for strategy in ("ddp", "fsdp2", "zero2")),
+    *(("recomputed", strategy) for strategy in [*TORCH, "zero2"]),
     *(run for run in (("int8", "ddp"), ("nf4", "ddp"), ("nf4", "fsdp2")) if find_spec("bitsandbytes")),
 ]
 
@@ -428,9 +429,10 @@ def test_quantised_weights_are_refused_where_they_would_be_sharded(cluster: Clus
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed: pip install deepspeed")
-def test_only_the_third_stage_of_zero_refuses_quantised_weights() -> None:
-    allowed = [adapt(WORKER_STRATEGIES[name]()).quantised for name in DEEPSPEED]
-    assert allowed == [QUANTIZED, QUANTIZED, (), ()]
+def test_only_the_third_stage_of_zero_refuses_what_needs_whole_weights() -> None:
+    strategies = [adapt(WORKER_STRATEGIES[name]()) for name in DEEPSPEED]
+    assert [strategy.quantised for strategy in strategies] == [QUANTIZED, QUANTIZED, (), ()]
+    assert [strategy.recomputes for strategy in strategies] == [True, True, False, False]
 
 
 def test_a_plan_to_split_layers_is_refused_for_modules_that_have_none(cluster: Cluster) -> None:

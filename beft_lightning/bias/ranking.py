@@ -173,8 +173,8 @@ class BiasScores:
         finite = all(math.isfinite(score) for e in terms.values() for score in (*e.layers, *e.course))
         if not (finite and terms and all(entry.layers for entry in terms.values())):
             raise ScoringError("not a table of bias scores: every term needs a finite score for each layer.")
-        if len({len(entry.course) for entry in terms.values()}) > 1:
-            raise ScoringError("not a table of bias scores: the terms' courses are of different numbers of batches.")
+        if {len(entry.course) for entry in terms.values()} not in ({0}, {scores.steps}):
+            raise ScoringError(f"not a table of bias scores: a term's course is not one of {scores.steps} batches.")
         return scores
 
     def to_csv(self) -> str:

@@ -7,25 +7,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from rich.table import Table
 
-from beft_lightning.bias import TERM_SYMBOLS, BiasScores
+from beft_lightning.bias import BiasScores
 from beft_lightning.bias.lead import Lead
 from beft_lightning.files import write_atomically
 
 
 def ranking_table(scores: BiasScores) -> Table:
-    """The terms from best to worst, as a table for ``rich.print``; leads are in shares of the best score."""
+    """The terms from best to worst, as a table for ``rich.print``; shares and leads are relative to the best score."""
     table = Table(title=f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches")
-    table.add_column("rank", justify="right")
-    table.add_column("term")
-    table.add_column("symbol")
-    table.add_column("score", justify="right")
-    table.add_column("of the best", justify="right")
-    table.add_column("lead", justify="right")
-    table.add_column("parameters", justify="right")
+    table.add_column("term", no_wrap=True)
+    for name in ("score", "share", "lead", "values"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note")
     leads = scores.leads
     best = max(entry.score for entry in scores.terms.values())
-    for rank, term in enumerate(scores.ranking, start=1):
+    for term in scores.ranking:
         entry = scores.terms[term]
         layers = [name.partition(".")[2] for name in scores.selected if name.startswith(f"{term}.")]
         notes = [
@@ -34,10 +30,8 @@ def ranking_table(scores: BiasScores) -> Table:
             *(["[yellow]inert: cannot change the output[/]"] if entry.inert else []),
         ]
         share = f"{entry.score / best:.1%}" if best > 0 else "-"
-        symbol = TERM_SYMBOLS.get(term, "")
         lead = _share(leads[term], best) if term in leads and best > 0 else ""
-        row = [str(rank), term, symbol, f"{entry.score:.4g}", share, lead, f"{entry.parameters:,}", ", ".join(notes)]
-        table.add_row(*row)
+        table.add_row(term, f"{entry.score:.4g}", share, lead, f"{entry.parameters:,}", ", ".join(notes))
     return table
 
 

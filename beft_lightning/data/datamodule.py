@@ -59,7 +59,7 @@ class LanguageDataModule(LightningDataModule):
         evaluation_splits: Splits to report results on; by default the task's own.
         dev_size: Number of examples of the training split, none of which is trained on, to evaluate on during
             training; ``test`` then reports on the evaluation splits. By default they serve for both. MultiRC's
-            paragraphs stay whole, so that there it is a few more.
+            paragraphs stay whole, so that there it is up to a paragraph's answers more.
         seed: Seed of the subsets and of the order of batches; by default that of the run.
         batch_size: Number of examples in a training batch of each process.
         eval_batch_size: Most examples in an evaluation batch.

@@ -52,8 +52,13 @@ class WholeModel(Strategy):
 
     @property
     def quantised(self) -> tuple[str, ...]:
-        """The precisions of bitsandbytes in which frozen weights were seen to work: all where they are whole."""
+        """The precisions of bitsandbytes that frozen weights may have: all where they are whole."""
         return ("int8", "nf4")
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether layers can be computed again in the backward pass."""
+        return True
 
     def use_all_processes(self) -> None:
         """Make ready for a module that leaves all sharding to this package."""

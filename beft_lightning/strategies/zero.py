@@ -30,6 +30,11 @@ class ZeroModel(ShardedModel, DeepSpeedStrategy):
         """All where the weights are whole: not with ZeRO-3."""
         return () if self.zero_stage_3 else ("int8", "nf4")
 
+    @property
+    def recomputes(self) -> bool:
+        """Not with ZeRO-3: torch finds released weights where there were gathered ones."""
+        return not self.zero_stage_3
+
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
         """Tell transformers, too, that weights are to be sharded as they are loaded (ZeRO-3)."""

@@ -28,12 +28,10 @@ def add_adapter(module: nn.Module, kind: str, **options: Any) -> None:
         options: Arguments of peft's configuration class, such as ``r``.
 
     Raises:
-        BeftError: If peft is not installed, or does not know an option.
+        BeftError: If peft does not know an option.
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise BeftError(f"tune {kind!r} needs peft: pip install 'beft-lightning[peft]'.") from error
+    import peft
+
     name, defaults = KINDS[kind]
     model = language_model(module)
     owners = bias_owners(model)

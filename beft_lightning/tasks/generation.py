@@ -42,6 +42,7 @@ class GenerationHead:
             attention_mask=batch["attention_mask"],
             max_new_tokens=MAX_NEW_TOKENS,
             do_sample=False,
+            use_cache=True,
             eos_token_id=self._stop,
             pad_token_id=self.tokenizer.pad_token_id
             if self.tokenizer.pad_token_id is not None

@@ -72,7 +72,8 @@ class LanguageTaskModule(LightningModule):
         schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
             ``linear``.
         activation_checkpointing: Keep only each layer's input for the backward pass and compute the rest again: less
-            memory, about one forward pass more for each step, the same results.
+            memory, about one forward pass more for each step, the same results. Fisher scores do without: a model in
+            evaluation mode keeps everything.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class LanguageTaskModule(LightningModule):
         check_dtype(dtype)
         if tune == AUTO and tune_options:
             raise BeftError("tune_options belong to a way of training, and tune 'auto' leaves it to a callback.")
+        if activation_checkpointing and tuned_terms(tune) == ["prefix"]:
+            raise BeftError("tune 'prefix' stands in a cache, which activation_checkpointing drops: leave out one.")
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")
         self.backbone = backbone
@@ -117,10 +120,12 @@ class LanguageTaskModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse a precision in which the frozen weights and fp32 biases cannot meet, or that stalls the biases."""
-        adapt(self.trainer.strategy).use_all_processes()
+        strategy = adapt(self.trainer.strategy)
+        strategy.use_all_processes()
         if stage == "fit":
             check_precision(self.trainer)
-        names = ("tune", "dtype_name", "random_init", "learning_rate", "schedule")
+        names = ["tune", "tune_options", "dtype_name", "random_init", "learning_rate", "schedule"]
+        names.append("activation_checkpointing")
         data = getattr(self.trainer, "datamodule", None)
         check_same({name: getattr(self, name) for name in names} | getattr(data, "identity", {}))
         full = str(self.trainer.precision).startswith("32")
@@ -130,7 +135,11 @@ class LanguageTaskModule(LightningModule):
                 "layer's bias to the precision of its input, which autocast makes half; set trainer.precision to "
                 "'32-true'."
             )
-        strategy = adapt(self.trainer.strategy)
+        if self.activation_checkpointing and not strategy.recomputes:
+            raise BeftError(
+                "activation_checkpointing does not work under ZeRO-3, which releases the weights of a layer after its "
+                "forward pass: leave it out, or use ModelParallelStrategy (FSDP2)."
+            )
         if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantised:
             others = "DDPStrategy" if self.dtype_name == "int8" else "DDPStrategy, ModelParallelStrategy (FSDP2)"
             raise BeftError(

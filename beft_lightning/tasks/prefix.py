@@ -45,12 +45,14 @@ class Prefix(nn.Module):
         In the later steps of ``generate``, the cache that this has filled comes back, and only the mask is lengthened.
 
         Raises:
-            BeftError: If the model would drop the prefix: in a cache of another kind, behind a sliding window, or with
-                activation checkpointing.
+            BeftError: If there are no token ids, or the model would drop the prefix: in a cache of another kind, behind
+                a sliding window, or with activation checkpointing.
         """
         names = inspect.signature(model.forward).parameters
         call = {**dict(zip(names, args, strict=False)), **kwargs}
-        ids, mask = call["input_ids"], call.get("attention_mask")
+        ids, mask = call.get("input_ids"), call.get("attention_mask")
+        if ids is None:
+            raise BeftError("a prefix stands before tokens: give the model input_ids, not inputs_embeds.")
         batch, columns = ids.shape
         tokens = self.key_values.shape[3]
         cache = call.get("past_key_values")
@@ -61,6 +63,9 @@ class Prefix(nn.Module):
                 f"a prefix stands in a DynamicCache, not in a {type(cache).__name__}: leave out cache_implementation."
             )
         seen = cache.get_seq_length()
+        if seen and mask is not None and mask.shape[-1] == columns:
+            # Without `use_cache`, `generate` hands back a cache together with the whole text that it holds.
+            cache, seen = DynamicCache(config=model.config), 0
         if seen:
             seen -= tokens
         else:
@@ -83,6 +88,20 @@ class Prefix(nn.Module):
             cache.update(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1), layer)
 
 
+def check_takes_prefix(module: nn.Module) -> None:
+    """Refuse a model that would not see a prefix.
+
+    Raises:
+        BeftError: If its type is not one of :data:`ENCODERS` and :data:`DECODERS`.
+    """
+    kind = language_model(module).config.model_type
+    if kind not in (*ENCODERS, *DECODERS):
+        raise BeftError(
+            f"tune 'prefix' cannot train a {kind}, whose attention takes no prefix; those of these types do: "
+            f"{', '.join((*ENCODERS, *DECODERS))}."
+        )
+
+
 def add_prefix(module: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) -> Prefix:
     """Put a prefix before the inputs of a model. Its first values are what random tokens have as keys and values.
 
@@ -96,19 +115,16 @@ def add_prefix(module: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) ->
     Raises:
         BeftError: If the model takes no prefix, or none of this length.
     """
+    check_takes_prefix(module)
     model = language_model(module)
-    kind = model.config.model_type
-    if kind not in (*ENCODERS, *DECODERS):
-        raise BeftError(
-            f"tune 'prefix' cannot train a {kind}, whose attention takes no prefix; those of these types do: "
-            f"{', '.join((*ENCODERS, *DECODERS))}."
-        )
     limits = [getattr(model.config, name, None) for name in ("max_position_embeddings", "sliding_window")]
     longest = min((limit for limit in limits if limit), default=num_virtual_tokens)
-    if not 1 <= num_virtual_tokens <= longest:
+    if "roberta" in model.config.model_type:  # Its positions begin behind the padding token's.
+        longest -= model.config.pad_token_id + 1
+    if not (isinstance(num_virtual_tokens, int) and 1 <= num_virtual_tokens <= longest):
         raise BeftError(
-            f"num_virtual_tokens must be from 1 to {longest}, which the model can see at once, not "
-            f"{num_virtual_tokens}."
+            f"num_virtual_tokens must be a whole number from 1 to {longest}, which the model can see at once, not "
+            f"{num_virtual_tokens!r}."
         )
     # OPT's language model calls the decoder inside its base model, and so does the base model.
     base: Any = getattr(model.base_model, "decoder", model.base_model)

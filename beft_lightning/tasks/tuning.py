@@ -1,8 +1,9 @@
 """The ways of training a model: what ``tune`` means."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from torch import nn
 from beft_lightning.bias import add_missing_biases, all_biases, freeze_except, head_parameters
 from beft_lightning.bias.random_mask import train_random_entries, train_random_rows
 from beft_lightning.bias.reparametrization import reparametrize_biases
-from beft_lightning.errors import BeftError
+from beft_lightning.bias.terms import bias_owners
+from beft_lightning.errors import BeftError, TermError
+from beft_lightning.tasks.adapters import KINDS as ADAPTERS
 from beft_lightning.tasks.adapters import add_adapter
-from beft_lightning.tasks.prefix import add_prefix
+from beft_lightning.tasks.prefix import add_prefix, check_takes_prefix
 
 #: The module decides nothing; a BiasSelectionCallback does.
 AUTO = "auto"
@@ -114,6 +117,7 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
     names, options = tuned_terms(tune), options or {}
     parameters = dict(model.named_parameters())
     head = [parameters[name] for name in head_parameters(model)]
+    check_ways(model, names)
     if len(names) == 1 and names[0] in WAYS:
         check_options(names[0], options)
         WAYS[names[0]](model, **options)
@@ -125,6 +129,29 @@ def set_up_tuning(model: nn.Module, tune: str | list[str], options: Mapping[str,
         parameter.requires_grad_(True)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise BeftError(f"tune {tune!r} leaves nothing to train: this model has no head of its own.")
+
+
+def check_ways(model: nn.Module, ways: Sequence[str]) -> None:
+    """Refuse what a model cannot be trained in, before anything is trained.
+
+    Args:
+        model: The model, or any module that contains one.
+        ways: Keys of :data:`WAYS`, and bias terms.
+
+    Raises:
+        TermError: If a name is neither a way of training nor a term of this model.
+        BeftError: If the model, or what is installed, does not allow a way.
+    """
+    named = {name.partition(".")[0] for way in ways if way not in WAYS for name in tuned_terms(way)}
+    if named and (unknown := named - (known := bias_owners(model)).keys()):
+        raise TermError(
+            f"tune {sorted(unknown)[0]!r} is no way of training and no term of this model; the ways are: "
+            f"{', '.join(WAYS)}; the terms: {', '.join(known)}."
+        )
+    if (needing := [way for way in ways if way in ADAPTERS]) and find_spec("peft") is None:
+        raise BeftError(f"tune {needing[0]!r} needs peft: pip install 'beft-lightning[peft]'.")
+    if "prefix" in ways:
+        check_takes_prefix(model)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,14 @@ def test_the_json_file_has_the_documented_content_and_reads_back(scores: BiasSco
     }
     assert content["ranking"] == ["value", "query", "key"]
     assert BiasScores.load(tmp_path / "scores.json") == scores
+
+
+@pytest.mark.parametrize("course", [[0.1, 0.2], ["a"] * 4, "1234567"])
+def test_a_course_has_a_number_for_each_batch(course: Any, scores: BiasScores) -> None:
+    content = scores.to_dict()
+    content["terms"]["value"]["course"] = course
+    with pytest.raises(ScoringError, match="not a table of bias scores"):
+        BiasScores.from_dict(content)
 
 
 def test_the_csv_file_holds_the_same_numbers(scores: BiasScores, tmp_path: Path) -> None:

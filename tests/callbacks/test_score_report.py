@@ -21,10 +21,10 @@ def scores() -> BiasScores:
     return BiasScores("projection", "bert", 8, terms, selected=["value"])
 
 
-def render(scores: BiasScores) -> list[str]:
-    console = Console(width=160, record=True, file=io.StringIO())
+def render(scores: BiasScores, width: int = 160) -> list[str]:
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(ranking_table(scores))
-    return [line for line in console.export_text().splitlines() if "b_" in line]
+    return [line for line in console.export_text().splitlines() if any(f" {term} " in line for term in scores.terms)]
 
 
 def test_the_table_lists_the_terms_in_order_and_says_what_was_selected(scores: BiasScores) -> None:
@@ -45,6 +45,12 @@ def test_the_table_shows_leads_and_their_spread(scores: BiasScores) -> None:
     first, second, third = render(scores)
     assert " 75% ± 50% " in first
     assert "±" not in second + third
+
+
+def test_terms_and_numbers_stay_whole_on_a_narrow_terminal(scores: BiasScores) -> None:
+    scores.terms["attention_output"] = TermScore(layers=[2.045e-8], inert=False, parameters=1_228_800)
+    row = render(scores, width=80)[2]
+    assert all(part in row for part in (" attention_output ", " 2.045e-08 ", " 1,228,800 "))
 
 
 def test_the_table_names_selected_layers(scores: BiasScores) -> None:

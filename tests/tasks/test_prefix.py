@@ -116,8 +116,10 @@ def test_the_prefix_and_the_head_are_trained_and_nothing_else_moves(model_type: 
     assert (moved > 1e-4).all()
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("form", [form for form in FORMS if form.split()[0] in DECODERS])
-def test_generating_equals_running_the_model_again_for_each_token(form: str) -> None:
+def test_generating_equals_running_the_model_again_for_each_token(form: str, use_cache: bool) -> None:
+    """Without a cache, too: some models then hand one back all the same."""
     model: Any = make_model(form, causal=True, eos_token_id=3).eval()
     with_prefix(model)
     # The second prompt is two tokens shorter.
@@ -130,6 +132,7 @@ def test_generating_equals_running_the_model_again_for_each_token(form: str) -> 
         max_new_tokens=5,
         min_new_tokens=5,
         do_sample=False,
+        use_cache=use_cache,
         return_dict_in_generate=True,
         output_logits=True,
     )
@@ -179,11 +182,13 @@ def test_other_models_are_refused(model_type: str) -> None:
         set_up_tuning(model, "prefix")
 
 
-@pytest.mark.parametrize(("model_type", "tokens"), [("opt", 0), ("opt", 65), ("mistral", 17)])
-def test_a_prefix_needs_a_length_that_fits(model_type: str, tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("model_type", "tokens"), [("opt", 0), ("opt", 65), ("mistral", 17), ("roberta", 64), ("opt", "4")]
+)
+def test_a_prefix_needs_a_length_that_fits(model_type: str, tokens: Any) -> None:
     options: dict[str, Any] = {"sliding_window": 16} if model_type == "mistral" else {}
     model = make_model(model_type, **options)
-    with pytest.raises(BeftError, match="num_virtual_tokens must be from 1 to"):
+    with pytest.raises(BeftError, match="num_virtual_tokens must be a whole number from 1 to"):
         set_up_tuning(model, "prefix", {"num_virtual_tokens": tokens})
 
 
@@ -202,6 +207,19 @@ def test_activation_checkpointing_would_drop_the_prefix(model_type: str) -> None
     model.activation_checkpointing_enable()
     with pytest.raises(BeftError, match="activation_checkpointing drops the cache"):
         model(input_ids=TEXT)
+
+
+def test_checkpointing_and_a_prefix_are_refused_together(sst2_dir: str, decoder: str) -> None:
+    task = Glue(decoder, task="sst2", prompt=True, data_dir=sst2_dir).task
+    with pytest.raises(BeftError, match="which activation_checkpointing drops: leave out one"):
+        LanguageTaskModule(decoder, task, tune="prefix", activation_checkpointing=True)
+
+
+def test_embedded_inputs_are_refused() -> None:
+    model: Any = make_model("llama", causal=True).eval()
+    add_prefix(model)
+    with pytest.raises(BeftError, match="give the model input_ids"):
+        model(inputs_embeds=model.get_input_embeddings()(TEXT))
 
 
 def test_other_caches_are_refused() -> None:

@@ -16,7 +16,6 @@ from beft_lightning.comparison import Comparison, _variant
 from beft_lightning.comparison_report import to_csv, to_markdown, write_report
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
-from beft_lightning.term_measures import measure_terms
 from tests.tiny import save_backbone
 
 MakeTrainer = Callable[..., Trainer]
@@ -41,10 +40,6 @@ def _with_epochs(make_trainer: Any, epochs: int, callbacks: list[Callback]) -> T
     assert trainer.fit_loop is not None
     trainer.fit_loop.max_epochs = epochs
     return trainer
-
-
-def _trainer_for(make_trainer: MakeTrainer, precision: str, callbacks: list[Callback]) -> Trainer:
-    return make_trainer(callbacks=callbacks, precision=precision)
 
 
 def _first_is_best(self: Any, trainer: Trainer, pl_module: Any) -> None:
@@ -263,21 +258,6 @@ def test_data_with_a_seed_of_its_own_keeps_it(
     assert run.last == {name.removeprefix("test_"): value for name, value in tested.items()}
     assert comparison.data.reseeded(3).identity["seed"] == 5
     assert make().data.reseeded(3).identity["seed"] == 3
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_terms_that_start_at_zero_are_measured_without_their_size(
-    dtype: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
-    backbone = save_backbone(tmp_path / "llama", "llama", causal=True, biases=False)
-    data = Glue(backbone, task="sst2", prompt=True, data_dir=sst2_dir, batch_size=8)
-    module = LanguageTaskModule(backbone, data.task, dtype=dtype)
-    module.configure_model()
-    precision = "bf16-mixed" if dtype == "bfloat16" else "32-true"
-    trainers = partial(_trainer_for, make_trainer, precision)
-    measures = measure_terms(module, data, trainers, ["query", "key", "mlp_in"], batches=2)
-    assert set(measures) == {"magnitude", "fisher", "gradient norm"}
-    assert all(value > 0 for values in measures.values() for value in values.values())
 
 
 def test_three_terms_are_ranked_beside_what_would_have_told_their_order(make: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.data import SuperGlue
-from beft_lightning.data.datamodule import batches_of_like_length
+from beft_lightning.data.batching import batches_of_like_length
 from beft_lightning.data.options import EncodedOptions, pack_options
 from beft_lightning.tasks.option_scores import classification_loss, option_log_probabilities
 

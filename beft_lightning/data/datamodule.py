@@ -1,15 +1,13 @@
 """The DataModule that all benchmarks share: subset, encode, batch."""
 
 import copy
-import itertools
 import os
 import zlib
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,15 +15,15 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler
 from transformers import PreTrainedTokenizerBase
 
-from beft_lightning.data.prompt_format import PromptFormat, demonstrated, draw
+from beft_lightning.data.batching import batches_of_like_length, collate_one
+from beft_lightning.data.drawing import draw, draw_sources
+from beft_lightning.data.prompt_format import PromptFormat, demonstrated
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.data.text_format import TextFormat
 from beft_lightning.errors import DataError
 from beft_lightning.models import load_tokenizer
-
-T = TypeVar("T")
 
 
 class Format(Protocol):
@@ -277,7 +275,7 @@ class LanguageDataModule(LightningDataModule):
         sampler: Any = None
         if processes > 1 and self.trainer:
             sampler = DistributedSampler(batches, processes, self.trainer.global_rank, shuffle=False)  # type: ignore[arg-type]
-        return self._dataloader(batches, 1, partial(_collate_one, self.format.collate_evaluation), sampler)
+        return self._dataloader(batches, 1, partial(collate_one, self.format.collate_evaluation), sampler)
 
     def _dataloader(
         self,
@@ -299,51 +297,7 @@ class LanguageDataModule(LightningDataModule):
         )
 
 
-def draw_sources(sources: Sequence[str], size: int, random: np.random.RandomState) -> set[str]:
-    """Distinct sources at random that have at least ``size`` examples together.
-
-    Args:
-        sources: The source of each example.
-        size: Number of examples.
-        random: What draws.
-    """
-    examples = Counter(sources)
-    names = list(examples)
-    order = [names[i] for i in draw(len(names), len(names), random)]
-    before = itertools.accumulate((examples[name] for name in order), initial=0)
-    return {name for name, count in zip(order, before, strict=False) if count < size}
-
-
-def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], size: int) -> list[list[T]]:
-    """All examples in batches of at most ``size``, shortest first, with little padding.
-
-    A batch also ends where one more example would make more than a seventeenth of its tokens padding: a few long
-    examples must not make a whole batch as long.
-
-    Args:
-        examples: What to divide.
-        length: Number of tokens of an example.
-        size: Most examples in a batch.
-    """
-    batches: list[list[T]] = []
-    tokens = 0
-    for example in sorted(examples, key=length):
-        padded = (len(batches[-1]) + 1) * length(example) if batches else 0
-        tokens += length(example)
-        if not batches or len(batches[-1]) == size or padded > tokens * 17 / 16:
-            batches.append([])
-            tokens = length(example)
-        batches[-1].append(example)
-    return batches
-
-
 def _checksum(examples: list[dict[str, Any]]) -> str:
     """Number of examples, and a hash of at most a hundred of them."""
     shown = examples[:: max(1, len(examples) // 100)]
     return f"{len(examples)} examples, checksum {zlib.crc32(repr(shown).encode()):08x}"
-
-
-def _collate_one(collate: Callable[[list[T]], Any], batches: list[list[T]]) -> Any:
-    """Batches of a loader that holds whole ones, and gives them one at a time."""
-    (examples,) = batches
-    return collate(examples)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from transformers import PreTrainedTokenizerBase
@@ -127,8 +126,3 @@ def demonstrated(example: Prompted, demonstrations: Sequence[Prompted]) -> Promp
     context = "\n\n".join([*solved, ""])
     calibration = None if example.calibration_prompt is None else context + example.calibration_prompt
     return Prompted(**{**vars(example), "prompt": context + example.prompt, "calibration_prompt": calibration})
-
-
-def draw(population: int, count: int, random: np.random.RandomState) -> list[int]:
-    """Distinct indices below ``population``, the first of a permutation."""
-    return list(map(int, random.permutation(population)[:count]))

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from beft_lightning.data import Glue
-from beft_lightning.data.datamodule import batches_of_like_length, draw_sources
 from beft_lightning.errors import DataError
 
 
@@ -78,26 +77,11 @@ def test_the_dev_set_is_of_the_training_split_and_not_trained_on(make: Any) -> N
     assert len(ids(make(train_size="all", dev_size=8))) == 40
 
 
-def test_sources_are_drawn_whole_until_there_are_enough_examples() -> None:
-    sources = [letter for letter in "abcdefgh" for _ in range(4)]
-    for size, count in ((1, 1), (4, 1), (5, 2), (32, 8), (99, 8)):
-        assert len(draw_sources(sources, size, np.random.RandomState(0))) == count
-    few, many = (draw_sources(sources, size, np.random.RandomState(0)) for size in (8, 16))
-    assert few < many
-    assert draw_sources(sources, 8, np.random.RandomState(1)) != few
-
-
 def test_any_split_can_be_reported(make: Any) -> None:
     data = make(evaluation_splits=["validation", "train"])
     assert [sum(len(batch["id"]) for batch in loader) for loader in data.val_dataloader()] == [20, 48]
     with pytest.raises(DataError, match="other"):
         make(evaluation_splits=["other"])
-
-
-def test_batches_of_like_length_hold_everything_and_little_padding() -> None:
-    lengths = [3, 40, 41, 42, 43, 44, 7, 90, 3, 3]
-    batches = batches_of_like_length(lengths, lambda length: length, 4)
-    assert batches == [[3, 3, 3], [7], [40, 41, 42, 43], [44], [90]]
 
 
 def test_workers_give_the_same_batches(make: Any) -> None:

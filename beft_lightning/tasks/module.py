@@ -124,8 +124,10 @@ class LanguageTaskModule(LightningModule):
         strategy.use_all_processes()
         if stage == "fit":
             check_precision(self.trainer)
-        names = ["tune", "tune_options", "dtype_name", "random_init", "learning_rate", "schedule"]
-        names.append("activation_checkpointing")
+        names = (
+            *("tune", "tune_options", "dtype_name", "random_init", "learning_rate", "schedule"),
+            "activation_checkpointing",
+        )
         data = getattr(self.trainer, "datamodule", None)
         check_same({name: getattr(self, name) for name in names} | getattr(data, "identity", {}))
         full = str(self.trainer.precision).startswith("32")

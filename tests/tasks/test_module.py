@@ -13,6 +13,7 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTas
 from beft_lightning.bias import ReferenceAdam, architecture_of
 from beft_lightning.data import GLUE_TASKS, Glue, SuperGlue
 from beft_lightning.errors import BackboneError, BeftError
+from beft_lightning.strategies.whole import WholeModel
 from tests.tiny import LAYERS, save_backbone
 
 MakeTrainer = Callable[..., Trainer]
@@ -266,3 +267,12 @@ def test_a_type_without_activation_checkpointing_is_an_error(backbone: str, data
     monkeypatch.setattr("transformers.BertForSequenceClassification.supports_gradient_checkpointing", False)
     with pytest.raises(BackboneError, match="activation_checkpointing: transformers has none for bert"):
         module.configure_model()
+
+
+def test_activation_checkpointing_is_refused_where_layers_cannot_be_computed_again(
+    backbone: str, data: Glue, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WholeModel, "recomputes", False)
+    module = LanguageTaskModule(backbone, data.task, tune="value", activation_checkpointing=True)
+    with pytest.raises(BeftError, match=r"does not work under ZeRO-3.*or use ModelParallelStrategy \(FSDP2\)"):
+        make_trainer().fit(module, datamodule=data)

@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         _check(arguments)
         if arguments[0] == "export":
             options = export_parser().parse_args(arguments[1:])
-            from beft_lightning.export import export
+            from beft_lightning.export.export import export
 
             export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
         else:
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Here, neither the command nor a traceback holds the trainer any more. After any other error, to leave could mean
     # to wait for the other processes before the traceback is shown.
     if strategies := sys.modules.get("beft_lightning.strategies"):
-        strategies.leave()
+        strategies.destroy_process_group()
     return status
 
 

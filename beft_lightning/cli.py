@@ -14,12 +14,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback, PredictionWriter, RunSummary
-from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
+from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks import LanguageTaskModule
-from beft_lightning.tasks.tuning import AUTO
 from beft_lightning.trainer import BeftTrainer
+from beft_lightning.tuning.methods import AUTO
 
 __all__ = ["ArgumentError", "BeftCLI", "MisconfigurationException"]
 

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from beft_lightning.bias import head_parameters
+from beft_lightning.bias.heads import head_parameters
 from beft_lightning.errors import BackboneError
 
 _PACKAGE_PREFIX = "pkg://"
@@ -109,8 +109,8 @@ def load_model(
     check_dtype(dtype)
     if dtype in QUANTIZED and (random_init or gguf_file):
         raise BackboneError(
-            f"dtype {dtype!r} quantises a checkpoint as it is loaded, which random_init has none of, and a GGUF file "
-            "is quantised already: use float32 or bfloat16."
+            f"dtype {dtype!r} quantizes a checkpoint as it is loaded, which random_init has none of, and a GGUF file "
+            "is quantized already: use float32 or bfloat16."
         )
     precision = DTYPES.get(dtype, torch.float32)
     # transformers reports every missing head weight on its own; what is missing is checked below.
@@ -178,7 +178,7 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
 
 
 def _quantization(auto_class: Any, config: PreTrainedConfig, dtype: str) -> BitsAndBytesConfig:
-    """How bitsandbytes shall quantise a model: all linear layers but the head, which is trained."""
+    """How bitsandbytes shall quantize a model: all linear layers but the head, which is trained."""
     if find_spec("bitsandbytes") is None:
         raise BackboneError(f"dtype {dtype!r} needs bitsandbytes: pip install 'beft-lightning[quantized]'.")
     with torch.device("meta"):

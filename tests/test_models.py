@@ -14,7 +14,7 @@ from transformers import (
 
 from beft_lightning.errors import BackboneError
 from beft_lightning.models import load_model, load_tokenizer, resolve_backbone
-from beft_lightning.tasks.tuning import set_up_tuning
+from beft_lightning.tuning.methods import set_up_tuning
 from tests.tiny import save_backbone, token_ids
 
 HEADED = AutoModelForSequenceClassification

@@ -10,8 +10,8 @@ import pytest
 from beft_lightning.__main__ import SUBCOMMANDS, export_parser, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
-from beft_lightning.comparison import ZERO_SHOT
-from beft_lightning.tasks.tuning import WAYS
+from beft_lightning.commands.compare import ZERO_SHOT
+from beft_lightning.tuning.methods import WAYS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -24,11 +24,12 @@ from torch.distributed.fsdp import fully_shard
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.__main__ import main
-from beft_lightning.callbacks.adapter_checkpoint import read_checkpoint
+from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.export import export
+from beft_lightning.export.export import export
 from beft_lightning.models import QUANTIZED
-from beft_lightning.strategies import adapt, call_after, leave
+from beft_lightning.strategies import adapt, call_after
+from beft_lightning.strategies.collectives import destroy_process_group
 from tests.strategy_worker import CONFIGS, DRIFT_STEPS, LONGEST, Runs
 from tests.strategy_worker import STRATEGIES as WORKER_STRATEGIES
 from tests.tiny import ForeignModule, save_backbone, token_batches
@@ -154,7 +155,7 @@ def a_free_port() -> int:
 def _in_no_group() -> Iterator[None]:
     """Tests in this process leave the group of one process that they were in."""
     yield
-    leave()
+    destroy_process_group()
 
 
 @pytest.fixture
@@ -419,19 +420,19 @@ def test_fsdp_refuses_to_train_a_weight_matrix(cluster: Cluster) -> None:
         trainer.fit(**runs.parts())
 
 
-def test_quantised_weights_are_refused_where_they_would_be_sharded(cluster: Cluster) -> None:
+def test_quantized_weights_are_refused_where_they_would_be_sharded(cluster: Cluster) -> None:
     runs = Runs(*cluster.arguments, "sharded", "fsdp2")
     with pytest.raises(BeftError, match="'int8' under ModelParallelStrategy, which would shard .*: use DDPS"):
         runs.trainer().fit(**runs.parts(dtype="int8"))
     names = [name for name in WORKER_STRATEGIES if "zero" not in name]
-    allowed = {name: adapt(WORKER_STRATEGIES[name]()).quantised for name in names}
+    allowed = {name: adapt(WORKER_STRATEGIES[name]()).quantized for name in names}
     assert allowed == {"single": QUANTIZED, "ddp": QUANTIZED, "fsdp": (), "fsdp2": ("nf4",)}
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs DeepSpeed: pip install deepspeed")
 def test_only_the_third_stage_of_zero_refuses_what_needs_whole_weights() -> None:
     strategies = [adapt(WORKER_STRATEGIES[name]()) for name in DEEPSPEED]
-    assert [strategy.quantised for strategy in strategies] == [QUANTIZED, QUANTIZED, (), ()]
+    assert [strategy.quantized for strategy in strategies] == [QUANTIZED, QUANTIZED, (), ()]
     assert [strategy.recomputes for strategy in strategies] == [True, True, False, False]
 
 

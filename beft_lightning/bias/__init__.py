@@ -1,22 +1,37 @@
-"""What is tuned: bias terms of a model, how to score, choose and freeze them. Pure torch and transformers."""
+"""What is tuned: the bias terms of a model, and how to add, split and freeze them. Pure torch and transformers."""
 
-from beft_lightning.bias.architectures import ARCHITECTURES, architecture_of, language_model
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Fused
+from beft_lightning.bias.architectures import ARCHITECTURES, architecture_of, pretrained_model
 from beft_lightning.bias.fused import fuse_biases
+from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.inert import inert_by_gradient, is_inert
-from beft_lightning.bias.layout import TERM_SYMBOLS, Architecture, Fused
-from beft_lightning.bias.optimizer import ReferenceAdam
-from beft_lightning.bias.ranking import BiasScores, TermScore
-from beft_lightning.bias.scores import fisher_score, magnitude_score, projection_score
 from beft_lightning.bias.terms import (
     BiasTerms,
     add_missing_biases,
     all_biases,
     find_bias_terms,
     freeze_except,
-    head_parameters,
     resolve,
     split_fused_biases,
 )
+
+if TYPE_CHECKING:
+    from beft_lightning.scoring.functional import fisher_score, magnitude_score, projection_score
+    from beft_lightning.scoring.reference_adam import ReferenceAdam
+    from beft_lightning.scoring.score_table import BiasScores, TermScore
+
+#: Public names that live in the scoring package, which imports this one: they are imported on first use.
+_SCORING = {
+    "BiasScores": "score_table",
+    "ReferenceAdam": "reference_adam",
+    "TermScore": "score_table",
+    "fisher_score": "functional",
+    "magnitude_score": "functional",
+    "projection_score": "functional",
+}
 
 __all__ = [
     "ARCHITECTURES",
@@ -37,9 +52,16 @@ __all__ = [
     "head_parameters",
     "inert_by_gradient",
     "is_inert",
-    "language_model",
     "magnitude_score",
+    "pretrained_model",
     "projection_score",
     "resolve",
     "split_fused_biases",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the scoring package on first use."""
+    if name in _SCORING:
+        return getattr(import_module(f"beft_lightning.scoring.{_SCORING[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from beft_lightning.bias.layout import Architecture, Fused
+from beft_lightning.bias.architecture import Architecture, Fused
 from beft_lightning.errors import ArchitectureError
 
 # Softmax ignores a constant added to all keys' logits, so the key bias is inert unless positions multiply the keys
@@ -261,7 +261,7 @@ ARCHITECTURES: Mapping[str, Architecture | Callable[[Any], Architecture]] = {
 }
 
 
-def language_model(module: nn.Module) -> PreTrainedModel:
+def pretrained_model(module: nn.Module) -> PreTrainedModel:
     """The one transformers model that ``module`` is or contains (the outermost, so its task head is included).
 
     Where there are several, the one that is not frozen: a student, not its teacher.
@@ -295,7 +295,7 @@ def architecture_of(module: nn.Module) -> Architecture:
     Raises:
         ArchitectureError: If the model's type is not in the table.
     """
-    config = language_model(module).config
+    config = pretrained_model(module).config
     try:
         entry = ARCHITECTURES[config.model_type]
     except KeyError:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from beft_lightning.bias.layout import Fused
+from beft_lightning.bias.architecture import Fused
 
 
 class FusedBias(nn.Module):

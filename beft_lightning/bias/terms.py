@@ -5,11 +5,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
-from beft_lightning.bias.architectures import architecture_of, language_model
+from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Fused
+from beft_lightning.bias.architectures import architecture_of, pretrained_model
 from beft_lightning.bias.fused import fused_parts, is_bias, split
-from beft_lightning.bias.layout import TERM_SYMBOLS, Architecture, Fused
 from beft_lightning.errors import ArchitectureError, TermError
 
 #: A term's name -> layer index -> the bias vector of that layer.
@@ -27,7 +26,7 @@ def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> 
         ArchitectureError: If the type is unknown or no module is where the architecture says.
     """
     known = architecture or architecture_of(module)
-    root = module if architecture else language_model(module)
+    root = module if architecture else pretrained_model(module)
     paths = known.paths
     patterns = {term: _pattern(f"{known.layer}.{path}") for term, path in paths.items()}
     # Term -> path of a stack of layers -> index in the stack -> module.
@@ -222,35 +221,6 @@ def freeze_except(
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in trainable)
     return names
-
-
-def head_parameters(module: nn.Module) -> list[str]:
-    """Names of the task head's parameters: what is trained beside the biases.
-
-    These are the parameters outside the pretrained base model, less its output embeddings (a language model's
-    ``lm_head``), plus the bias of the pooler that feeds a classification head: the reference's rule, spelled out
-    structurally. ``module`` may hold further layers of its own beside the model; they count as head.
-    """
-    model = language_model(module)
-    base = model.base_model
-    assert isinstance(base, PreTrainedModel)
-    pretrained = {id(parameter) for parameter in base.parameters()}
-    output_embeddings = model.get_output_embeddings()
-    if output_embeddings is not None:
-        pretrained |= {id(parameter) for parameter in output_embeddings.parameters()}
-    pooler_biases = _pooler_biases(base) if base is not model else set()
-    return [
-        name
-        for name, parameter in module.named_parameters()
-        if id(parameter) not in pretrained or id(parameter) in pooler_biases
-    ]
-
-
-def _pooler_biases(base: PreTrainedModel) -> set[int]:
-    pooler = getattr(base, "pooler", None)
-    if not isinstance(pooler, nn.Module):
-        return set()
-    return {id(parameter) for name, parameter in pooler.named_parameters() if name.endswith("bias")}
 
 
 def all_biases(module: nn.Module) -> list[str]:

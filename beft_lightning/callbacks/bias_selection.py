@@ -15,19 +15,21 @@ from torch.optim import Optimizer
 
 from beft_lightning.bias import (
     Architecture,
-    BiasScores,
     BiasTerms,
     add_missing_biases,
     find_bias_terms,
     freeze_except,
-    head_parameters,
-    language_model,
+    pretrained_model,
 )
 from beft_lightning.bias.architectures import architecture_of
-from beft_lightning.callbacks.score_report import near_tie_warning, plot_scores, ranking_table
-from beft_lightning.callbacks.scoring import ScoringPass
+from beft_lightning.bias.heads import head_parameters
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
-from beft_lightning.strategies import adapt, call_after, call_before, check_precision, clean_name, whole
+from beft_lightning.parameters import clean_name, full_tensor
+from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
+from beft_lightning.scoring.score_table import BiasScores
+from beft_lightning.scoring.scoring_pass import ScoringPass
+from beft_lightning.strategies import adapt, call_after, call_before
+from beft_lightning.strategies.compatibility import check_precision
 
 _Approach = Literal["projection", "magnitude", "fisher", "sample_fisher", "fixed"]
 
@@ -43,8 +45,8 @@ class BiasSelectionCallback(Callback):
     winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
 
     It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's log folder and logs each term's score
-    as ``bias_score/<term>``. It warns if the selected term leads the next one by less than the spread of that lead over
-    the batches (:func:`~beft_lightning.bias.lead.lead_spread`).
+    as ``bias_score/<term>``. It warns if the selected term leads the next one by less than the spread of that margin over
+    the batches (:func:`~beft_lightning.scoring.margin.margin_spread`).
 
     Args:
         approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
@@ -200,7 +202,7 @@ class BiasSelectionCallback(Callback):
             return self.terms
         if missing := [name for name in self.terms if name not in terms]:
             raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
-        model_type = "custom" if self.architecture else language_model(pl_module).config.model_type
+        model_type = "custom" if self.architecture else pretrained_model(pl_module).config.model_type
         if self.scores_file is not None:
             self.scores = self._load_scores(self.scores_file, model_type, terms)
             return self.scores.select(self.keep, per_layer=self.per_layer, budget=self.budget)
@@ -296,4 +298,4 @@ class BiasSelectionCallback(Callback):
 
 
 def _all_zero(terms: BiasTerms, name: str) -> bool:
-    return all(not whole(bias).any() for bias in terms[name].values())
+    return all(not full_tensor(bias).any() for bias in terms[name].values())

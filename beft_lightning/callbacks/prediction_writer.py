@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.files import write_atomically
-from beft_lightning.strategies import gather
+from beft_lightning.strategies.collectives import gather
 
 
 class PredictionWriter(BasePredictionWriter):

@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.checkpoint import checkpoint_file
 from beft_lightning.files import write_text_atomically
-from beft_lightning.strategies import adapt, checkpoint_file, numel
+from beft_lightning.parameters import numel
+from beft_lightning.strategies import adapt
 
 
 @dataclass

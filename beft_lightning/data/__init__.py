@@ -1,12 +1,12 @@
 """Benchmarks: a record of each task, and DataModules that read it."""
 
+from beft_lightning.data.benchmarks.glue import GLUE_TASKS, Glue
+from beft_lightning.data.benchmarks.movie_reviews import MovieReviews
+from beft_lightning.data.benchmarks.prompts import PROMPT_TASKS
+from beft_lightning.data.benchmarks.reading_comprehension import Drop, Squad
+from beft_lightning.data.benchmarks.super_glue import SUPER_GLUE_TASKS, SuperGlue
 from beft_lightning.data.datamodule import LanguageDataModule
-from beft_lightning.data.glue import GLUE_TASKS, Glue
 from beft_lightning.data.prompt_task import Prompted, PromptTask
-from beft_lightning.data.prompt_tasks import PROMPT_TASKS
-from beft_lightning.data.question_answering import Drop, Squad
-from beft_lightning.data.reviews import MovieReviews
-from beft_lightning.data.super_glue import SUPER_GLUE_TASKS, SuperGlue
 from beft_lightning.data.task import Task
 
 __all__ = [

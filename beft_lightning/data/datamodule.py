@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, DistributedSampler
 from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.batching import batches_of_like_length, collate_one
-from beft_lightning.data.drawing import draw, draw_sources
-from beft_lightning.data.prompt_format import PromptFormat, demonstrated
+from beft_lightning.data.prompt_preprocessor import PromptPreprocessor, demonstrated
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
+from beft_lightning.data.subsets import draw, draw_sources
 from beft_lightning.data.task import DEV, Task
-from beft_lightning.data.text_format import TextFormat
+from beft_lightning.data.text_preprocessor import TextPreprocessor
 from beft_lightning.errors import DataError
 from beft_lightning.models import load_tokenizer
 
@@ -149,9 +149,9 @@ class LanguageDataModule(LightningDataModule):
             self.tokenizer = load_tokenizer(self.tokenizer_name, self.gguf_file)
             if isinstance(self.task, PromptTask):
                 length = self.max_length or self.task.max_length
-                self._format = PromptFormat(self.task, self.tokenizer, length, self.calibrate)
+                self._format = PromptPreprocessor(self.task, self.tokenizer, length, self.calibrate)
             else:
-                self._format = TextFormat(self.task, self.tokenizer, self.max_length or 128, self.padding)
+                self._format = TextPreprocessor(self.task, self.tokenizer, self.max_length or 128, self.padding)
         return self._format
 
     def setup(self, stage: str) -> None:

@@ -19,40 +19,35 @@ from lightning.pytorch.strategies import (
 )
 
 from beft_lightning.errors import BeftError
-from beft_lightning.strategies.fsdp import FlatShardedModel, ShardedTensorModel
+from beft_lightning.strategies.adapter import AdapterStrategy
+from beft_lightning.strategies.collectives import check_same, destroy_process_group, gather
+from beft_lightning.strategies.compatibility import check_precision
+from beft_lightning.strategies.deepspeed import DeepSpeedAdapterStrategy
+from beft_lightning.strategies.fsdp import FSDP2AdapterStrategy, FSDPAdapterStrategy
 from beft_lightning.strategies.hooks import call_after, call_before
-from beft_lightning.strategies.parameters import clean_name, named_parameters, numel, whole
-from beft_lightning.strategies.processes import check_precision, check_same, gather, leave
-from beft_lightning.strategies.whole import WholeModel, checkpoint_file
-from beft_lightning.strategies.zero import ZeroModel
 
 __all__ = [
-    "WholeModel",
+    "AdapterStrategy",
     "adapt",
     "call_after",
     "call_before",
     "check_precision",
     "check_same",
-    "checkpoint_file",
-    "clean_name",
+    "destroy_process_group",
     "gather",
-    "leave",
-    "named_parameters",
-    "numel",
-    "whole",
 ]
 
 #: Lightning's strategies, the special before the general, and what this package needs of them.
 _ADAPTED: Mapping[type[Any], type[Any]] = {
-    DeepSpeedStrategy: ZeroModel,
-    FSDPStrategy: FlatShardedModel,
-    ModelParallelStrategy: ShardedTensorModel,
-    DDPStrategy: WholeModel,
-    SingleDeviceStrategy: WholeModel,
+    DeepSpeedStrategy: DeepSpeedAdapterStrategy,
+    FSDPStrategy: FSDPAdapterStrategy,
+    ModelParallelStrategy: FSDP2AdapterStrategy,
+    DDPStrategy: AdapterStrategy,
+    SingleDeviceStrategy: AdapterStrategy,
 }
 
 
-def adapt(strategy: Strategy) -> WholeModel:
+def adapt(strategy: Strategy) -> AdapterStrategy:
     """Give a trainer's strategy the methods that this package needs.
 
     The instance gets a subclass of its own class, so that it may be any user's subclass of Lightning's strategies.
@@ -60,7 +55,7 @@ def adapt(strategy: Strategy) -> WholeModel:
     Raises:
         BeftError: If the strategy is none of those that are known to work.
     """
-    if isinstance(strategy, WholeModel):
+    if isinstance(strategy, AdapterStrategy):
         return strategy
     ours = next((ours for theirs, ours in _ADAPTED.items() if isinstance(strategy, theirs)), None)
     if ours is None:
@@ -70,5 +65,5 @@ def adapt(strategy: Strategy) -> WholeModel:
         )
     theirs = type(strategy)
     strategy.__class__ = type(theirs.__name__, (ours, theirs), {"__module__": theirs.__module__})
-    assert isinstance(strategy, WholeModel)
+    assert isinstance(strategy, AdapterStrategy)
     return strategy

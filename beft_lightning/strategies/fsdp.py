@@ -14,13 +14,13 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-from beft_lightning.bias import head_parameters
+from beft_lightning.bias.heads import head_parameters
 from beft_lightning.errors import ArchitectureError, BeftError
-from beft_lightning.strategies.parameters import named_parameters
-from beft_lightning.strategies.whole import ShardedModel
+from beft_lightning.parameters import named_parameters
+from beft_lightning.strategies.adapter import ShardedAdapterStrategy
 
 
-class FlatShardedModel(ShardedModel, FSDPStrategy):
+class FSDPAdapterStrategy(ShardedAdapterStrategy, FSDPStrategy):
     """FSDP of the first kind, which flattens parameters: what may be trained stays outside, whole on every process."""
 
     select_before = "setup_optimizers"
@@ -78,13 +78,13 @@ class FlatShardedModel(ShardedModel, FSDPStrategy):
         self.average_gradients(parameters)
 
 
-class ShardedTensorModel(ShardedModel, ModelParallelStrategy):
+class FSDP2AdapterStrategy(ShardedAdapterStrategy, ModelParallelStrategy):
     """FSDP of the second kind, where each parameter is a tensor that knows its parts."""
 
     select_before = "setup_optimizers"
 
     @property
-    def quantised(self) -> tuple[str, ...]:
+    def quantized(self) -> tuple[str, ...]:
         """4-bit weights, whose scales stay beside the parts."""
         return ("nf4",)
 

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
-from beft_lightning.bias import ReferenceAdam
+from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.task import DEV, Task
 from beft_lightning.errors import BeftError
@@ -22,15 +22,15 @@ from beft_lightning.models import (
     load_model,
     load_tokenizer,
 )
-from beft_lightning.strategies import adapt, check_precision, check_same
-from beft_lightning.tasks.classification import ClassificationHead
-from beft_lightning.tasks.generation import GenerationHead
+from beft_lightning.scoring.reference_adam import ReferenceAdam
+from beft_lightning.strategies import adapt
+from beft_lightning.strategies.collectives import check_same
+from beft_lightning.strategies.compatibility import check_precision
 from beft_lightning.tasks.metrics import TaskMetrics
-from beft_lightning.tasks.multiple_choice import ChoiceHead
-from beft_lightning.tasks.tuning import AUTO, set_up_tuning, tuned_terms
-
-#: Where a checkpoint says how its model is made, so that no configuration is needed to make it again.
-MODEL_KEY = "beft_model"
+from beft_lightning.tasks.objectives.classification import ClassificationObjective
+from beft_lightning.tasks.objectives.generation import GenerationObjective
+from beft_lightning.tasks.objectives.options import OptionObjective
+from beft_lightning.tuning.methods import AUTO, set_up_tuning, tuned_terms
 
 
 class Head(Protocol):
@@ -45,7 +45,7 @@ class Head(Protocol):
     def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
         """Predictions of an evaluation batch, and its loss if it has one."""
 
-    def readable(self, predicted: Any, batch: dict[str, Any]) -> list[Any]:
+    def decode(self, predicted: Any, batch: dict[str, Any]) -> list[Any]:
         """Predictions for people."""
 
 
@@ -61,7 +61,7 @@ class LanguageTaskModule(LightningModule):
             ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera``, ``ia3`` or ``prefix``. The
             task head is always trained.
         tune_options: Options of that way of training, such as ``{"rank": 4}``; see
-            :func:`~beft_lightning.tasks.tuning.set_up_tuning`.
+            :func:`~beft_lightning.tuning.methods.set_up_tuning`.
         random_init: Use the backbone's architecture with random weights.
         dtype: Precision of the frozen weights: ``float32``, ``bfloat16``, ``float16``, or the linear layers' in
             ``int8`` or ``nf4``. Biases are always fp32.
@@ -142,7 +142,7 @@ class LanguageTaskModule(LightningModule):
                 "activation_checkpointing does not work under ZeRO-3, which releases the weights of a layer after its "
                 "forward pass: leave it out, or use ModelParallelStrategy (FSDP2)."
             )
-        if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantised:
+        if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantized:
             others = "DDPStrategy" if self.dtype_name == "int8" else "DDPStrategy, ModelParallelStrategy (FSDP2)"
             raise BeftError(
                 f"dtype {self.dtype_name!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: "
@@ -221,10 +221,10 @@ class LanguageTaskModule(LightningModule):
 
     def _make_head(self) -> Head:
         if isinstance(self.task, Task):
-            return ClassificationHead(self.task)
+            return ClassificationObjective(self.task)
         if self.task.kind == "generation":
-            return GenerationHead(self.task, load_tokenizer(self.backbone, self.gguf_file))
-        return ChoiceHead(self.task)
+            return GenerationObjective(self.task, load_tokenizer(self.backbone, self.gguf_file))
+        return OptionObjective(self.task)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The batch's loss."""
@@ -269,7 +269,7 @@ class LanguageTaskModule(LightningModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Predictions of a batch: ``rows``, each with the example's ``id`` and the ``prediction`` (label or score)."""
         assert self.head is not None
-        predictions = self.head.readable(self._predict(batch)[0], batch)
+        predictions = self.head.decode(self._predict(batch)[0], batch)
         return {"rows": [{"id": i, "prediction": p} for i, p in zip(batch["id"].tolist(), predictions, strict=True)]}
 
     def _predict(self, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from beft_lightning.data.options import PADDING, PROMPT
+from beft_lightning.data.packed_options import PADDING, PROMPT
 
 
 def option_mask(segment_ids: Tensor, dtype: torch.dtype) -> Tensor:
@@ -40,7 +40,7 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
 
     Args:
         model: A causal language model.
-        batch: What :func:`~beft_lightning.data.options.pack_options` gives.
+        batch: What :func:`~beft_lightning.data.packed_options.pack_options` gives.
 
     Returns:
         Two vectors with one entry for each option of the batch, in its order.
@@ -88,7 +88,7 @@ def separate_rows(batch: dict[str, Any]) -> dict[str, Any]:
     """Packed rows as ordinary ones: each option behind its own copy of the prompt, padded on the left.
 
     Args:
-        batch: What :func:`~beft_lightning.data.options.pack_options` gives.
+        batch: What :func:`~beft_lightning.data.packed_options.pack_options` gives.
 
     Returns:
         The same with a row for each option.

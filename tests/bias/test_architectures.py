@@ -15,7 +15,7 @@ from beft_lightning.bias import (
     add_missing_biases,
     architecture_of,
     find_bias_terms,
-    language_model,
+    pretrained_model,
 )
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError
@@ -189,7 +189,7 @@ def test_a_mapping_that_matches_nothing_is_an_error() -> None:
 
 def test_the_model_is_found_inside_any_module() -> None:
     model = make_model("bert")
-    assert language_model(nn.ModuleDict({"student": nn.Sequential(model)})) is model
+    assert pretrained_model(nn.ModuleDict({"student": nn.Sequential(model)})) is model
 
 
 def test_two_models_side_by_side_are_an_error() -> None:

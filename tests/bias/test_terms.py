@@ -5,14 +5,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from beft_lightning.bias import (
-    Architecture,
-    add_missing_biases,
-    all_biases,
-    find_bias_terms,
-    freeze_except,
-    head_parameters,
-)
+from beft_lightning.bias import Architecture, add_missing_biases, all_biases, find_bias_terms, freeze_except
+from beft_lightning.bias.heads import head_parameters
 from beft_lightning.errors import TermError
 from tests.tiny import LAYERS, WIDTH, make_model
 

@@ -354,7 +354,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch.utils.data import DataLoader, DistributedSampler
 from beft_lightning import BiasSelectionCallback
-from beft_lightning.strategies import leave
+from beft_lightning.strategies.collectives import destroy_process_group
 from tests.tiny import ForeignModule, token_batches
 
 processes, out, approach, model_type, *dropouts = int(sys.argv[1]), *sys.argv[2:]
@@ -381,7 +381,7 @@ trainer.fit(module)
 state = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 torch.save({"scores": callback.scores.to_dict(), "state": state}, f"{out}/{processes}-{trainer.global_rank}.pt")
 del module, callback, trainer, state
-leave()
+destroy_process_group()
 """
 
 

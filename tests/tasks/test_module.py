@@ -10,10 +10,11 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
-from beft_lightning.bias import ReferenceAdam, architecture_of
+from beft_lightning.bias import architecture_of
 from beft_lightning.data import GLUE_TASKS, Glue, SuperGlue
 from beft_lightning.errors import BackboneError, BeftError
-from beft_lightning.strategies.whole import WholeModel
+from beft_lightning.scoring.reference_adam import ReferenceAdam
+from beft_lightning.strategies.adapter import AdapterStrategy
 from tests.tiny import LAYERS, save_backbone
 
 MakeTrainer = Callable[..., Trainer]
@@ -272,7 +273,7 @@ def test_a_type_without_activation_checkpointing_is_an_error(backbone: str, data
 def test_activation_checkpointing_is_refused_where_layers_cannot_be_computed_again(
     backbone: str, data: Glue, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(WholeModel, "recomputes", False)
+    monkeypatch.setattr(AdapterStrategy, "recomputes", False)
     module = LanguageTaskModule(backbone, data.task, tune="value", activation_checkpointing=True)
     with pytest.raises(BeftError, match=r"does not work under ZeRO-3.*or use ModelParallelStrategy \(FSDP2\)"):
         make_trainer().fit(module, datamodule=data)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from beft_lightning.data.options import PADDING, PROMPT, EncodedOptions, pack_options
+from beft_lightning.data.packed_options import PADDING, PROMPT, EncodedOptions, pack_options
 from beft_lightning.tasks.option_scores import (
     by_example,
     classification_loss,
@@ -17,8 +17,8 @@ from beft_lightning.tasks.option_scores import (
     separate_rows,
     takes_packed_rows,
 )
-from beft_lightning.tasks.prefix import DECODERS as PREFIXED
-from beft_lightning.tasks.prefix import add_prefix
+from beft_lightning.tuning.prefix import DECODERS as PREFIXED
+from beft_lightning.tuning.prefix import add_prefix
 from tests.tiny import MODEL_FORMS, make_model
 
 EXAMPLES = [

@@ -66,7 +66,7 @@ def drift(module: LanguageTaskModule, data: Glue, precision: Any) -> Tensor:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "nf4"])
 def test_small_steps_are_not_lost(dtype: str, full: Tensor, decoder: str, data: Glue) -> None:
     if dtype in ("int8", "nf4"):
-        pytest.importorskip("bitsandbytes", reason="quantised weights need bitsandbytes")
+        pytest.importorskip("bitsandbytes", reason="quantized weights need bitsandbytes")
     low = run(dtype, decoder, data)
     assert 0.002 < full.abs().mean() < 0.02
     assert low.abs().mean() == pytest.approx(full.abs().mean().item(), rel=0.1)
@@ -85,8 +85,8 @@ def test_a_half_precision_bias_would_stall(decoder: str, data: Glue) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "nf4"])
-def test_only_the_linear_layers_are_quantised(dtype: str, decoder: str, backbone: str) -> None:
-    pytest.importorskip("bitsandbytes", reason="quantised weights need bitsandbytes")
+def test_only_the_linear_layers_are_quantized(dtype: str, decoder: str, backbone: str) -> None:
+    pytest.importorskip("bitsandbytes", reason="quantized weights need bitsandbytes")
     from transformers import AutoModelForSequenceClassification
 
     model = load_model(AutoModelForSequenceClassification, backbone, dtype=dtype, num_labels=2)

@@ -1,0 +1,1 @@
+"""The commands beside Lightning's own: score, compare, plan and download."""

@@ -1,0 +1,126 @@
+"""What tells beforehand which term to train: the scores, beside controls that need no training."""
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch import Callback, Trainer
+from torchmetrics.functional import spearman_corrcoef
+
+from beft_lightning.bias import add_missing_biases, find_bias_terms, resolve
+from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.data import LanguageDataModule
+from beft_lightning.scoring.isolation import eval_mode
+from beft_lightning.tasks.module import LanguageTaskModule
+
+#: Measure -> term -> value; the higher, the better the term should be.
+Measures = dict[str, dict[str, float]]
+
+
+def measure_terms(
+    module: LanguageTaskModule,
+    data: LanguageDataModule,
+    make_trainer: Callable[[list[Callback]], Trainer],
+    terms: Sequence[str],
+    batches: int = 32,
+) -> Measures:
+    """The three scores of each term, the norm of its gradient at the checkpoint, and how small the term is.
+
+    Adam moves every value by about the same amount, so a relative score might say little more than how small the
+    pretrained bias was; ``1/norm(b0)`` is there to tell.
+
+    Args:
+        module: The pretrained module, with ``tune`` set to ``auto``; it is not changed.
+        data: Where the training batches come from.
+        make_trainer: Makes a fresh trainer, given callbacks.
+        terms: Names of the terms.
+        batches: Number of training batches to score on.
+
+    Returns:
+        The measures. What is not defined is left out: for biases that start at zero, projection and ``1/norm(b0)``.
+    """
+    assert module.model is not None
+    pretrained = find_bias_terms(module.model)
+    sized = all(term in pretrained and all(bias.any() for bias in pretrained[term].values()) for term in terms)
+    measures: Measures = {}
+    for approach in ("projection", "magnitude", "fisher") if sized else ("magnitude", "fisher"):
+        callback = BiasSelectionCallback(approach, terms=terms, batches=batches, patience=0)
+        trainer = make_trainer([callback])
+        assert trainer.fit_loop is not None
+        trainer.fit_loop.max_epochs = 0  # a fit of no epochs ends right after the selection
+        trainer.fit(copy.deepcopy(module), datamodule=data)
+        assert callback.scores is not None
+        measures[approach] = {term: callback.scores.terms[term].score for term in terms}
+    device = make_trainer([]).strategy.root_device
+    measures["gradient norm"] = gradient_norms(copy.deepcopy(module).to(device), data, terms, batches)
+    if sized:
+        measures["1/norm(b0)"] = {
+            term: sum(1 / bias.norm().item() for bias in pretrained[term].values()) / len(pretrained[term])
+            for term in terms
+        }
+    return measures
+
+
+def gradient_norms(
+    module: LanguageTaskModule, data: LanguageDataModule, terms: Sequence[str], batches: int
+) -> dict[str, float]:
+    """Norm of each term's mean gradient over training batches at the checkpoint, without dropout, mean over layers.
+
+    Args:
+        module: The pretrained module; biases it lacks are added.
+        data: Where the training batches come from.
+        terms: Names of the terms.
+        batches: Number of training batches.
+    """
+    assert module.model is not None
+    assert module.head is not None
+    add_missing_biases(module.model, terms)
+    found = find_bias_terms(module.model)
+    biases = [bias.requires_grad_() for term in terms for bias in found[term].values()]
+    data.setup("fit")
+    sums = [torch.zeros_like(bias) for bias in biases]
+    used = 0
+    half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
+    # Frozen weights in half precision meet fp32 biases under autocast only.
+    autocast = torch.autocast(module.device.type, dtype=half or torch.bfloat16, enabled=half is not None)
+    with eval_mode(module), torch.enable_grad(), autocast:
+        for batch in itertools.islice(data.train_dataloader(), batches):
+            used += 1
+            loss = module.head.loss(module.model, move_data_to_device(batch, module.device))
+            gradients = torch.autograd.grad(loss, biases, allow_unused=True, materialize_grads=True)
+            for total, gradient in zip(sums, gradients, strict=True):
+                total += gradient
+    norms = {id(bias): total.norm().item() / used for bias, total in zip(biases, sums, strict=True)}
+    return {term: sum(norms[id(b)] for b in resolve(found, [term])) / len(found[term]) for term in terms}
+
+
+def rank_correlations(measures: Measures, accuracies: Mapping[str, float]) -> dict[str, float]:
+    """Spearman's rank correlation of each measure with the measured accuracies, over the terms.
+
+    Args:
+        measures: From :func:`measure_terms`.
+        accuracies: Term -> mean accuracy when it is trained; at least three terms.
+    """
+    terms = list(accuracies)
+    truth = torch.tensor([accuracies[term] for term in terms])
+    return {
+        name: spearman_corrcoef(torch.tensor([values[term] for term in terms]), truth).item()
+        for name, values in measures.items()
+    }
+
+
+def measures_table(measures: Measures, accuracies: Mapping[str, float], metric: str) -> str:
+    """The measures as Markdown, terms by measured accuracy from best to worst, with the rank correlations."""
+    terms = sorted(accuracies, key=lambda term: -accuracies[term])
+    correlations = rank_correlations(measures, accuracies)
+    lines = [
+        f"| measure | {' | '.join(terms)} | rank correlation with {metric} |",
+        "|---" * (len(terms) + 2) + "|",
+        f"| {metric} | {' | '.join(f'{accuracies[term]:.3f}' for term in terms)} | |",
+    ]
+    for name, values in measures.items():
+        cells = " | ".join(f"{values[term]:.3g}" for term in terms)
+        lines.append(f"| {name} | {cells} | {correlations[name]:+.2f} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""The benchmarks: their tasks as records, and DataModules that read them."""

@@ -1,0 +1,45 @@
+"""Parameters of which a process may hold a part."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+def named_parameters(module: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Parameter]]:
+    """``module.named_parameters()`` under the names it has without FSDP's wrappers."""
+    for name, parameter in module.named_parameters(remove_duplicate=remove_duplicate):
+        yield clean_name(name), parameter
+
+
+def clean_name(name: str) -> str:
+    """A parameter's name without FSDP's wrappers."""
+    return name.replace("_fsdp_wrapped_module.", "")
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a tensor of which a process may hold a part; all processes must ask for it together."""
+    if isinstance(tensor, DTensor):
+        full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
+        return full
+    if tensor.numel() != getattr(tensor, "ds_numel", tensor.numel()):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([tensor]):
+            return tensor.detach().clone()
+    return tensor.detach()
+
+
+def numel(parameter: nn.Parameter) -> int:
+    """Number of values of the whole parameter."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers that belong into a checkpoint."""
+    return {
+        clean_name(f"{prefix}{'.' if prefix else ''}{name}"): buffer
+        for prefix, owner in module.named_modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None and name not in owner._non_persistent_buffers_set
+    }

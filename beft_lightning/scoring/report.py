@@ -1,0 +1,100 @@
+"""Show scores to a person: a ranking table for the terminal and a heat map."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from rich.table import Table
+
+from beft_lightning.files import write_atomically
+from beft_lightning.scoring.margin import Margin
+from beft_lightning.scoring.score_table import BiasScores
+
+
+def ranking_table(scores: BiasScores) -> Table:
+    """The terms from best to worst, as a table for ``rich.print``; shares and margins relative to the best."""
+    table = Table(title=f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches")
+    table.add_column("term", no_wrap=True)
+    for name in ("score", "share", "lead", "values"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("note")
+    margins = scores.margins
+    best = max(entry.score for entry in scores.terms.values())
+    for term in scores.ranking:
+        entry = scores.terms[term]
+        layers = [name.partition(".")[2] for name in scores.selected if name.startswith(f"{term}.")]
+        notes = [
+            *(["[bold green]selected[/]"] if term in scores.selected else []),
+            *([f"[bold green]selected: layers {', '.join(layers)}[/]"] if layers else []),
+            *(["[yellow]inert: cannot change the output[/]"] if entry.inert else []),
+        ]
+        share = f"{entry.score / best:.1%}" if best > 0 else "-"
+        lead = _share(margins[term], best) if term in margins and best > 0 else ""
+        table.add_row(term, f"{entry.score:.4g}", share, lead, f"{entry.parameters:,}", ", ".join(notes))
+    return table
+
+
+def near_tie_warning(scores: BiasScores) -> str | None:
+    """What to tell the user if other batches might well have selected another term."""
+    term = scores.near_tie
+    if term is None:
+        return None
+    lead = scores.margins[term]
+    return (
+        f"{term!r} was selected, but its score leads that of {lead.over!r} by {lead.margin:.2g} ± {lead.spread:.2g} "
+        f"(two standard errors over {scores.steps} batches): other batches may select the other. Score on more batches "
+        "(`batches`, and `patience` 0), or name the term with approach 'fixed'."
+    )
+
+
+def plot_scores(scores: BiasScores, path: str | Path) -> Path:
+    """Draw the heat map, terms by layers and their average, best term on top; inert terms are hatched.
+
+    Args:
+        scores: What to draw.
+        path: The picture's file; its suffix says the format.
+
+    Returns:
+        The path of the picture.
+    """
+    ranking = scores.ranking
+    width = max(len(scores.terms[term].layers) for term in ranking)
+    cells = np.full((len(ranking), width + 1), np.nan)
+    for row, term in enumerate(ranking):
+        layers = scores.terms[term].layers
+        cells[row, : len(layers)] = layers
+        cells[row, width] = scores.terms[term].score
+
+    figure = Figure(figsize=(2.8 + 0.55 * (width + 1), 1.6 + 0.45 * len(ranking)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(cells, cmap="Blues", aspect="auto", vmin=0.0)
+    figure.colorbar(image, ax=axes, label=f"{scores.approach} score")
+    axes.set_xticks(range(width + 1), [*(str(layer) for layer in range(1, width + 1)), "avg."])
+    axes.set_yticks(range(len(ranking)), [_label(scores, term) for term in ranking])
+    axes.set_xlabel("layer")
+    axes.set_title(f"{scores.model_type}, {scores.steps} batches")
+    axes.axvline(width - 0.5, color="white", linewidth=3)
+    middle = np.nanmax(cells) / 2
+    for row, term in enumerate(ranking):
+        average = cells[row, width]
+        axes.text(
+            width, row, f"{average:.2g}", ha="center", va="center", color="white" if average > middle else "black"
+        )
+        if scores.terms[term].inert:
+            axes.add_patch(
+                Rectangle((-0.5, row - 0.5), width, 1, fill=False, hatch="///", edgecolor="0.6", linewidth=0)
+            )
+    return write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
+
+
+def _share(lead: Margin, best: float) -> str:
+    return f"{lead.margin / best:.0%}" + ("" if lead.spread is None else f" ± {lead.spread / best:.0%}")
+
+
+def _label(scores: BiasScores, term: str) -> str:
+    marks = [
+        *(["selected"] if any(name.partition(".")[0] == term for name in scores.selected) else []),
+        *(["inert"] if scores.terms[term].inert else []),
+    ]
+    return term + (f" ({', '.join(marks)})" if marks else "")

@@ -1,0 +1,1 @@
+"""How a model learns and answers: one objective for each kind of task."""

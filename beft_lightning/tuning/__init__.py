@@ -1,0 +1,1 @@
+"""What can be trained: one dataclass for each method."""

@@ -1,0 +1,138 @@
+"""The plan of a fit says what the fit then has."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from beft_lightning import BiasSelectionCallback, LanguageTaskModule
+from beft_lightning.__main__ import main
+from beft_lightning.checkpoint import read_checkpoint
+from beft_lightning.commands.plan import plan_fit
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS
+from beft_lightning.errors import BackboneError, TermError
+from tests.tiny import LAYERS, WIDTH, save_backbone
+
+SST2, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["copa"]
+
+
+@pytest.mark.parametrize(
+    "tune",
+    ["auto", "value", "query,mlp_in", "value.1", "all", "head", "random_mask", "random_rows", "vera_bias", "prefix"],
+)
+def test_a_plan_and_the_fit_agree(
+    tune: str,
+    backbone: str,
+    sst2_dir: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = {
+        "trainer": {"max_epochs": 1, "default_root_dir": str(tmp_path / "out"), "enable_progress_bar": False},
+        "model": {"backbone": backbone, "tune": tune},
+        "data": {"class_path": "beft_lightning.data.Glue", "init_args": {"task": "sst2", "data_dir": sst2_dir}},
+        "selection": {"batches": 2},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    assert main(["plan", "--config", str(tmp_path / "tiny.yaml"), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert not (tmp_path / "out").exists()
+
+    assert main(["fit", "--config", str(tmp_path / "tiny.yaml")]) == 0
+    run = tmp_path / "out" / "lightning_logs" / "version_0"
+    summary = json.loads((run / "summary.json").read_text())
+    assert plan["trained_parameters"] == summary["trained_parameters"]
+    assert plan["total_parameters"] == summary["total_parameters"]
+    assert plan["trained_share"] == summary["trained_parameters"] / summary["total_parameters"]
+    assert plan["trained_bytes"] == plan["gradient_bytes"] == 4 * plan["trained_parameters"]
+    assert plan["frozen_bytes"] == 4 * (plan["total_parameters"] - plan["trained_parameters"])
+    assert plan["reduced_bytes_per_step"] == plan["gradient_bytes"]
+    saved = run / "checkpoints" / "last.ckpt"
+    state = read_checkpoint(saved)["optimizer_states"][0]["state"].values()
+    assert plan["optimizer_bytes"] == sum(v.numel() * v.element_size() for values in state for v in values.values())
+    assert plan["checkpoint_bytes"] == pytest.approx(saved.stat().st_size, rel=0.05, abs=2_000)
+
+
+def test_half_precision_counts_as_such_and_what_is_trained_as_fp32(backbone: str) -> None:
+    module = LanguageTaskModule(backbone, SST2, tune="value", dtype="bfloat16")
+    plan = plan_fit(module)
+    real = LanguageTaskModule(backbone, SST2, tune="value", dtype="bfloat16")
+    real.configure_model()
+    frozen = [parameter for parameter in real.parameters() if not parameter.requires_grad]
+    assert plan.frozen_bytes == sum(parameter.numel() * parameter.element_size() for parameter in frozen)
+    assert plan.frozen_bytes < 4 * (plan.total_parameters - plan.trained_parameters)
+    assert plan.trained_bytes == 4 * plan.trained_parameters
+
+
+@pytest.mark.parametrize("model_type", ["gptj", "llama", "opt"])
+def test_shared_and_added_parameters_are_counted_as_in_the_fit(model_type: str, tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path, model_type, causal=True, **({"biases": False} if model_type == "llama" else {}))
+    plan = plan_fit(LanguageTaskModule(folder, COPA, tune="value,mlp_in"))
+    real = LanguageTaskModule(folder, COPA, tune="value,mlp_in")
+    real.configure_model()
+    assert plan.total_parameters == sum(parameter.numel() for parameter in real.parameters())
+    assert plan.trained_parameters == sum(p.numel() for p in real.parameters() if p.requires_grad)
+
+
+def test_only_the_configuration_is_needed(backbone: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((Path(backbone) / "config.json").read_bytes())
+    module = LanguageTaskModule(str(tmp_path), SST2, tune="value")
+    plan = plan_fit(module)
+    assert plan == plan_fit(LanguageTaskModule(backbone, SST2, tune="value"))
+    assert all(parameter.is_meta for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("selection", "tune", "biases"),
+    [
+        ({"terms": ["key", "mlp_in"]}, "1 of key, mlp_in", 48 * LAYERS),
+        ({"terms": ["query", "key", "value"], "keep": 2}, "2 of query, key, value", 2 * WIDTH * LAYERS),
+        ({"terms": ["value", "mlp_in"], "keep": 4, "per_layer": True}, "4 layers of value, mlp_in", 3 * 48 + WIDTH),
+        ({"terms": ["value", "query"], "budget": 100}, "at most 100 values of value, query", 3 * WIDTH),
+        ({"terms": ["value.1"], "approach": "fixed"}, "value.1", WIDTH),
+    ],
+)
+def test_where_scores_decide_the_largest_choice_is_planned(
+    selection: dict[str, Any], tune: str, biases: int, backbone: str
+) -> None:
+    plan = plan_fit(LanguageTaskModule(backbone, SST2), BiasSelectionCallback(**selection))
+    head = WIDTH + 2 * WIDTH + 2
+    assert (plan.tune, plan.trained_parameters) == (tune, biases + head)
+
+
+def test_biases_that_start_at_zero_are_not_chosen_between(tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path, "llama", causal=True, biases=False)
+    plan = plan_fit(LanguageTaskModule(folder, COPA), BiasSelectionCallback())
+    assert (plan.tune, plan.trained_parameters) == ("value", LAYERS * WIDTH // 2)
+
+
+def test_another_optimizer_has_another_state(backbone: str) -> None:
+    from torch.optim import SGD
+
+    plan = plan_fit(LanguageTaskModule(backbone, SST2, tune="value", optimizer=lambda p: SGD(p, lr=0.1)))
+    assert plan.optimizer_bytes == 0
+
+
+def test_a_table_is_printed_for_people(
+    backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    data = ["--data", "beft_lightning.data.Glue", "--data.task", "sst2"]
+    assert main(["plan", "--model.backbone", backbone, "--model.tune", "value", *data]) == 0
+    printed = capsys.readouterr().out
+    assert "194 of" in printed
+    assert "776 bytes" in printed
+
+
+def test_what_cannot_be_planned_is_an_error(backbone: str) -> None:
+    with pytest.raises(BackboneError, match="cannot load the model"):
+        plan_fit(LanguageTaskModule("/nowhere", SST2, tune="value"))
+    with pytest.raises(TermError, match="'worth' is no way of training"):
+        plan_fit(LanguageTaskModule(backbone, SST2, tune="worth"))
+    with pytest.raises(TermError, match="no term 'worth'"):
+        plan_fit(LanguageTaskModule(backbone, SST2), BiasSelectionCallback(terms=["worth"]))

@@ -1,0 +1,122 @@
+"""The table of scores."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beft_lightning.errors import ScoringError
+from beft_lightning.scoring.score_table import BiasScores, TermScore
+
+
+@pytest.fixture
+def scores() -> BiasScores:
+    return BiasScores(
+        approach="projection",
+        model_type="bert",
+        steps=4,
+        terms={
+            "query": TermScore(layers=[0.1, 0.3], inert=False, parameters=8),
+            "key": TermScore(layers=[0.9, 0.9], inert=True, parameters=8),
+            "value": TermScore(layers=[0.2, 0.6], inert=False, parameters=8),
+        },
+        selected=["value"],
+    )
+
+
+def test_a_terms_score_is_the_mean_over_its_layers(scores: BiasScores) -> None:
+    assert scores.terms["value"].score == pytest.approx(0.4)
+
+
+def test_an_inert_term_ranks_last_and_is_never_selected(scores: BiasScores) -> None:
+    assert scores.ranking == ["value", "query", "key"]
+    assert scores.select() == ["value"]
+    assert scores.select(2) == ["value", "query"]
+    with pytest.raises(ScoringError, match="cannot keep 3 of the 2.*inert and therefore left out: key"):
+        scores.select(3)
+
+
+def test_single_layers_can_be_selected(scores: BiasScores) -> None:
+    assert scores.select(3, per_layer=True) == ["value.1", "query.1", "value.0"]
+
+
+def test_a_budget_takes_the_best_layers_that_fit() -> None:
+    terms = {
+        "query": TermScore(layers=[0.9, 0.1], inert=False, parameters=20),
+        "key": TermScore(layers=[2.0, 2.0], inert=True, parameters=2),
+        "value": TermScore(layers=[0.5, 0.8], inert=False, parameters=6),
+    }
+    scores = BiasScores("fisher", "bert", 1, terms)
+    assert scores.select(budget=26) == ["query.0", "value.1", "value.0", "query.1"]
+    assert scores.select(budget=25) == ["query.0", "value.1", "value.0"]
+    assert scores.select(budget=12) == ["query.0"]
+    assert scores.select(budget=9) == ["value.1", "value.0"]
+    with pytest.raises(ScoringError, match=r"budget of 2 values is too small .*\(query: 10, value: 3\)"):
+        scores.select(budget=2)
+
+
+def test_ties_are_broken_the_same_way_whatever_the_order() -> None:
+    entry = TermScore(layers=[0.5], inert=False, parameters=1)
+    for names in (["value", "query"], ["query", "value"]):
+        assert BiasScores("fisher", "bert", 1, dict.fromkeys(names, entry)).ranking == ["query", "value"]
+
+
+def test_the_json_file_has_the_documented_content_and_reads_back(scores: BiasScores, tmp_path: Path) -> None:
+    scores.save(tmp_path)
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert list(content) == ["approach", "model_type", "steps", "terms", "ranking", "selected"]
+    assert content["terms"]["value"] == {
+        "score": pytest.approx(0.4),
+        "margin": pytest.approx(0.2),
+        "spread": None,
+        "layers": [0.2, 0.6],
+        "inert": False,
+        "parameters": 8,
+        "course": [],
+    }
+    assert content["ranking"] == ["value", "query", "key"]
+    assert BiasScores.load(tmp_path / "scores.json") == scores
+
+
+@pytest.mark.parametrize("course", [[0.1, 0.2], ["a"] * 4, "1234567"])
+def test_a_course_has_a_number_for_each_batch(course: Any, scores: BiasScores) -> None:
+    content = scores.to_dict()
+    content["terms"]["value"]["course"] = course
+    with pytest.raises(ScoringError, match="not a table of bias scores"):
+        BiasScores.from_dict(content)
+
+
+def test_the_csv_file_holds_the_same_numbers(scores: BiasScores, tmp_path: Path) -> None:
+    scores.save(tmp_path)
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["term"] for row in rows] == scores.ranking
+    assert float(rows[0]["layer_1"]) == 0.6
+    assert rows[0]["symbol"] == "b_v"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "scores.json: "),
+        ("[]", "not a table of bias scores"),
+        ('{"approach": "projection"}', "not a table of bias scores: KeyError 'terms'"),
+        (
+            '{"approach": "fisher", "model_type": "bert", "steps": 1, "selected": [], '
+            '"terms": {"value": {"layers": [NaN], "inert": false, "parameters": 1}}}',
+            "finite score",
+        ),
+    ],
+)
+def test_a_file_without_scores_is_an_error(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(text)
+    with pytest.raises(ScoringError, match=message):
+        BiasScores.load(path)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ScoringError, match="cannot read the scores"):
+        BiasScores.load(tmp_path / "none.json")

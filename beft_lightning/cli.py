@@ -19,7 +19,7 @@ from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.trainer import BeftTrainer
-from beft_lightning.tuning.methods import AUTO
+from beft_lightning.tuning.help import option_groups
 
 __all__ = ["ArgumentError", "BeftCLI", "MisconfigurationException"]
 
@@ -74,6 +74,8 @@ class BeftCLI(LightningCLI):
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
         parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
+        for title, description in option_groups():
+            parser.add_argument_group(title, description)
         parser.set_defaults(
             {
                 "checkpoint.save_last": True,
@@ -115,7 +117,7 @@ class BeftCLI(LightningCLI):
         except (ValueError, TypeError) as error:
             raise BeftError(f"the trainer's options do not fit together: {error}") from error
         assert isinstance(trainer, BeftTrainer)
-        if self.model.tune != AUTO and self.subcommand != "score":
+        if self.model.method is not None and self.subcommand != "score":
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, BiasSelectionCallback)]
         if self.subcommand in ("validate", "test", "predict") and not self._get(self.config, "ckpt_path"):
             rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")

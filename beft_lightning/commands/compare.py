@@ -24,12 +24,10 @@ from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
 from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
-from beft_lightning.tuning.methods import AUTO, CHANGES_MATRICES, RANDOM, check_options, check_ways, tuned_terms
+from beft_lightning.tuning import TuningMethod, set_up_tuning, tuned_terms, tuning_method
 
 #: The way that trains nothing.
 ZERO_SHOT = "zero_shot"
-#: Learning rates of ways that the rate for biases does not suit; full fine-tuning's is the published one.
-RATES: Mapping[str, float] = {"full": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Comparison:
         make_trainer: Makes a fresh trainer, given callbacks.
         folder: Where results are kept.
         description: The configuration as text; results of another one in ``folder`` are refused.
-        rates: Learning rates of single ways; by default :data:`RATES`, and the module's own for all others.
+        rates: Learning rates of single ways; by default the method's own if it has one, or the module's.
         options: ``tune_options`` of single ways; the module's own for all others.
 
     Raises:
@@ -97,9 +95,10 @@ class Comparison:
     ) -> None:
         self.module = module
         self.data = data
+        self._module_options = module.tune_options
         self.make_trainer = make_trainer
         self.folder = folder
-        self.rates = {**RATES, **(rates or {})}
+        self.rates = rates or {}
         self.options = options or {}
         task = module.task
         split, metric = task.validation_splits[0], task.metrics[0]
@@ -135,9 +134,10 @@ class Comparison:
                 if not path.exists():
                     pristine, data = loaded = loaded or (self._load(seed), self.data.reseeded(seed))
                     assert pristine.model is not None
-                    check_ways(pristine.model, [way for way in ways if way != ZERO_SHOT])
+                    for method in filter(None, map(self._method, ways)):
+                        method.check(pristine.model)
                     with isolate_rng():
-                        variant = _variant(pristine, way, self._rate(way), self._options(way), seed)
+                        variant = _variant(pristine, self._method(way, seed), self._rate(way))
                         run = self._train(variant, data, way, seed)
                     write_text_atomically(self._record, self.description)
                     write_text_atomically(path, json.dumps(asdict(run), indent=2) + "\n")
@@ -159,7 +159,8 @@ class Comparison:
                 f"{path}: made with learning rate {run.learning_rate:g}, and {rate:g} is asked for: give another "
                 "--out, or remove that file to make it again."
             )
-        if run.options != (options := self._options(run.tune)):
+        options = self._options(run.tune)
+        if run.tune != ZERO_SHOT and tuning_method(run.tune, run.options) != tuning_method(run.tune, options):
             raise BeftError(
                 f"{path}: made with options {json.dumps(run.options)}, and {json.dumps(options)} is asked for: give "
                 "another --out, or remove that file to make it again."
@@ -167,10 +168,27 @@ class Comparison:
         return run
 
     def _rate(self, way: str) -> float:
-        return self.rates.get(way, self.module.learning_rate)
+        method = self._method(way)
+        own = method.learning_rate if method is not None else None
+        return self.rates.get(way, self.module.learning_rate if own is None else own)
 
     def _options(self, way: str) -> dict[str, Any]:
-        return dict(self.options.get(way, self.module.tune_options or {}))
+        return dict(self.options.get(way, self._module_options))
+
+    def _method(self, way: str, seed: int | None = None) -> TuningMethod | None:
+        """Return the method of a way, or None for zero-shot.
+
+        Args:
+            way: Value of ``tune``, or ``zero_shot``.
+            seed: Seed of what is drawn at random, unless the options have one: the spread over seeds includes the draw.
+        """
+        if way == ZERO_SHOT:
+            return None
+        options = self._options(way)
+        method = tuning_method(way, options)
+        if method is None:
+            raise BeftError("compare trains each way that it is given: name the terms instead of 'auto'.")
+        return tuning_method(way, {"seed": seed, **options}) if seed is not None and method.draws_at_random else method
 
     def measure(self, runs: Sequence[Run]) -> str:
         """Which measure would have told the terms' order: a table in Markdown.
@@ -200,16 +218,13 @@ class Comparison:
     def _check(self, ways: Sequence[str], seeds: Sequence[int]) -> None:
         if not ways or not seeds or len(set(ways)) < len(ways) or len(set(seeds)) < len(seeds):
             raise BeftError("compare needs at least one way to train and one seed, each named once.")
-        for name, named in (("rates", self.rates.keys() - RATES), ("options", self.options.keys())):
+        for name, named in (("rates", self.rates.keys()), ("options", self.options.keys())):
             if strange := named - {*ways}:
                 raise BeftError(
                     f"{name} name {sorted(strange)[0]!r}, which is not compared; there are: {', '.join(ways)}."
                 )
         for way in ways:
-            if way != ZERO_SHOT:
-                check_options(way, self._options(way))
-        if AUTO in ways:
-            raise BeftError("compare trains each way that it is given: name the terms instead of 'auto'.")
+            self._method(way)  # Wrong options shall be found before anything is loaded.
         if ZERO_SHOT in ways and not isinstance(self.module.task, PromptTask):
             raise BeftError(f"{self.module.task.name} is learnt with a new head, so there is no zero-shot result.")
 
@@ -217,14 +232,15 @@ class Comparison:
         """The pretrained model as ``fit`` finds it with this seed. A new head is random, so it is loaded anew."""
         seed_everything(seed, verbose=False)
         if self.module.model is None or not isinstance(self.module.task, PromptTask) or self.module.random_init:
-            self.module.model, self.module.tune = None, AUTO
+            self.module.model, self.module.method = None, None
             self.module.configure_model()
         return self.module
 
     def _train(self, module: LanguageTaskModule, data: LanguageDataModule, way: str, seed: int) -> Run:
         gc.collect()  # The run before has left cycles, whose memory is not this run's.
-        if way != ZERO_SHOT:
-            module.set_up_tuning()
+        if module.method is not None:
+            assert module.model is not None
+            set_up_tuning(module.model, module.method)
         progress = _Progress(self.monitor, keep=data.task.dev)
         trainer = self.make_trainer([progress])
         device = trainer.strategy.root_device
@@ -279,21 +295,17 @@ class _Progress(Callback):
         self.history.append(value)
 
 
-def _variant(
-    pristine: LanguageTaskModule, way: str, learning_rate: float, options: Mapping[str, Any], seed: int
-) -> LanguageTaskModule:
-    """A copy to train in one way. It shares the matrices if that way leaves them as they are."""
+def _variant(pristine: LanguageTaskModule, method: TuningMethod | None, learning_rate: float) -> LanguageTaskModule:
+    """Return a copy to train with a method. It shares the matrices if the method leaves them as they are."""
     shared: dict[int, Any] = {}
     assert pristine.model is not None
-    if way not in CHANGES_MATRICES:
+    if method is None or not method.changes_matrices:
         head = set(head_parameters(pristine.model))
         matrices = [p for name, p in pristine.model.named_parameters() if p.dim() > 1 and name not in head]
         shared = {id(matrix): matrix for matrix in matrices}
     module = copy.deepcopy(pristine, shared)
-    module.tune = way
+    module.method = method
     module.learning_rate = learning_rate
-    # The spread over seeds is that of what is drawn, too.
-    module.tune_options = {**({"seed": seed} if way in RANDOM else {}), **options}
     return module
 
 

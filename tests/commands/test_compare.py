@@ -16,6 +16,7 @@ from beft_lightning.commands.compare import Comparison, _variant
 from beft_lightning.commands.compare_report import to_csv, to_markdown, write_report
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
+from beft_lightning.tuning import set_up_tuning
 from tests.tiny import save_backbone
 
 MakeTrainer = Callable[..., Trainer]
@@ -132,7 +133,7 @@ def test_another_configuration_does_not_mix_with_the_results(make: Any) -> None:
         (["value", "value"], [0], "each named once"),
         (["auto"], [0], "name the terms instead of 'auto'"),
         (["zero_shot"], [0], "sst2 is learnt with a new head, so there is no zero-shot result"),
-        (["value", "worth"], [0], "'worth' is no way of training .*: all, head, .*terms: query, key"),
+        (["value", "worth"], [0], "'worth' is no method of training .*: all, head, .*terms: query, key"),
         (["value", " value"], [0], "each named once"),
     ],
 )
@@ -175,7 +176,7 @@ def test_another_learning_rate_does_not_mix_with_the_results(make: Any) -> None:
 
 
 def test_a_wrong_way_is_found_before_anything_is_trained(make: Any, tmp_path: Path) -> None:
-    with pytest.raises(BeftError, match="'worth' is no way of training"):
+    with pytest.raises(BeftError, match="'worth' is no method of training"):
         make().run(["head", "worth"], [0])
     assert not (tmp_path / "out").exists()
 
@@ -200,11 +201,15 @@ def test_results_of_several_calls_are_reported_together(make: Any) -> None:
 
 def test_each_seed_draws_another_mask_unless_the_mask_has_a_seed(make: Any) -> None:
     """Its spread is part of the control's."""
-    pristine = make()._load(0)
+    comparison = make()
+    pristine = comparison._load(0)
     masks = []
     for seed, options in ((0, {}), (0, {}), (1, {}), (1, {"seed": 0})):
-        module = _variant(pristine, "random_mask", RATE, options, seed)
-        module.set_up_tuning()
+        comparison.options = {"random_mask": options}
+        module = _variant(pristine, comparison._method("random_mask", seed), RATE)
+        assert module.model is not None
+        assert module.method is not None
+        set_up_tuning(module.model, module.method)
         masks.append({name: value.tolist() for name, value in module.named_buffers() if name.endswith("index")})
     assert masks[0] == masks[1] == masks[3] != masks[2]
 

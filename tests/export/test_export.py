@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from beft_lightning.export.export import FORMATS, export, load_trained, merge, peft_adapter
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -22,7 +23,6 @@ from beft_lightning.bias import add_missing_biases
 from beft_lightning.checkpoint import MODEL_KEY, TRAINED_KEY
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
 from beft_lightning.errors import BackboneError, BeftError, CheckpointError, ExportError
-from beft_lightning.export.export import FORMATS, export, load_trained, merge, peft_adapter
 from beft_lightning.files import write_folder_atomically
 from beft_lightning.models import load_model
 from tests.tiny import LAYERS, VOCABULARY, WIDTH, logits, make_model, save_backbone

@@ -1,14 +1,14 @@
-"""Parametrised tensors as plain ones again: what fused, re-parametrised and partly trained ones came to."""
+"""Parametrized tensors as plain ones: the values of fused, re-parametrised and partly trained tensors."""
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-#: What stands in the name of a parametrised tensor's parts.
+#: The part of a name that every parameter of a parametrized tensor has.
 MARK = ".parametrizations."
 
 
 def plain_name(name: str) -> str:
-    """The name of the tensor that a parameter is, or is a part of.
+    """Return the name of the tensor that a parameter is, or is a part of.
 
     >>> plain_name("layer.3.query.parametrizations.bias.original0"), plain_name("layer.3.query.bias")
     ('layer.3.query.bias', 'layer.3.query.bias')
@@ -18,13 +18,13 @@ def plain_name(name: str) -> str:
 
 
 def materialize(module: nn.Module) -> dict[str, Tensor]:
-    """Remove every parametrisation; the module computes the same and has the tensors of before it was set up.
+    """Remove every parametrization. The module computes the same, and its tensors have their plain names again.
 
     Args:
         module: Changed in place.
 
     Returns:
-        The tensors that were parametrised, by their plain names.
+        The tensors that were parametrized, by their plain names.
     """
     values: dict[str, Tensor] = {}
     for path, child in module.named_modules():

@@ -58,8 +58,8 @@ class LanguageTaskModule(LightningModule):
         gguf_file: Name of the GGUF file in the backbone's folder that holds the weights.
         tune: What is trained: ``auto`` (a BiasSelectionCallback decides), bias terms (``value``, ``query,value``,
             ``value.3``), ``all`` (every bias), ``head``, ``full``, ``random_mask``, ``random_rows``,
-            ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera``, ``ia3`` or ``prefix``; in
-            Python, also a :class:`~beft_lightning.tuning.TuningMethod`. The task head is always trained.
+            ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera``, ``ia3`` or ``prefix``. The
+            task head is always trained.
         tune_options: Options of that method of training, such as ``{"rank": 4}``; ``fit --help`` lists them.
         random_init: Use the backbone's architecture with random weights.
         dtype: Precision of the frozen weights: ``float32``, ``bfloat16``, ``float16``, or the linear layers' in
@@ -80,7 +80,7 @@ class LanguageTaskModule(LightningModule):
         backbone: str,
         task: Task | PromptTask,
         gguf_file: str | None = None,
-        tune: str | list[str] | TuningMethod = AUTO,
+        tune: str | list[str] = AUTO,
         tune_options: dict[str, Any] | None = None,
         random_init: bool = False,
         dtype: str = "float32",
@@ -92,11 +92,11 @@ class LanguageTaskModule(LightningModule):
     ) -> None:
         super().__init__()
         check_dtype(dtype)
-        #: The method of training; None if a BiasSelectionCallback decides.
-        self.method = method = tuning_method(tune, tune_options)
-        if activation_checkpointing and method is not None and method.needs_cache:
+        #: The method of training; None if a BiasSelectionCallback decides. Until the model is loaded, it may be replaced.
+        self.method: TuningMethod | None = tuning_method(tune, tune_options)
+        if activation_checkpointing and self.method is not None and self.method.needs_cache:
             raise BeftError(
-                f"tune {method.tune!r} stands in a cache, which activation_checkpointing drops: leave out one."
+                f"tune {self.tune!r} stands in a cache, which activation_checkpointing drops: leave out one."
             )
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")

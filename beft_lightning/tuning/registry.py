@@ -37,14 +37,12 @@ def tuned_terms(tune: str | Sequence[str]) -> list[str]:
     return [name.strip() for name in tune.split(",")] if isinstance(tune, str) else list(tune)
 
 
-def tuning_method(
-    tune: str | Sequence[str] | TuningMethod, options: Mapping[str, Any] | None = None
-) -> TuningMethod | None:
+def tuning_method(tune: str | Sequence[str], options: Mapping[str, Any] | None = None) -> TuningMethod | None:
     """Make the method of training that ``tune`` and ``tune_options`` describe.
 
     Args:
-        tune: A key of :data:`METHODS`; bias terms such as ``value``, ``query,value`` or ``["query", "value.3"]``;
-            ``auto``; or a method itself.
+        tune: A key of :data:`METHODS`; bias terms such as ``value``, ``query,value`` or ``["query", "value.3"]``; or
+            ``auto``.
         options: Values for fields of the method.
 
     Returns:
@@ -55,10 +53,6 @@ def tuning_method(
             :meth:`~beft_lightning.tuning.method.TuningMethod.check`, since terms depend on the model.
     """
     options = options or {}
-    if isinstance(tune, TuningMethod):
-        if options:
-            raise BeftError("tune_options belong to the name of a method: set the fields of the method itself instead.")
-        return tune
     names = tuned_terms(tune)
     if names == [AUTO]:
         if options:

@@ -35,7 +35,8 @@ class LastLayersTuning(TuningMethod):
 
 
 def test_a_method_of_ones_own_trains_a_module_and_stands_in_its_checkpoint(backbone: str) -> None:
-    module = LanguageTaskModule(backbone, GLUE_TASKS["sst2"], tune=LastLayersTuning(layers=2))
+    module = LanguageTaskModule(backbone, GLUE_TASKS["sst2"])
+    module.method = LastLayersTuning(layers=2)
     module.configure_model()
     trained = [name for name, p in module.named_parameters() if p.requires_grad and "value" in name]
     assert len(trained) == 2

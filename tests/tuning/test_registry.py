@@ -11,7 +11,6 @@ from beft_lightning.errors import BeftError, TermError
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.tuning import AUTO, METHODS, TuningMethod, set_up_tuning, tuning_method
 from beft_lightning.tuning.peft_adapters import PeftTuning
-from beft_lightning.tuning.reparametrization import LowRankBiasTuning
 from beft_lightning.tuning.terms import TermTuning
 from tests.tiny import make_model
 
@@ -27,13 +26,6 @@ def test_auto_is_no_method() -> None:
     assert tuning_method(AUTO) is None
     with pytest.raises(BeftError, match="tune 'auto' leaves it to a callback"):
         tuning_method(AUTO, {"rank": 4})
-
-
-def test_a_method_itself_is_taken_without_options() -> None:
-    method = LowRankBiasTuning(rank=4)
-    assert tuning_method(method) is method
-    with pytest.raises(BeftError, match="set the fields of the method itself"):
-        tuning_method(method, {"rank": 4})
 
 
 @pytest.mark.parametrize("tune", ["everything", "value,worth", "value,lora", ""])

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -22,8 +23,6 @@ from beft_lightning.bias.heads import head_parameters
 from beft_lightning.errors import BackboneError
 
 _PACKAGE_PREFIX = "pkg://"
-#: Encoders that transformers would load as causal language models with nothing but a warning.
-_ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Precisions of bitsandbytes: the linear layers' weights only; everything else is fp32.
 QUANTIZED = ("int8", "nf4")
@@ -150,12 +149,19 @@ def load_model(
 
 
 def check_language_model(model: PreTrainedModel, task: str) -> None:
-    """Refuse a model whose tokens see what comes after them.
+    """Check that a model's tokens do not see what comes after them.
+
+    Transformers loads an encoder as a causal language model with nothing but a warning.
+
+    Args:
+        model: A model under a language-model head.
+        task: Name of the task, for the error.
 
     Raises:
         BackboneError: If it is an encoder: its scores of options would look at the options themselves.
     """
-    if model.config.model_type in _ENCODERS and not model.config.is_decoder:
+    masked = type(model.config) in MODEL_FOR_MASKED_LM_MAPPING
+    if masked and not model.config.is_decoder:
         raise BackboneError(
             f"{task} is asked with a prompt, which needs a causal language model, and {model.config.model_type} is an "
             "encoder: choose a decoder such as OPT, or a task that is read without a prompt."

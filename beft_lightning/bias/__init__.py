@@ -1,4 +1,4 @@
-"""What is tuned: the bias terms of a model, and how to add, split and freeze them. Pure torch and transformers."""
+"""The bias terms of a model: find, add, split and freeze them. Pure torch and transformers."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

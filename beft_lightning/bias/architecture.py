@@ -86,7 +86,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where a model type keeps its bias terms, and how its attention works.
+    """The places of a model type's bias terms, and facts about its attention.
 
     Args:
         layer: Path of one layer, with ``{}`` for its index, for example ``encoder.layer.{}``. It may be preceded by

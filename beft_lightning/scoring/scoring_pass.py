@@ -31,7 +31,7 @@ from beft_lightning.strategies import AdapterStrategy, adapt
 
 @dataclass(frozen=True)
 class ScoringPass:
-    """How to score.
+    """Settings of a scoring pass.
 
     Args:
         approach: Name of the approach, a key of :data:`~beft_lightning.scoring.approaches.APPROACHES`.

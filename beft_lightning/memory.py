@@ -21,7 +21,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Return the largest number of bytes in use since :func:`reset_peak_memory`: of the GPU, or of the whole process on a CPU.
+    """Return the peak since :func:`reset_peak_memory`, in bytes: of the GPU, or of the whole process on a CPU.
 
     Args:
         device: Where the model is.

@@ -1,9 +1,9 @@
-"""Parametrized tensors as plain ones: the values of fused, re-parametrised and partly trained tensors."""
+"""Parametrised tensors (fused, re-parametrised, partly trained) turned into plain ones again."""
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-#: The part of a name that every parameter of a parametrized tensor has.
+#: Part of the name of every parameter of a parametrised tensor.
 MARK = ".parametrizations."
 
 
@@ -18,7 +18,7 @@ def plain_name(name: str) -> str:
 
 
 def materialize(module: nn.Module) -> dict[str, Tensor]:
-    """Remove every parametrization. The module computes the same, and its tensors have their plain names again.
+    """Remove every parametrisation. The module computes the same, with the names of its tensors before.
 
     Args:
         module: Changed in place.

@@ -92,7 +92,7 @@ class LanguageTaskModule(LightningModule):
     ) -> None:
         super().__init__()
         check_dtype(dtype)
-        #: The method of training; None if a BiasSelectionCallback decides. Until the model is loaded, it may be replaced.
+        #: The method of training; None if a BiasSelectionCallback decides. It may be set until the model is loaded.
         self.method: TuningMethod | None = tuning_method(tune, tune_options)
         if activation_checkpointing and self.method is not None and self.method.needs_cache:
             raise BeftError(

@@ -56,13 +56,13 @@ def test_only_the_switches_that_are_needed_are_set(tune: str, switches: tuple[bo
     torch.testing.assert_close(logits(model), logits(module.model), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("fitted", ["float32", "bfloat16"])
+@pytest.mark.parametrize("base", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stored", [None, "float32", "bfloat16", "float16"])
-def test_the_dtype_stored_is_the_one_asked_for(fitted: str, stored: str | None, backbone: str, tmp_path: Path) -> None:
-    module = fitted(LanguageTaskModule(backbone, SST2, tune="value", dtype=fitted), tmp_path / "a.ckpt")
+def test_the_dtype_stored_is_the_one_asked_for(base: str, stored: str | None, backbone: str, tmp_path: Path) -> None:
+    module = fitted(LanguageTaskModule(backbone, SST2, tune="value", dtype=base), tmp_path / "a.ckpt")
     export(tmp_path / "a.ckpt", tmp_path / "out", "hf", dtype=stored)
     model = HEADED.from_pretrained(tmp_path / "out")
-    dtype = getattr(torch, stored or fitted)
+    dtype = getattr(torch, stored or base)
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert module.model is not None
     kept = dict(module.model.named_parameters())

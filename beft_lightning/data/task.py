@@ -188,7 +188,7 @@ class Task(TaskRecord):
         try:
             return LABEL_READERS[self.kind](value, self.labels)
         except DataError as error:
-            raise DataError(f"{where}: {error}. {self.name} cannot use it.") from error
+            raise DataError(f"{where}: {error}.") from error
 
     def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
         """Check that there are none: they belong to prompts."""

@@ -12,10 +12,10 @@ PAIRS = Task(name="pairs", kind="classification", text=("a",), labels=("no", "ye
 SCORES = Task(name="scores", kind="regression", text=("a",), metrics=("pearson",))
 
 
-def test_errors_name_the_place_and_the_task() -> None:
-    with pytest.raises(DataError, match=r"file.tsv:3: label 'maybe' is outside the set.*pairs"):
+def test_errors_name_the_place() -> None:
+    with pytest.raises(DataError, match=r"file.tsv:3: label 'maybe' is outside the set of labels: no, yes"):
         PAIRS.label_id("maybe", "file.tsv:3")
-    with pytest.raises(DataError, match=r"file.tsv:9: label 'high' is not a number.*scores"):
+    with pytest.raises(DataError, match=r"file.tsv:9: label 'high' is not a number"):
         SCORES.label_id("high", "file.tsv:9")
 
 

@@ -17,9 +17,12 @@ from beft_lightning.data.benchmarks.movie_reviews import MOVIE_REVIEWS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
-YAML_FILES = sorted(
-    path for folder in (CONFIGS, ROOT / ".github") for pattern in ("*.yaml", "*.yml") for path in folder.rglob(pattern)
-)
+YAML_FILES = [
+    *sorted(CONFIGS.rglob("*.yaml")),
+    *sorted((ROOT / ".github").rglob("*.yml")),
+    ROOT / ".pre-commit-config.yaml",
+    ROOT / "CITATION.cff",
+]
 
 
 @dataclass(frozen=True)

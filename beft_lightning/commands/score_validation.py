@@ -12,6 +12,7 @@ from torchmetrics.functional import spearman_corrcoef
 from beft_lightning.bias import add_missing_biases, find_bias_terms, resolve
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.data import LanguageDataModule
+from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.isolation import eval_mode
 from beft_lightning.tasks.module import LanguageTaskModule
 
@@ -45,14 +46,16 @@ def measure_terms(
     pretrained = find_bias_terms(module.model)
     sized = all(term in pretrained and all(bias.any() for bias in pretrained[term].values()) for term in terms)
     measures: Measures = {}
-    for approach in ("projection", "magnitude", "fisher") if sized else ("magnitude", "fisher"):
-        callback = BiasSelectionCallback(approach, terms=terms, batches=batches, patience=0)
+    for name, approach in APPROACHES.items():
+        if approach.single_examples or (approach.needs_pretrained_biases and not sized):
+            continue
+        callback = BiasSelectionCallback(name, terms=terms, batches=batches, patience=0)
         trainer = make_trainer([callback])
         assert trainer.fit_loop is not None
         trainer.fit_loop.max_epochs = 0  # a fit of no epochs ends right after the selection
         trainer.fit(copy.deepcopy(module), datamodule=data)
         assert callback.scores is not None
-        measures[approach] = {term: callback.scores.terms[term].score for term in terms}
+        measures[name] = {term: callback.scores.terms[term].score for term in terms}
     device = make_trainer([]).strategy.root_device
     measures["gradient norm"] = gradient_norms(copy.deepcopy(module).to(device), data, terms, batches)
     if sized:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
@@ -20,6 +19,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from beft_lightning.bias.heads import head_parameters
+from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BackboneError
 
 _PACKAGE_PREFIX = "pkg://"
@@ -142,7 +142,7 @@ def load_model(
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-    _keep_trainable_fp32(model)
+    keep_fp32(model, head_parameters(model))
     _keep_weights_trainable(model)
     # transformers hands models out in evaluation mode, and Lightning trains a module in the mode it finds.
     return model.train()
@@ -206,17 +206,6 @@ def _keep_weights_trainable(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # unknown to the type checker
-
-
-def _keep_trainable_fp32(model: PreTrainedModel) -> None:
-    """Cast what may be trained to fp32: a bf16 value loses updates below about 0.4 % of itself."""
-    # Layer norms take one precision for weight and bias.
-    norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
-    head = set(head_parameters(model))
-    for name, parameter in model.named_parameters():
-        owner, _, kind = name.rpartition(".")
-        if kind == "bias" or name in head or owner in norms:
-            parameter.data = parameter.data.float()
 
 
 def _check_head(auto_class: Any, config: PreTrainedConfig, backbone: str) -> None:

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from torchmetrics.functional import spearman_corrcoef
 
 from beft_lightning.bias import add_missing_biases, find_bias_terms, resolve
+from beft_lightning.bias.precision import half_dtype
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.scoring.approaches import APPROACHES
@@ -85,7 +86,7 @@ def gradient_norms(
     data.setup("fit")
     sums = [torch.zeros_like(bias) for bias in biases]
     used = 0
-    half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
+    half = half_dtype(module)
     # Frozen weights in half precision meet fp32 biases under autocast only.
     autocast = torch.autocast(module.device.type, dtype=half or torch.bfloat16, enabled=half is not None)
     with eval_mode(module), torch.enable_grad(), autocast:

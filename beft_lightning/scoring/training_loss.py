@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
+from beft_lightning.bias.precision import half_dtype
 from beft_lightning.errors import ScoringError
 from beft_lightning.strategies import AdapterStrategy
 
@@ -33,7 +34,7 @@ def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any
     batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
     batch = strategy.batch_to_device(batch, device)
     takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
-    half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
+    half = half_dtype(module)
     with torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None):
         try:
             output = strategy.scoring_step(batch, index) if takes_index else strategy.scoring_step(batch)

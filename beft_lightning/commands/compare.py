@@ -19,7 +19,6 @@ from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.commands.score_validation import measure_terms, measures_table
 from beft_lightning.data import LanguageDataModule
-from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
@@ -210,13 +209,13 @@ class Comparison:
                 check_options(way, self._options(way))
         if AUTO in ways:
             raise BeftError("compare trains each way that it is given: name the terms instead of 'auto'.")
-        if ZERO_SHOT in ways and not isinstance(self.module.task, PromptTask):
+        if ZERO_SHOT in ways and self.module.task.adds_head:
             raise BeftError(f"{self.module.task.name} is learnt with a new head, so there is no zero-shot result.")
 
     def _load(self, seed: int) -> LanguageTaskModule:
         """The pretrained model as ``fit`` finds it with this seed. A new head is random, so it is loaded anew."""
         seed_everything(seed, verbose=False)
-        if self.module.model is None or not isinstance(self.module.task, PromptTask) or self.module.random_init:
+        if self.module.model is None or self.module.task.adds_head or self.module.random_init:
             self.module.model, self.module.tune = None, AUTO
             self.module.configure_model()
         return self.module

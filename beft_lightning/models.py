@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -146,6 +147,11 @@ def load_model(
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
+    except UnpicklingError as error:
+        raise BackboneError(
+            f"backbone {backbone!r}: cannot load the model: its weights are damaged, or a pickle that holds more than "
+            "tensors, which is never executed. Give a backbone with weights in safetensors."
+        ) from error
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _not_loadable(backbone, "model", error) from error
     finally:

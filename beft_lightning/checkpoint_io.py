@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from beft_lightning.checkpoint import CHECKSUM_KEY, check_content, content_checksum, read_file

@@ -203,7 +203,7 @@ def test_malformed_records_are_refused(
     key: str, value: Any, problem: str, checkpoint: Path, tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
     def change(content: dict[str, Any]) -> None:
-        content.pop(CHECKSUM_KEY)
+        content.pop(CHECKSUM_KEY, None)
         content.pop(key, None)
         content |= {} if value is ... else {key: value}
 

@@ -200,7 +200,7 @@ def test_a_fit_that_is_killed_while_it_saves_can_go_on(
         return module
 
     save = torch.save
-    written = []
+    written: list[None] = []
 
     def once(checkpoint: Any, file: Any) -> None:
         if written:

@@ -111,7 +111,12 @@ def test_a_killed_rename_leaves_the_old_content_or_the_new_one(tmp_path: Path, m
     monkeypatch.setattr(os, "replace", lambda *paths: die())
     killed(lambda: write_text_atomically(target, "new"))
     assert target.read_text() == "old"
-    monkeypatch.setattr(os, "replace", lambda *paths: (replace(*paths), die()))
+
+    def rename_and_die(*paths: Path) -> None:
+        replace(*paths)
+        die()
+
+    monkeypatch.setattr(os, "replace", rename_and_die)
     killed(lambda: write_text_atomically(target, "new"))
     assert target.read_text() == "new"
 

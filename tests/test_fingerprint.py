@@ -47,10 +47,11 @@ def test_swapped_rows_are_found() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_same_weights_in_another_precision_pass_and_others_do_not(dtype: torch.dtype) -> None:
-    saved = fingerprint(make_model("bert"))
-    check_fingerprint(saved, fingerprint(make_model("bert").to(dtype)), set())
-    check_fingerprint(fingerprint(make_model("bert").to(dtype)), saved, set())
-    other = make_model("bert").to(dtype)
+    saved, half = fingerprint(make_model("bert")), make_model("bert", dtype=dtype)
+    assert half.dtype == dtype
+    check_fingerprint(saved, fingerprint(half), set())
+    check_fingerprint(fingerprint(half), saved, set())
+    other = make_model("bert", dtype=dtype)
     with torch.no_grad():
         other.get_parameter("bert.encoder.layer.1.output.dense.weight").mul_(1.05)
     with pytest.raises(CheckpointError, match="same shape: its frozen 'bert.encoder.layer.1.output.dense.weight'"):

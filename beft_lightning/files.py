@@ -101,7 +101,7 @@ def check_output_folder(path: str | Path) -> Path:
             )
         if part.exists():
             if not part.is_dir():
-                raise BeftError(f"{part} is a file, and a folder is needed there: give another place.")
+                raise BeftError(f"{part} is a file: give a folder.")
             if not os.access(part, os.W_OK):
                 raise BeftError(f"folder {part} cannot be written to: get the rights, or give another place.")
             break

@@ -201,7 +201,7 @@ def test_links_are_followed_if_they_lead_somewhere(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BeftError, match="file is a file, and a folder is needed there"):
+    with pytest.raises(BeftError, match="file is a file: give a folder"):
         check_output_folder(tmp_path / "file" / "below")
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # the rights of root are unlimited
     with pytest.raises(BeftError, match="cannot be written to"):

@@ -15,6 +15,7 @@ from beft_lightning.commands.compare_report import results_table, write_report
 from beft_lightning.commands.plan import plan_fit
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
+from beft_lightning.files import check_output_folder
 from beft_lightning.scoring.report import plot_scores
 from beft_lightning.tasks import LanguageTaskModule
 
@@ -37,8 +38,7 @@ class BeftTrainer(Trainer):
             datamodule: Where the training batches come from.
         """
         (selection,) = [callback for callback in self.callbacks if isinstance(callback, BiasSelectionCallback)]
-        if Path(out).exists() and not Path(out).is_dir():
-            raise BeftError(f"--out {out}: a file is in the way; give a folder.")
+        check_output_folder(out)
         if selection.scores_file is not None:
             raise BeftError("score makes new scores: leave out --selection.scores.")
         if selection.is_fixed:
@@ -84,8 +84,7 @@ class BeftTrainer(Trainer):
         assert self.remake is not None
         if self.world_size > 1:
             raise BeftError("compare runs in one process: set trainer.devices to 1, and start one for each seed.")
-        if Path(out).exists() and not Path(out).is_dir():
-            raise BeftError(f"--out {out}: a file is in the way; give a folder.")
+        check_output_folder(out)
         comparison = Comparison(model, datamodule, self.remake, Path(out), self.description, rates, options)
         comparison.run(tune, seeds)
         runs = comparison.results()

@@ -31,3 +31,7 @@ class CheckpointError(BeftError):
 
 class ExportError(BeftError):
     """A trained model cannot be written in the format or to the place asked for."""
+
+
+class NonFiniteError(BeftError):
+    """A loss, a gradient or a trained value is NaN or infinite."""

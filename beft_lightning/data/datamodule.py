@@ -255,7 +255,9 @@ class LanguageDataModule(LightningDataModule):
         )
         # Lightning says so too, but only after workers have begun to fetch.
         sampler.set_epoch(self.trainer.current_epoch if self.trainer else 0)
-        return self._dataloader(examples, self.batch_size, self.format.collate_training, sampler, ResumableDataLoader)
+        loader = self._dataloader(examples, self.batch_size, self.format.collate_training, sampler, ResumableDataLoader)
+        vars(loader)["trainer"] = self.trainer
+        return loader
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each split to evaluate on during training."""

@@ -1,0 +1,223 @@
+"""End default fits of a tiny model at random moments, resume them, and compare with a fit that nothing ended.
+
+Usage: ``python -m tests.kill_loop [--signal SIGKILL] [--moments 20] [--processes 1] [--workers 0] [--seed 0]``. It
+prints a line for each moment and a table of what went wrong, and returns 1 if anything did. Fits are forked from one
+process, as importing takes longer than fitting; two processes get the environment that torchrun gives them.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from beft_lightning import cli  # noqa: F401  # before forking
+from beft_lightning.__main__ import main as command_line
+from beft_lightning.checkpoint import read_checkpoint
+from tests.tiny import save_backbone, write_sst2
+
+_FORK = multiprocessing.get_context("fork")
+#: Optimizer steps of the fit under way, told by its process.
+_STEPS = _FORK.Value("i", 0)
+EPOCHS = 8
+STEPS_AN_EPOCH = 6
+TIMEOUT = 90.0
+
+
+class TellSteps(Callback):
+    """Tells the process that watches how many steps are done, and takes a moment for each."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        _STEPS.value = trainer.global_step
+        time.sleep(0.01)
+
+
+def fit(folder: Path, out: Path, processes: int, workers: int, *options: str) -> list[BaseProcess]:
+    """Start a default fit that goes on from what is in ``out``, if anything is."""
+    arguments = [
+        "fit",
+        f"--model.backbone={folder / 'backbone'}",
+        "--data=Glue",
+        "--data.task=sst2",
+        f"--data.data_dir={folder / 'data'}",
+        f"--data.batch_size={8 // processes}",
+        f"--data.num_workers={workers}",
+        f"--trainer.max_epochs={EPOCHS}",
+        f"--trainer.default_root_dir={out}",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.accelerator=cpu",
+        f"--trainer.devices={processes}",
+        "--trainer.callbacks=tests.kill_loop.TellSteps",
+        "--ckpt_path=last-if-any",
+        *options,
+    ]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _STEPS.value = 0
+    started = [_FORK.Process(target=_run, args=(arguments, rank, processes, port, out)) for rank in range(processes)]
+    for process in started:
+        process.start()
+    return started
+
+
+def _run(arguments: list[str], rank: int, processes: int, port: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    log = os.open(f"{out}-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.argv = ["beft_lightning"]
+    if processes > 1:
+        size = str(processes)
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "kill_loop"}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    # Like a process of its own, and unlike a fork of multiprocessing: no handlers but Python's.
+    sys.exit(command_line(arguments))
+
+
+def finish(started: Sequence[BaseProcess]) -> list[int | None]:
+    """Wait for the processes; the exit code of one that hangs, and is killed, is None."""
+    end = time.monotonic() + TIMEOUT
+    codes = []
+    for process in started:
+        process.join(max(0.0, end - time.monotonic()))
+        codes.append(process.exitcode)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+    return codes
+
+
+def newest(out: Path) -> Path | None:
+    """The newest last.ckpt."""
+    return max(out.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def damaged(out: Path) -> list[str]:
+    """Files that cannot be read, and temporary files."""
+    bad = []
+    for path in (path for path in out.rglob("*") if path.is_file()):
+        try:
+            if path.name.startswith("."):
+                raise ValueError("temporary")
+            if path.suffix == ".ckpt":
+                read_checkpoint(path)
+            elif path.suffix == ".json":
+                json.loads(path.read_text())
+        except Exception:
+            bad.append(str(path.relative_to(out)))
+    return bad
+
+
+def different(first: Path, second: Path) -> list[str]:
+    """Parts of two checkpoints that are not the same bit by bit."""
+    one, other = read_checkpoint(first), read_checkpoint(second)
+    parts = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "beft_rng")
+    return [part for part in parts if not _same(one[part], other[part])]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+def end_at(moment: float, number: int, processes: int, random_rank: int, started: Sequence[BaseProcess]) -> bool:
+    """Send a signal after ``moment`` seconds; says whether there was still a process to end."""
+    time.sleep(moment)
+    targets = started if number == signal.SIGKILL else [started[random_rank % processes]]
+    alive = [process for process in targets if process.is_alive()]
+    for process in alive:
+        assert process.pid is not None
+        os.kill(process.pid, number)
+    return bool(alive)
+
+
+def run(number: signal.Signals, moments: int, processes: int = 1, workers: int = 0, seed: int = 0) -> dict[str, int]:
+    """End as many fits as asked for.
+
+    Returns:
+        How often each thing went wrong, and ``saved``: how many fits left a checkpoint.
+    """
+    draw = random.Random(seed)
+    counts = dict.fromkeys(("lost", "damaged", "hung", "wrong code", "not resumed", "different", "saved", "ended"), 0)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "backbone").mkdir()
+        save_backbone(folder / "backbone")
+        write_sst2(folder / "data")
+        begin = time.monotonic()
+        codes = finish(fit(folder, folder / "whole", processes, workers))
+        duration = time.monotonic() - begin
+        whole = newest(folder / "whole")
+        assert codes == [0] * processes and whole is not None, (codes, (folder / "whole-0.log").read_text())
+        for place in range(moments):
+            out = folder / f"out{place}"
+            started = fit(folder, out, processes, workers)
+            moment = draw.uniform(0.0, 1.05) * duration
+            ended = end_at(moment, number, processes, draw.randrange(processes), started)
+            codes = finish(started)
+            steps, kept = _STEPS.value, newest(out)
+            bad = damaged(out)
+            held = read_checkpoint(kept)["global_step"] if kept and not bad else 0
+            allowed = STEPS_AN_EPOCH if number == signal.SIGKILL else 0
+            expected = {-number} if number == signal.SIGKILL else {128 + number, -number}
+            resumed = finish(fit(folder, out, processes, workers))
+            again = newest(out)
+            differs = different(whole, again) if again is not None else ["nothing"]
+            counts["ended"] += ended
+            counts["saved"] += kept is not None
+            counts["lost"] += steps - held > allowed
+            counts["damaged"] += bool(bad)
+            counts["hung"] += None in codes or None in resumed
+            counts["wrong code"] += ended and not set(codes) <= expected | ({0} if steps == EPOCHS * STEPS_AN_EPOCH else set())
+            counts["not resumed"] += resumed != [0] * processes
+            counts["different"] += bool(differs)
+            print(
+                f"{number.name} after {moment:.2f} s, {steps} steps: codes {codes}, {held} steps saved, resumed "
+                f"{resumed}, different: {differs or 'nothing'}, damaged: {bad or 'nothing'}",
+                flush=True,
+            )
+            if os.environ.get("SHOW") and (differs or None in codes or resumed != [0] * processes):
+                print((folder / f"out{place}-0.log").read_text()[-3000:])
+    return counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--signal", default="SIGKILL", choices=("SIGKILL", "SIGTERM", "SIGINT"))
+    parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    counts = run(signal.Signals[options.signal], options.moments, options.processes, options.workers, options.seed)
+    print(json.dumps(counts))
+    return int(any(count for name, count in counts.items() if name not in ("saved", "ended")))
+
+
+if __name__ == "__main__":
+    # The callback that Lightning imports by its name shall be the one of the module that runs.
+    from tests import kill_loop
+
+    sys.exit(kill_loop.main())

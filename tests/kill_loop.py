@@ -1,6 +1,7 @@
 """End default fits of a tiny model at random moments, resume them, and compare with a fit that nothing ended.
 
-Usage: ``python -m tests.kill_loop [--signal SIGKILL] [--moments 20] [--processes 1] [--workers 0] [--seed 0]``. It
+Usage: ``python -m tests.kill_loop [--signal SIGKILL] [--moments 20] [--processes 1] [--workers 0] [--seed 0] [--from 0]
+[--to 1.05]``. It
 prints a line for each moment and a table of what went wrong, and returns 1 if anything did. Fits are forked from one
 process, as importing takes longer than fitting; two processes get the environment that torchrun gives them.
 """
@@ -14,8 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,7 +87,6 @@ def _run(arguments: list[str], rank: int, processes: int, port: int, out: Path) 
         size = str(processes)
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "kill_loop"}
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-    # Like a process of its own, and unlike a fork of multiprocessing: no handlers but Python's.
     sys.exit(command_line(arguments))
 
 
@@ -110,12 +109,10 @@ def newest(out: Path) -> Path | None:
 
 
 def damaged(out: Path) -> list[str]:
-    """Files that cannot be read, and temporary files."""
+    """Files that cannot be read, but for temporary ones."""
     bad = []
-    for path in (path for path in out.rglob("*") if path.is_file()):
+    for path in (path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")):
         try:
-            if path.name.startswith("."):
-                raise ValueError("temporary")
             if path.suffix == ".ckpt":
                 read_checkpoint(path)
             elif path.suffix == ".json":
@@ -125,20 +122,20 @@ def damaged(out: Path) -> list[str]:
     return bad
 
 
-def different(first: Path, second: Path) -> list[str]:
+def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Parts of two checkpoints that are not the same bit by bit."""
-    one, other = read_checkpoint(first), read_checkpoint(second)
     parts = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "beft_rng")
-    return [part for part in parts if not _same(one[part], other[part])]
+    return [part for part in parts if not same_bits(one[part], other[part])]
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_bits(one: Any, other: Any) -> bool:
+    """Whether two parts of checkpoints are equal, tensors bit by bit."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+        return one.keys() == other.keys() and all(same_bits(value, other[name]) for name, value in one.items())
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same_bits, one, other))
     return bool(one == other)
 
 
@@ -153,14 +150,20 @@ def end_at(moment: float, number: int, processes: int, random_rank: int, started
     return bool(alive)
 
 
-def run(number: signal.Signals, moments: int, processes: int = 1, workers: int = 0, seed: int = 0) -> dict[str, int]:
+def run(options: argparse.Namespace) -> dict[str, int]:
     """End as many fits as asked for.
+
+    Args:
+        options: See :func:`main`.
 
     Returns:
         How often each thing went wrong, and ``saved``: how many fits left a checkpoint.
     """
-    draw = random.Random(seed)
-    counts = dict.fromkeys(("lost", "damaged", "hung", "wrong code", "not resumed", "different", "saved", "ended"), 0)
+    number, processes, workers = signal.Signals[options.signal], options.processes, options.workers
+    draw = random.Random(options.seed)
+    counts = dict.fromkeys(
+        ("lost", "damaged", "hung", "wrong code", "not resumed", "different", "temporary", "saved", "ended"), 0
+    )
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "backbone").mkdir()
@@ -170,27 +173,32 @@ def run(number: signal.Signals, moments: int, processes: int = 1, workers: int =
         codes = finish(fit(folder, folder / "whole", processes, workers))
         duration = time.monotonic() - begin
         whole = newest(folder / "whole")
-        assert codes == [0] * processes and whole is not None, (codes, (folder / "whole-0.log").read_text())
-        for place in range(moments):
+        assert codes == [0] * processes, (folder / "whole-0.log").read_text()
+        assert whole is not None
+        for place in range(options.moments):
             out = folder / f"out{place}"
             started = fit(folder, out, processes, workers)
-            moment = draw.uniform(0.0, 1.05) * duration
+            moment = draw.uniform(options.begin, options.end) * duration
             ended = end_at(moment, number, processes, draw.randrange(processes), started)
             codes = finish(started)
             steps, kept = _STEPS.value, newest(out)
-            bad = damaged(out)
+            bad, temporary = damaged(out), [path for path in out.rglob(".*") if path.is_file()]
             held = read_checkpoint(kept)["global_step"] if kept and not bad else 0
             allowed = STEPS_AN_EPOCH if number == signal.SIGKILL else 0
             expected = {-number} if number == signal.SIGKILL else {128 + number, -number}
             resumed = finish(fit(folder, out, processes, workers))
             again = newest(out)
-            differs = different(whole, again) if again is not None else ["nothing"]
+            differs = different(read_checkpoint(whole), read_checkpoint(again)) if again is not None else ["nothing"]
             counts["ended"] += ended
             counts["saved"] += kept is not None
             counts["lost"] += steps - held > allowed
             counts["damaged"] += bool(bad)
+            # Nobody can clean up after SIGKILL.
+            counts["temporary"] += bool(temporary)
             counts["hung"] += None in codes or None in resumed
-            counts["wrong code"] += ended and not set(codes) <= expected | ({0} if steps == EPOCHS * STEPS_AN_EPOCH else set())
+            if steps == EPOCHS * STEPS_AN_EPOCH:
+                expected.add(0)  # The signal came in the last validation or later.
+            counts["wrong code"] += ended and not set(codes) <= expected
             counts["not resumed"] += resumed != [0] * processes
             counts["different"] += bool(differs)
             print(
@@ -210,10 +218,13 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from", type=float, default=0.0, dest="begin", help="earliest moment, as a part of the fit")
+    parser.add_argument("--to", type=float, default=1.05, dest="end", help="latest moment")
     options = parser.parse_args()
-    counts = run(signal.Signals[options.signal], options.moments, options.processes, options.workers, options.seed)
+    counts = run(options)
     print(json.dumps(counts))
-    return int(any(count for name, count in counts.items() if name not in ("saved", "ended")))
+    harmless = {"saved", "ended"} | ({"temporary"} if options.signal == "SIGKILL" else set())
+    return int(any(count for name, count in counts.items() if name not in harmless))
 
 
 if __name__ == "__main__":

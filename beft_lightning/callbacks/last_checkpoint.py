@@ -1,6 +1,7 @@
 """A checkpoint to go on from, at any time of a fit."""
 
 from typing import Any
+from weakref import proxy
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -26,6 +27,12 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
         if self.save_last and not trainer.fast_dev_run:
             save_last(trainer, self)
+            if trainer.is_global_zero:
+                for logger in trainer.loggers:
+                    logger.after_save_checkpoint(proxy(self))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave it at the checkpoint of the last epoch, with which every training ends."""
 
 
 def save_last(trainer: Trainer, saver: ModelCheckpoint) -> str:

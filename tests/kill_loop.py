@@ -38,6 +38,8 @@ _STEPS = _FORK.Value("i", 0)
 EPOCHS = 8
 STEPS_AN_EPOCH = 6
 TIMEOUT = 90.0
+#: The part of a fit that the moments before the first step stand for.
+LOADING = 0.3
 
 
 class TellSteps(Callback):
@@ -48,7 +50,7 @@ class TellSteps(Callback):
         time.sleep(0.01)
 
 
-def fit(folder: Path, out: Path, processes: int, workers: int, *options: str) -> list[BaseProcess]:
+def fit(folder: Path, out: Path, processes: int, workers: int, *options: str) -> Sequence[BaseProcess]:
     """Start a default fit that goes on from what is in ``out``, if anything is."""
     arguments = [
         "fit",
@@ -91,15 +93,23 @@ def _run(arguments: list[str], rank: int, processes: int, port: int, out: Path) 
 
 
 def finish(started: Sequence[BaseProcess]) -> list[int | None]:
-    """Wait for the processes; the exit code of one that hangs, and is killed, is None."""
+    """Wait for the processes; the exit code of one that hangs, and is killed, is None.
+
+    Where one has failed and another waits for it to begin with training, the other is told to end, as torchrun does.
+    """
     end = time.monotonic() + TIMEOUT
-    codes = []
+    while any(process.is_alive() for process in started) and time.monotonic() < end:
+        if not _STEPS.value and any(process.exitcode for process in started):
+            end = min(end, time.monotonic() + 20)
+            for process in started:
+                process.join(5)
+                if process.is_alive():
+                    process.terminate()
+        time.sleep(0.01)
+    codes = [process.exitcode for process in started]
     for process in started:
-        process.join(max(0.0, end - time.monotonic()))
-        codes.append(process.exitcode)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+        process.kill()
+        process.join()
     return codes
 
 
@@ -139,15 +149,21 @@ def same_bits(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def end_at(moment: float, number: int, processes: int, random_rank: int, started: Sequence[BaseProcess]) -> bool:
-    """Send a signal after ``moment`` seconds; says whether there was still a process to end."""
-    time.sleep(moment)
-    targets = started if number == signal.SIGKILL else [started[random_rank % processes]]
-    alive = [process for process in targets if process.is_alive()]
-    for process in alive:
-        assert process.pid is not None
-        os.kill(process.pid, number)
-    return bool(alive)
+def wait_for(moment: float, loading: float, started: Sequence[BaseProcess]) -> None:
+    """Wait for a moment of a fit, of which the first 30 % are loading and the others training.
+
+    Args:
+        moment: From 0 to 1, and up to what comes after the last step.
+        loading: Seconds from the start to the first step.
+        started: The fit's processes.
+    """
+    if moment < LOADING:
+        time.sleep(loading * moment / LOADING)
+        return
+    steps = (moment - LOADING) / (1 - LOADING) * EPOCHS * STEPS_AN_EPOCH
+    while _STEPS.value < int(steps) and all(process.is_alive() for process in started):
+        time.sleep(0.001)
+    time.sleep(0.03 * (steps % 1))
 
 
 def run(options: argparse.Namespace) -> dict[str, int]:
@@ -170,16 +186,25 @@ def run(options: argparse.Namespace) -> dict[str, int]:
         save_backbone(folder / "backbone")
         write_sst2(folder / "data")
         begin = time.monotonic()
-        codes = finish(fit(folder, folder / "whole", processes, workers))
-        duration = time.monotonic() - begin
+        started = fit(folder, folder / "whole", processes, workers)
+        while not _STEPS.value and started[0].is_alive():
+            time.sleep(0.001)
+        loading = time.monotonic() - begin
+        codes = finish(started)
         whole = newest(folder / "whole")
         assert codes == [0] * processes, (folder / "whole-0.log").read_text()
         assert whole is not None
         for place in range(options.moments):
             out = folder / f"out{place}"
             started = fit(folder, out, processes, workers)
-            moment = draw.uniform(options.begin, options.end) * duration
-            ended = end_at(moment, number, processes, draw.randrange(processes), started)
+            moment = draw.uniform(options.begin, options.end)
+            wait_for(moment, loading, started)
+            targets = started if number == signal.SIGKILL else [started[draw.randrange(processes)]]
+            ended = any(process.is_alive() for process in targets)
+            for process in targets:
+                if process.is_alive():
+                    assert process.pid is not None
+                    os.kill(process.pid, number)
             codes = finish(started)
             steps, kept = _STEPS.value, newest(out)
             bad, temporary = damaged(out), [path for path in out.rglob(".*") if path.is_file()]
@@ -196,13 +221,15 @@ def run(options: argparse.Namespace) -> dict[str, int]:
             # Nobody can clean up after SIGKILL.
             counts["temporary"] += bool(temporary)
             counts["hung"] += None in codes or None in resumed
+            if steps == 0 and processes > 1:
+                expected.add(2)  # It has lost contact with the other process.
             if steps == EPOCHS * STEPS_AN_EPOCH:
                 expected.add(0)  # The signal came in the last validation or later.
             counts["wrong code"] += ended and not set(codes) <= expected
             counts["not resumed"] += resumed != [0] * processes
             counts["different"] += bool(differs)
             print(
-                f"{number.name} after {moment:.2f} s, {steps} steps: codes {codes}, {held} steps saved, resumed "
+                f"{number.name} at {moment:.2f}, {steps} steps: codes {codes}, {held} steps saved, resumed "
                 f"{resumed}, different: {differs or 'nothing'}, damaged: {bad or 'nothing'}",
                 flush=True,
             )
@@ -218,7 +245,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--from", type=float, default=0.0, dest="begin", help="earliest moment, as a part of the fit")
+    parser.add_argument("--from", type=float, default=0.0, dest="begin", help="earliest moment, a part of the fit")
     parser.add_argument("--to", type=float, default=1.05, dest="end", help="latest moment")
     options = parser.parse_args()
     counts = run(options)

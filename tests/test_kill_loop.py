@@ -26,5 +26,5 @@ def test_an_ended_fit_loses_nothing_that_it_should_keep(number: str) -> None:
 
 def test_one_of_two_processes_ends_both() -> None:
     assert (
-        run("--signal", "SIGTERM", "--moments", "1", "--from", "0.6", "--to", "0.7", "--processes", "2")["saved"] == 1
+        run("--signal", "SIGTERM", "--moments", "1", "--from", "0.5", "--to", "0.8", "--processes", "2")["saved"] == 1
     )

@@ -139,7 +139,7 @@ class Interruption(Callback):
 
     def _end_at_once(self, trainer: Trainer, signum: int) -> None:
         if trainer.strategy.launcher is not None:
-            trainer.strategy.launcher.kill(signum)  # type: ignore[arg-type]  # the processes it has started
+            trainer.strategy.launcher.kill(signum)  # the processes it has started
         if signum == self._requeue_signal and trainer.is_global_zero:
             requeue_job()
         raise Interrupted(signum)
@@ -149,21 +149,21 @@ class Interruption(Callback):
         if trainer.world_size > 1:
             # One process may have got a signal that the others did not.
             asked = torch.tensor(signum, device=trainer.strategy.root_device)
-            signum = int(trainer.strategy.reduce(asked, reduce_op="max"))  # type: ignore[arg-type]
+            signum = int(trainer.strategy.reduce(asked, reduce_op="max"))
         # A job that is requeued goes on from a checkpoint of its own, which cannot be saved between epochs.
         if not signum or (signum == self._requeue_signal and not save):
             return
         savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
-        saver = savers[0] if savers and not trainer.fast_dev_run else None
-        if saver is not None and save:
-            save_last(trainer, saver)
+        saved = None
+        if savers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            saved = save_last(trainer, savers[0]) if save else savers[0].last_model_path or savers[0].best_model_path
         if signum == self._requeue_signal:
             root = Path(trainer.default_root_dir)
             number = trainer.strategy.broadcast(max(requeued_checkpoints(root), default=0) + 1)
             trainer.save_checkpoint(root / f"hpc_ckpt_{number}.ckpt")
             if trainer.is_global_zero:
                 requeue_job()
-        interrupted = Interrupted(signum, saver and (saver.last_model_path or saver.best_model_path))
+        interrupted = Interrupted(signum, saved)
         rank_zero_info(f"{interrupted}")
         raise interrupted
 
@@ -179,5 +179,5 @@ def _resumes_exactly(trainer: Trainer, batch_idx: int) -> bool:
     return (
         batches % trainer.accumulate_grad_batches == 0
         and not trainer.is_last_batch
-        and since_validation % trainer.val_check_batch != 0
+        and since_validation % (trainer.val_check_batch or float("inf")) != 0
     )

@@ -25,7 +25,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after an epoch."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self.save_last and not trainer.fast_dev_run:
+        if self.save_last and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             save_last(trainer, self)
             if trainer.is_global_zero:
                 for logger in trainer.loggers:

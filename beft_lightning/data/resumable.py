@@ -64,8 +64,8 @@ class ResumableDataLoader(DataLoader[Any]):
         if self.trainer is None:
             return self._given % len(self)
         # A batch that was given may still be under way, and an epoch may be shorter than this loader.
-        processed = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        return int(processed % self.trainer.num_training_batches)
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return int(progress.processed % self.trainer.num_training_batches)
 
     @property
     def _resumable(self) -> bool:

@@ -189,7 +189,7 @@ def test_handlers_are_put_back(fails: bool, make_trainer: MakeTrainer) -> None:
 class Slurm(SLURMEnvironment):
     """A job of one process."""
 
-    creates_processes_externally = True  # type: ignore[assignment]
+    creates_processes_externally = True
 
     def world_size(self) -> int:
         return 1

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from beft_lightning import __version__
 from beft_lightning.errors import BeftError, system_error
+from beft_lightning.resume import NAMES
+from beft_lightning.signals import Interrupted, end_at_once, handled
 
 SUBCOMMANDS = {
     "fit": "Choose a bias term, train it, validate.",
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows ``python -m beft_lightning``; by default those of this process.
 
     Returns:
-        The exit status: 0, or 2 if the user has to change something.
+        The exit status: 0, 2 if the user has to change something, or 128 plus the number of the signal that ended it.
     """
     given, arguments = arguments, sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -58,14 +60,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     status = 0
     try:
-        _check(arguments)
-        if arguments[0] == "export":
-            options = export_parser().parse_args(arguments[1:])
-            from beft_lightning.export.export import export
+        with handled(end_at_once):
+            _check(arguments)
+            if arguments[0] == "export":
+                options = export_parser().parse_args(arguments[1:])
+                from beft_lightning.export.export import export
 
-            export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
-        else:
-            _run(arguments[0], with_lists(arguments) if arguments[0] == "compare" else given)
+                export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
+            else:
+                _run(arguments[0], with_lists(arguments) if arguments[0] == "compare" else given)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return 128 + interrupted.signum
     except Exception as error:
         explained = error if isinstance(error, BeftError) else system_error(error)
         if explained is None:
@@ -139,7 +145,7 @@ def _check(arguments: list[str]) -> None:
                 value = argument.removeprefix(f"{option}=")
             else:
                 continue
-            if value in ("last", "hpc", "null") and option == "--ckpt_path":
+            if value in (*NAMES, "null") and option == "--ckpt_path":
                 continue
             if not Path(value).exists():
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")

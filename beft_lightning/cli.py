@@ -8,15 +8,23 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback, PredictionWriter, RunSummary
+from beft_lightning.callbacks import (
+    AdapterCheckpoint,
+    BiasSelectionCallback,
+    Interruption,
+    LastCheckpoint,
+    NonFiniteCheck,
+    PredictionWriter,
+    RunSummary,
+)
 from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
+from beft_lightning.resume import NAMES, find_checkpoint
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.trainer import BeftTrainer
 from beft_lightning.tuning.methods import AUTO
@@ -70,7 +78,8 @@ class BeftCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' options, what the parts tell each other, and the defaults."""
         parser.add_lightning_class_args(BiasSelectionCallback, "selection")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(NonFiniteCheck, "nonfinite")
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
         parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
@@ -87,9 +96,13 @@ class BeftCLI(LightningCLI):
         """Parse, and look at the checkpoint before anything is built."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
+        if config.get("ckpt_path") in NAMES:
+            root = config.trainer.default_root_dir or Path.cwd()
+            required = self.config.get("subcommand") != "fit"  # an evaluation has to be one of something
+            found = find_checkpoint(config["ckpt_path"], root, required=required)
+            config["ckpt_path"] = None if found is None else str(found)
         if path := config.get("ckpt_path"):
-            if str(path) not in ("last", "hpc"):
-                read_checkpoint(path)
+            read_checkpoint(path)
             # Unset, it would mean that Lightning may execute code from the file.
             config["weights_only"] = True
 
@@ -119,7 +132,7 @@ class BeftCLI(LightningCLI):
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, BiasSelectionCallback)]
         if self.subcommand in ("validate", "test", "predict") and not self._get(self.config, "ckpt_path"):
             rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
-        trainer.callbacks.extend([AdapterCheckpoint(), RunSummary(), PredictionWriter()])
+        trainer.callbacks.extend([AdapterCheckpoint(), RunSummary(), PredictionWriter(), Interruption()])
         if self.subcommand == "compare":
             if self._get(self.config, "trainer.callbacks"):
                 raise BeftError("compare keeps its own watch over each run: leave out trainer.callbacks.")

@@ -79,3 +79,7 @@ _REMEDIES = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
     errno.ENOMEM: "Take a machine with more memory, or load less at once",
 }
+
+
+class NonFiniteError(BeftError):
+    """A loss, a gradient or a trained value is NaN or infinite."""

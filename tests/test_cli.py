@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -307,3 +309,59 @@ def test_another_tasks_checkpoint_is_one_message(
     options = ["--ckpt_path", checkpoint, "--data.task", "mnli", "--data.data_dir", str(tmp_path)]
     assert main(argv("validate", *options)) == 2
     assert "belongs to another model: 'model.classifier.weight' has shape (2, 32)" in capsys.readouterr().err
+
+
+def test_the_name_last_goes_on_from_the_newest_run(argv: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv("fit", "--trainer.max_epochs", "2")) == 0
+    assert main(argv("fit")) == 0
+    assert main(argv("fit", "--trainer.max_epochs", "2", "--ckpt_path", "last")) == 0
+    whole, resumed = (json.loads((out / f"version_{i}" / "summary.json").read_text()) for i in (0, 2))
+    assert whole["metrics"] == resumed["metrics"]
+    assert main(argv("validate", "--ckpt_path=last")) == 0
+    evaluated = json.loads((out / "version_3" / "summary.json").read_text())["metrics"]
+    assert evaluated["val_loss"] == pytest.approx(whole["metrics"]["val_loss"], rel=1e-6)
+    config = yaml.safe_load((out / "version_2" / "config.yaml").read_text())
+    assert config["ckpt_path"] == str(out / "version_1" / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("name", ["last", "hpc", "last-if-any"])
+def test_a_name_of_no_checkpoint_is_an_error_before_anything_is_built(
+    name: str, command: str, argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if (name, command) == ("last-if-any", "fit"):
+        assert main(argv("fit", "--ckpt_path", name)) == 0
+        return
+    assert main(argv(command, "--ckpt_path", name, "--model.backbone", "nowhere")) == 2
+    assert f"--ckpt_path {name}: there is no " in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_diverged_fit_is_an_error_and_leaves_its_last_good_checkpoint(
+    argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ["--model.learning_rate", "1e30", "--trainer.gradient_clip_val", "null"]
+    assert main(argv("fit", *wild)) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"the training loss is nan at step \d+ \(epoch 0, learning rate 1e\+30\)", error)
+    assert "last good checkpoint is none" in error
+    assert not list(out.rglob("*.ckpt"))
+    with pytest.warns(UserWarning, match="nonfinite.stop is false"):
+        assert main(argv("fit", *wild, "--nonfinite.stop", "false")) == 0
+    text = (out / "version_1" / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert summary["metrics"]["val_loss"] is None
+    checkpoint = str(out / "version_1" / "checkpoints" / "last.ckpt")
+    for form in ("peft", "hf"):
+        assert main(["export", "--checkpoint", checkpoint, "--format", form, "--out", str(out / form)]) == 2
+        assert "not finite; the fit has diverged" in capsys.readouterr().err
+        assert not (out / form).exists()
+
+
+def test_a_signal_while_loading_ends_the_command(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(data.Glue, "setup", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(argv("fit")) == 143
+    assert main(argv("score", "--out", str(out / "scores"))) == 143
+    assert not (out / "scores").exists()
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -136,6 +136,8 @@ def load_trained(
     check_state_dict(whole, tensors)
     check_fingerprint(checkpoint[FINGERPRINT_KEY], fingerprint(whole), names)
     tensors |= _materialized(whole, tensors, names, pretrained)
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
     for owner in added:
         owner.register_parameter("bias", None)
     if record["labels"]:

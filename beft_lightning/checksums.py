@@ -7,8 +7,8 @@ import torch
 import xxhash
 from torch import Tensor
 
-#: Values that are hashed at once: those of a tensor on a device, or of a part of one, are copied in such pieces.
-_CHUNK = 2**24
+#: Values that are copied and hashed at once: few enough for the cache of a processor.
+_CHUNK = 2**18
 
 
 def tensor_checksum(tensor: Tensor) -> str:
@@ -50,4 +50,5 @@ def _add(state: Any, value: Any) -> None:
 
 def _add_bytes(state: Any, tensor: Tensor) -> None:
     for part in tensor.detach().flatten().split(_CHUNK):
-        state.update(part.cpu().contiguous().view(torch.uint8).numpy())
+        # A copy: a tensor that has been seen as an array cannot be resized any more, and FSDP resizes its weights.
+        state.update(part.to("cpu", copy=True).contiguous().view(torch.uint8).numpy())

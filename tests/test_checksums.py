@@ -33,6 +33,13 @@ def test_order_counts_and_memory_layout_does_not(monkeypatch: pytest.MonkeyPatch
     assert tensor_checksum(torch.empty(0)) == tensor_checksum(torch.empty(0, 3))
 
 
+def test_a_tensor_can_be_resized_afterwards() -> None:
+    """FSDP frees and fills the storage of its weights."""
+    tensor = torch.randn(6, 10)
+    tensor_checksum(tensor)
+    assert tensor.untyped_storage().resizable()
+
+
 def value(tensor: Tensor) -> dict[str, Any]:
     return {"state": {"a": tensor, "b": torch.zeros(2, 3)}, "names": ["a", "b"], "number": 1, "none": None}
 

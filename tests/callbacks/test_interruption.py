@@ -73,7 +73,7 @@ def fit(backbone: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path)
         (Send("on_train_batch_start", 9), 9),
         (Send("on_before_zero_grad", 9), 9),
         (Send("on_train_batch_end", 6), 6),  # the last of an epoch
-        (Send("on_validation_batch_end", 3), 12),
+        (Send("on_validation_end", 2), 12),
         (Send("on_train_epoch_end", 1), 6),
         (Send("on_before_backward", 1), 1),
         (Send("on_train_batch_start", 9, signal.SIGINT), 9),
@@ -157,7 +157,7 @@ def test_without_a_modelcheckpoint_it_ends_after_the_batch(make_trainer: MakeTra
 
 
 def test_a_signal_in_the_last_validation_lets_the_fit_finish(fit: Any) -> None:
-    trainer, saved = fit(Send("on_validation_batch_end", 6), num_sanity_val_steps=0)
+    trainer, saved = fit(Send("on_validation_end", 3), num_sanity_val_steps=0)
     assert saved["global_step"] == trainer.global_step == 18
 
 

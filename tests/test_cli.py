@@ -1,6 +1,5 @@
 """The command line: every shipped configuration, every command, and what a user gets wrong."""
 
-import csv
 import json
 import re
 import subprocess
@@ -10,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-import yaml  # type: ignore[import-untyped]
 
-from beft_lightning import LanguageTaskModule, data
+from beft_lightning import data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
@@ -30,28 +28,6 @@ TASKS = {**GLUE_TASKS, **SUPER_GLUE_TASKS, "movie_reviews": MOVIE_REVIEWS}
 def cli() -> BeftCLI:
     """A parser of a single command's options, to parse many configurations with."""
     return BeftCLI(args=["--config", str(CONFIGS[0])], run=False)
-
-
-@pytest.fixture
-def argv(backbone: str, sst2_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Options of a tiny run; called with a command and further options."""
-    config = {
-        "trainer": {"max_epochs": 1, "default_root_dir": str(tmp_path / "out"), "enable_progress_bar": False},
-        "model": {"backbone": backbone},
-        "data": {
-            "class_path": "beft_lightning.data.Glue",
-            "init_args": {"task": "sst2", "data_dir": sst2_dir, "batch_size": 8},
-        },
-        "selection": {"batches": 4},
-    }
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
-    return lambda command, *options: [command, "--config", str(tmp_path / "tiny.yaml"), *options]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "lightning_logs"
 
 
 ENCODERS = [path for path in CONFIGS if path.stem.startswith(("bert", "roberta", "minilm", "quickstart"))]
@@ -160,69 +136,6 @@ def test_a_resumed_fit_ends_where_the_uninterrupted_one_does(argv: Any, out: Pat
     whole, resumed = (json.loads((out / f"version_{i}" / "summary.json").read_text()) for i in (0, 2))
     assert whole["metrics"] == resumed["metrics"]
     assert not (out / "version_2" / "scores.json").exists()
-
-
-def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out: Path, tmp_path: Path) -> None:
-    assert main(argv("score", "--out", str(tmp_path / "scores"), "--selection.approach", "fisher")) == 0
-    assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
-    assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
-    assert not list(out.rglob("*.ckpt"))
-
-
-def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "comparison"
-    options = ["--data.dev_size", "8", "--tune", "value", "query,value", "head", "--seeds", "0", "1", "--out"]
-    assert main(argv("compare", *options, str(folder))) == 0
-    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
-    ways = ["value", "query,value", "head"]
-    assert [(row["tune"], row["seed"]) for row in rows] == [(way, seed) for seed in "01" for way in ways]
-    assert all(row["best_accuracy"] for row in rows)
-    assert {path.name for path in folder.iterdir()} == {
-        "config.yaml",
-        "results.csv",
-        "results.md",
-        "results.png",
-        "runs",
-    }
-    assert not out.exists()
-
-
-def test_each_way_of_a_comparison_takes_its_own_options(
-    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--out", str(tmp_path / "out"), "--tune", "head", "random_mask"]
-    assert main(argv("compare", *options, "--options", '{"random_mask": {"budget": 100}}')) == 0
-    head, mask = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
-    assert int(mask["trained_parameters"]) == int(head["trained_parameters"]) + 100
-    assert main(argv("compare", *options, "--options", '{"random_mask": 100}')) == 2
-    assert main(argv("compare", *options)) == 2
-    assert 'made with options {"budget": 100}, and {} is asked for' in capsys.readouterr().err
-
-
-def test_a_comparison_with_other_settings_needs_another_folder(
-    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--tune", "head", "--out", str(tmp_path / "comparison")]
-    assert main(argv("compare", *options)) == 0
-    before = (tmp_path / "comparison" / "results.csv").read_text()
-    assert main(argv("compare", *options, "--data.batch_size", "4")) == 2
-    assert "holds results of another configuration" in capsys.readouterr().err
-    assert (tmp_path / "comparison" / "results.csv").read_text() == before
-
-
-def test_download_fetches_without_training(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched: list[str] = []
-    original = LanguageTaskModule.configure_model
-
-    def configure_model(module: LanguageTaskModule) -> None:
-        fetched.append("model")
-        original(module)
-
-    monkeypatch.setattr(data.Glue, "prepare_data", lambda self: fetched.append("data"))
-    monkeypatch.setattr(LanguageTaskModule, "configure_model", configure_model)
-    assert main(argv("download")) == 0
-    assert fetched == ["data", "model"]
-    assert not out.exists()
 
 
 @pytest.mark.parametrize("tune", ["value", "query,value", *sorted(WAYS)])

@@ -10,7 +10,7 @@ import pytest
 from beft_lightning.__main__ import SUBCOMMANDS, export_parser, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
-from beft_lightning.commands.compare import ZERO_SHOT
+from beft_lightning.commands.compared_method import ZERO_SHOT
 from beft_lightning.tuning.methods import WAYS
 
 ROOT = Path(__file__).parents[1]

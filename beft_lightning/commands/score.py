@@ -1,0 +1,49 @@
+"""The command ``score``: the scores of the bias terms, without training."""
+
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.errors import BeftError
+from beft_lightning.scoring.report import plot_scores
+
+
+def score(
+    trainer: Trainer,
+    selection: BiasSelectionCallback,
+    module: LightningModule,
+    data: LightningDataModule | None,
+    out: Path,
+) -> None:
+    """Score the bias terms, and write ``scores.json``, ``scores.csv`` and ``scores.png``.
+
+    Args:
+        trainer: The trainer; ``selection`` is among its callbacks.
+        selection: The callback that scores.
+        module: The module whose bias terms are scored; it is not trained.
+        data: Where the training batches come from.
+        out: Folder for the files.
+
+    Raises:
+        BeftError: If ``out`` is a file, or the options of ``selection`` leave nothing to score.
+    """
+    if out.exists() and not out.is_dir():
+        raise BeftError(f"--out {out}: a file is in the way; give a folder.")
+    if selection.scores_file is not None:
+        raise BeftError("score makes new scores: leave out --selection.scores.")
+    if selection.approach == "fixed":
+        raise BeftError("score has nothing to do with approach 'fixed': choose projection, magnitude or fisher.")
+    assert trainer.fit_loop is not None
+    trainer.fit_loop.max_epochs = 0  # A fit of no epochs ends right after the selection.
+    trainer.fit(module, datamodule=data)
+    if selection.scores is None:
+        raise BeftError(
+            "nothing was scored: biases that all start at zero cannot be ranked by projection. "
+            "Use --selection.approach magnitude or fisher."
+        )
+    if trainer.is_global_zero:
+        selection.scores.save(out)
+        plot_scores(selection.scores, out / "scores.png")
+        rank_zero_info(f"Wrote the scores to {out}")

@@ -195,8 +195,8 @@ def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit, match="0"):
         main(["plan", "--help"])
     printed = capsys.readouterr().out
-    assert "Say what a fit will train, store and send" in printed
-    assert "--json [{true,false}]" in printed
+    assert "Print what a fit will train, store and send" in printed
+    assert "`--json` alone means true" in printed
 
 
 def test_the_help_of_export_needs_no_heavy_import() -> None:

@@ -43,9 +43,9 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     options = [word for word in options if word != "--json"]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":
-        ways, seeds, options = _lists(options)
+        tunes, seeds, options = _lists(options)
         assert seeds
-        assert all(way in (*WAYS, *TERM_SYMBOLS, ZERO_SHOT) for way in ways)
+        assert all(tune in (*WAYS, *TERM_SYMBOLS, ZERO_SHOT) for tune in tunes)
     cli.parser.parse_args(options)
 
 

@@ -33,7 +33,7 @@ def score(
         raise BeftError(f"--out {out}: a file is in the way; give a folder.")
     if selection.scores_file is not None:
         raise BeftError("score makes new scores: leave out --selection.scores.")
-    if selection.approach == "fixed":
+    if selection.is_fixed:
         raise BeftError("score has nothing to do with approach 'fixed': choose projection, magnitude or fisher.")
     assert trainer.fit_loop is not None
     trainer.fit_loop.max_epochs = 0  # A fit of no epochs ends right after the selection.

@@ -243,6 +243,7 @@ def test_a_fit_is_exported_both_ways(argv: Any, out: Path, tmp_path: Path) -> No
         (["--trainer.strategy", "nope"], "invalid strategy name"),
         (["--ckpt_path", "."], "no such checkpoint file"),
         (["--selection.terms", "[key]"], "every candidate (key) is inert"),
+        (["--trainer.callbacks", "beft_lightning.BiasSelectionCallback"], "give its options as selection instead"),
         (["--selection.terms", "[]"], "name at least one candidate"),
         (["--selection.architecture.layer", "h"], "needs exactly one '{}'"),
     ],

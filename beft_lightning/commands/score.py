@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import BeftError
+from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.report import plot_scores
 
 
@@ -34,14 +35,15 @@ def score(
     if selection.scores_file is not None:
         raise BeftError("score makes new scores: leave out --selection.scores.")
     if selection.is_fixed:
-        raise BeftError("score has nothing to do with approach 'fixed': choose projection, magnitude or fisher.")
+        raise BeftError(f"score has nothing to do with approach 'fixed': choose one of {', '.join(APPROACHES)}.")
     assert trainer.fit_loop is not None
     trainer.fit_loop.max_epochs = 0  # A fit of no epochs ends right after the selection.
     trainer.fit(module, datamodule=data)
     if selection.scores is None:
+        others = [name for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
         raise BeftError(
-            "nothing was scored: biases that all start at zero cannot be ranked by projection. "
-            "Use --selection.approach magnitude or fisher."
+            f"nothing was scored: biases that all start at zero cannot be ranked by {selection.approach}. Set "
+            f"--selection.approach to one of {', '.join(others)}."
         )
     if trainer.is_global_zero:
         selection.scores.save(out)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from beft_lightning.__main__ import main
+from tests.tiny import save_backbone
 
 
 def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out: Path, tmp_path: Path) -> None:
@@ -39,5 +40,16 @@ def test_what_cannot_be_scored_is_one_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(argv("score", "--out", "scores", *options)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "scores").exists()
+
+
+def test_biases_that_start_at_zero_are_one_message(
+    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone = save_backbone(tmp_path / "llama", "llama", causal=True, biases=False)
+    options = ["--out", str(tmp_path / "scores"), "--model.backbone", backbone, "--data.prompt", "true"]
+    assert main(argv("score", *options)) == 2
+    message = "cannot be ranked by projection. Set --selection.approach to one of magnitude, fisher, sample_fisher."
     assert message in capsys.readouterr().err
     assert not (tmp_path / "scores").exists()

@@ -1,4 +1,4 @@
-"""The command line: every shipped configuration, every command, and what a user gets wrong."""
+"""The command line: every command, and what a user gets wrong."""
 
 import json
 import re
@@ -10,69 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from beft_lightning import data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
-from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
-from beft_lightning.data.benchmarks.movie_reviews import MOVIE_REVIEWS
 from beft_lightning.tuning.methods import WAYS
 from beft_lightning.tuning.peft_adapters import KINDS as ADAPTERS
 from tests.tiny import LAYERS, save_backbone
-
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-TASKS = {**GLUE_TASKS, **SUPER_GLUE_TASKS, "movie_reviews": MOVIE_REVIEWS}
-
-
-@pytest.fixture(scope="session")
-def cli() -> BeftCLI:
-    """A parser of a single command's options, to parse many configurations with."""
-    return BeftCLI(args=["--config", str(CONFIGS[0])], run=False)
-
-
-ENCODERS = [path for path in CONFIGS if path.stem.startswith(("bert", "roberta", "minilm", "quickstart"))]
-DECODERS = [path for path in CONFIGS if path not in ENCODERS]
-
-
-@pytest.mark.parametrize("path", ENCODERS, ids=[path.stem for path in ENCODERS])
-def test_every_encoder_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
-    config = cli.parser.parse_args(["--config", str(path)])
-    name = config.data.init_args.get("task", "movie_reviews")
-    assert config.data.class_path.rpartition(".")[2] in {"Glue", "SuperGlue", "MovieReviews"}
-    assert config.data.init_args.train_size == "low"
-    assert "low" in TASKS[name].sizes
-    assert config.model.tune == "auto"
-    published = 30 if path.stem in ("bert_large_sst2", "roberta_base_sst2", "bert_large_wic", "roberta_base_wic") else 0
-    assert config.trainer.max_epochs == (published or TASKS[name].epochs)
-
-
-@pytest.mark.parametrize("path", DECODERS, ids=[path.stem for path in DECODERS])
-def test_every_decoder_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
-    config = cli.parser.parse_args(["--config", str(path)])
-    name = path.stem.rpartition("_")[2]
-    assert config.data.init_args.task == name
-    assert config.data.init_args.prompt
-    assert config.model.tune == "value"
-    data_class = getattr(data, config.data.class_path.rpartition(".")[2])
-    assert name in data_class.prompt_tasks
-    if not path.stem.startswith("smollm2"):
-        task = PROMPT_TASKS[name]
-        assert config.data.init_args.batch_size == task.batch_size
-        assert config.data.init_args.batch_size * config.trainer.accumulate_grad_batches == 8
-        assert (config.trainer.max_epochs, config.data.init_args.train_size) == (task.epochs, "low")
-
-
-def test_all_decoder_configurations_of_the_paper_are_shipped() -> None:
-    names = {path.stem for path in DECODERS}
-    assert {f"{model}_{task}" for model in ("opt1.3b", "opt6.7b") for task in PROMPT_TASKS} <= names
-    bias_free = ("llama2_7b", "gptj_6b", "deepseek_coder_1.3b")
-    assert {f"{model}_{task}" for model in bias_free for task in ("sst2", "copa", "squad")} <= names
-
-
-def test_all_encoder_configurations_of_the_paper_are_shipped() -> None:
-    names = {path.stem for path in CONFIGS}
-    tasks = ["sst2", "rte", "mrpc", "cola", "stsb", "qnli", "qqp", "mnli", "cb", "wic"]
-    assert {f"{model}_{task}" for model in ("bert_base", "bert_large", "roberta_base") for task in tasks} <= names
 
 
 def test_fit_then_validate_test_and_predict_in_turn(argv: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from beft_lightning import __version__
-from beft_lightning.errors import BeftError
+from beft_lightning.errors import BeftError, system_error
 
 SUBCOMMANDS = {
     "fit": "Choose a bias term, train it, validate.",
@@ -66,8 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
             export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
         else:
             _run(arguments[0], for_parser(arguments))
-    except BeftError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        explained = error if isinstance(error, BeftError) else system_error(error)
+        if explained is None:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
         status = 2
     # Here, neither the command nor a traceback holds the trainer any more. After any other error, to leave could mean
     # to wait for the other processes before the traceback is shown.
@@ -93,8 +96,8 @@ def _run(command: str, arguments: list[str]) -> None:
             raise lost from error
         raise
     except ValueError as error:
-        # jsonargparse wraps the errors that our classes raise about their arguments.
-        if isinstance(error.__cause__, BeftError):
+        # jsonargparse wraps the errors that our classes raise about their arguments, or meet when they are made.
+        if isinstance(error.__cause__, (BeftError, OSError, MemoryError)):
             raise error.__cause__ from None
         raise
 

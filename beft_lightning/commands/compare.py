@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from beft_lightning.commands.compare_report import results_table, write_report
 from beft_lightning.commands.comparison import Comparison
 from beft_lightning.data import LanguageDataModule
-from beft_lightning.errors import BeftError
+from beft_lightning.files import check_output_folder
 from beft_lightning.tasks import LanguageTaskModule
 
 
@@ -43,8 +43,7 @@ def compare(
     Raises:
         BeftError: If ``out`` is a file or holds other results, or something cannot be compared.
     """
-    if out.exists() and not out.is_dir():
-        raise BeftError(f"--out {out}: a file is in the way; give a folder.")
+    check_output_folder(out)
     with TemporaryDirectory(prefix="beft-") as scratch:
 
         def trainer_with(callbacks: list[Callback]) -> Trainer:

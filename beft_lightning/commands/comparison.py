@@ -19,7 +19,6 @@ from beft_lightning.commands.run import Run, read_json
 from beft_lightning.commands.run_folder import RunFolder
 from beft_lightning.commands.score_validation import measure_terms, measures_table
 from beft_lightning.data import LanguageDataModule
-from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
@@ -141,18 +140,14 @@ class Comparison:
                 raise BeftError(f"{name} name {unknown[0]!r}, which is not compared; there are: {', '.join(tunes)}.")
         for method in methods:
             method.check()
-            if not method.trains and self._has_new_head:
+            if not method.trains and self.module.task.adds_head:
                 raise BeftError(f"{self.module.task.name} is learnt with a new head, so there is no zero-shot result.")
             self.folder.check_settings(method.tune, method.learning_rate, method.options)
-
-    @property
-    def _has_new_head(self) -> bool:
-        return not isinstance(self.module.task, PromptTask)
 
     def _load(self, seed: int) -> LanguageTaskModule:
         """Return the pretrained model as ``fit`` finds it with this seed; random values are drawn anew."""
         seed_everything(seed, verbose=False)
-        if self.module.model is None or self._has_new_head or self.module.random_init:
+        if self.module.model is None or self.module.task.adds_head or self.module.random_init:
             self.module.model, self.module.tune = None, AUTO
             self.module.configure_model()
         return self.module

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import BeftError
+from beft_lightning.files import check_output_folder
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.report import plot_scores
 
@@ -30,8 +31,7 @@ def score(
     Raises:
         BeftError: If ``out`` is a file, or the options of ``selection`` leave nothing to score.
     """
-    if out.exists() and not out.is_dir():
-        raise BeftError(f"--out {out}: a file is in the way; give a folder.")
+    check_output_folder(out)
     if selection.scores_file is not None:
         raise BeftError("score makes new scores: leave out --selection.scores.")
     if selection.is_fixed:

@@ -84,7 +84,7 @@ def gradient_norms(
         Term -> norm, the mean over the layers.
     """
     assert module.model is not None
-    assert module.head is not None
+    assert module.objective is not None
     add_missing_biases(module.model, terms)
     found = find_bias_terms(module.model)
     biases = [bias.requires_grad_() for term in terms for bias in found[term].values()]
@@ -97,7 +97,7 @@ def gradient_norms(
     with eval_mode(module), torch.enable_grad(), autocast:
         for batch in itertools.islice(data.train_dataloader(), batches):
             used += 1
-            loss = module.head.loss(module.model, move_data_to_device(batch, module.device))
+            loss = module.objective.loss(module.model, move_data_to_device(batch, module.device))
             gradients = torch.autograd.grad(loss, biases, allow_unused=True, materialize_grads=True)
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient

@@ -18,14 +18,13 @@ from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
     MODEL_KEY,
     TRAINED_KEY,
-    check_fingerprint,
     check_state_dict,
-    fingerprint,
     read_checkpoint,
 )
 from beft_lightning.errors import CheckpointError, ExportError
 from beft_lightning.export.merging import add_biases, merge
 from beft_lightning.files import check_new_folder, write_folder_atomically
+from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from beft_lightning.models import DTYPES, check_dtype, load_model, load_tokenizer, resolve_backbone
 from beft_lightning.tuning.methods import WAYS, set_up_tuning
 from beft_lightning.tuning.peft_adapters import KINDS as ADAPTERS

@@ -27,7 +27,7 @@ def test_a_module_that_is_not_tuned_by_scores_can_be_scored(argv: Any, tmp_path:
     [
         (["--selection.approach", "fixed"], "nothing to do with approach 'fixed'"),
         (["--selection.scores", "scores.json"], "leave out --selection.scores"),
-        (["--out", "tiny.yaml"], "a file is in the way"),
+        (["--out", "tiny.yaml"], "tiny.yaml is a file: give a folder"),
     ],
 )
 def test_what_cannot_be_scored_is_one_message(

@@ -19,7 +19,7 @@ from transformers import (
 from beft_lightning import AdapterCheckpoint, LanguageTaskModule
 from beft_lightning.__main__ import main
 from beft_lightning.bias import add_missing_biases
-from beft_lightning.checkpoint import MODEL_KEY, TRAINED_KEY
+from beft_lightning.checkpoint import FINGERPRINT_KEY, MODEL_KEY, RNG_KEY, TRAINED_KEY
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
 from beft_lightning.errors import BackboneError, BeftError, CheckpointError, ExportError
 from beft_lightning.export.export import FORMATS, export, load_trained, merge, peft_adapter
@@ -394,7 +394,8 @@ def test_checkpoints_that_cannot_be_exported_say_why(decoder: str, tmp_path: Pat
     torch.save({"state_dict": module.state_dict()}, tmp_path / "full.ckpt")
     with pytest.raises(CheckpointError, match="full.ckpt: a full checkpoint"):
         load_trained(tmp_path / "full.ckpt")
-    torch.save({"state_dict": {}, TRAINED_KEY: ["a"]}, tmp_path / "foreign.ckpt")
+    records = {TRAINED_KEY: ["a"], FINGERPRINT_KEY: {}, RNG_KEY: []}
+    torch.save({"state_dict": {"a": torch.zeros(1)}, **records}, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match="does not say which backbone .* call `merge` or `peft_adapter`"):
         load_trained(tmp_path / "foreign.ckpt")
     content = torch.load(tmp_path / "random.ckpt", weights_only=True)

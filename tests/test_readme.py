@@ -10,7 +10,7 @@ import pytest
 from beft_lightning.__main__ import SUBCOMMANDS, export_parser, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
-from beft_lightning.commands.compare import ZERO_SHOT
+from beft_lightning.commands.compared_method import ZERO_SHOT
 from beft_lightning.tuning.methods import WAYS
 
 ROOT = Path(__file__).parents[1]
@@ -44,9 +44,9 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     options = [word for word in options if word != "--json"]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":
-        ways, seeds, options = _lists(options)
+        tunes, seeds, options = _lists(options)
         assert seeds
-        assert all(way in (*WAYS, *TERM_SYMBOLS, ZERO_SHOT) for way in ways)
+        assert all(tune in (*WAYS, *TERM_SYMBOLS, ZERO_SHOT) for tune in tunes)
     cli.parser.parse_args(options)
 
 

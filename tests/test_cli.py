@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 
+from beft_lightning import data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI

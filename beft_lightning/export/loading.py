@@ -13,14 +13,13 @@ from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
     MODEL_KEY,
     TRAINED_KEY,
-    check_fingerprint,
     check_state_dict,
-    fingerprint,
     read_checkpoint,
 )
 from beft_lightning.errors import CheckpointError, ExportError
 from beft_lightning.export.materialize import MARK, materialize, plain_name
 from beft_lightning.export.merging import add_biases
+from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from beft_lightning.models import load_model
 from beft_lightning.tuning import TuningMethod, tuning_method
 
@@ -52,6 +51,8 @@ def load_trained(
     _check_exportable(path, record, method)
     model = _load_base(record)
     trained = _trained_values(model, method, checkpoint)
+    if bad := [name for name, tensor in trained.items() if not tensor.isfinite().all()]:
+        raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
     _name_labels(model, record["labels"])
     return record, model.eval(), trained
 

@@ -1,6 +1,7 @@
 """The LightningModule for language tasks."""
 
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -11,13 +12,11 @@ from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
 from beft_lightning.checkpoint import MODEL_KEY
-from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.task import DEV, Task
+from beft_lightning.data.task import DEV, TaskRecord
 from beft_lightning.errors import BeftError
 from beft_lightning.models import (
     QUANTIZED,
     check_dtype,
-    check_language_model,
     checkpoint_activations,
     load_model,
     load_tokenizer,
@@ -27,26 +26,8 @@ from beft_lightning.strategies import adapt
 from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_precision
 from beft_lightning.tasks.metrics import TaskMetrics
-from beft_lightning.tasks.objectives.classification import ClassificationObjective
-from beft_lightning.tasks.objectives.generation import GenerationObjective
-from beft_lightning.tasks.objectives.options import OptionObjective
+from beft_lightning.tasks.objectives import Objective, make_objective
 from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_method
-
-
-class Head(Protocol):
-    """How a model learns and answers a kind of task."""
-
-    auto_class: Any
-    config: dict[str, Any]
-
-    def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-        """The loss of a training batch."""
-
-    def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        """Predictions of an evaluation batch, and its loss if it has one."""
-
-    def decode(self, predicted: Any, batch: dict[str, Any]) -> list[Any]:
-        """Predictions for people."""
 
 
 class LanguageTaskModule(LightningModule):
@@ -78,7 +59,7 @@ class LanguageTaskModule(LightningModule):
     def __init__(
         self,
         backbone: str,
-        task: Task | PromptTask,
+        task: TaskRecord,
         gguf_file: str | None = None,
         tune: str | list[str] = AUTO,
         tune_options: dict[str, Any] | None = None,
@@ -111,7 +92,7 @@ class LanguageTaskModule(LightningModule):
         self.schedule = schedule
         self.activation_checkpointing = activation_checkpointing
         self.model: PreTrainedModel | None = None
-        self.head: Head | None = None
+        self.objective: Objective[Any] | None = None
         self.validation_metrics, self.test_metrics = (
             nn.ModuleList(TaskMetrics(task, metric_prefix(stage, split)) for split in splits)
             for stage, splits in (("val", task.validation_splits), ("test", task.evaluation_splits))
@@ -167,17 +148,16 @@ class LanguageTaskModule(LightningModule):
         """Load the backbone under the task's head, and freeze what ``tune`` says."""
         if self.model is not None:
             return
-        self.head = self._make_head()
+        self.objective = make_objective(self.task, partial(load_tokenizer, self.backbone, self.gguf_file))
         self.model = load_model(
-            self.head.auto_class,
+            self.objective.auto_class,
             self.backbone,
             gguf_file=self.gguf_file,
             random_init=self.random_init,
             dtype=self.dtype_name,
-            **self.head.config,
+            **self.objective.config,
         )
-        if isinstance(self.task, PromptTask):
-            check_language_model(self.model, self.task.name)
+        self.objective.check_model(self.model)
         if self.activation_checkpointing:
             checkpoint_activations(self.model)
         if self.method is not None:
@@ -185,18 +165,17 @@ class LanguageTaskModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say how the model is made. Plain types only."""
-        assert self.head is not None
-        named = isinstance(self.task, Task) and self.task.kind == "classification"
+        assert self.objective is not None
         checkpoint[MODEL_KEY] = {
-            "auto_class": self.head.auto_class.__name__,
+            "auto_class": self.objective.auto_class.__name__,
             "backbone": self.backbone,
             "gguf_file": self.gguf_file,
             "random_init": self.random_init,
             "dtype": self.dtype_name,
             "tune": self.tune,
             "tune_options": self.tune_options,
-            "num_labels": self.head.config.get("num_labels"),
-            "labels": list(self.task.labels) if named else [],
+            "num_labels": self.objective.config.get("num_labels"),
+            "labels": list(self.objective.output_names),
         }
 
     def on_fit_start(self) -> None:
@@ -223,18 +202,11 @@ class LanguageTaskModule(LightningModule):
         if self.method is not None:
             adapt(self.trainer.strategy).finish_gradients([p for p in self.parameters() if p.requires_grad])
 
-    def _make_head(self) -> Head:
-        if isinstance(self.task, Task):
-            return ClassificationObjective(self.task)
-        if self.task.kind == "generation":
-            return GenerationObjective(self.task, load_tokenizer(self.backbone, self.gguf_file))
-        return OptionObjective(self.task)
-
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The batch's loss."""
-        assert self.head is not None
+        """Return the batch's loss."""
+        assert self.objective is not None
         assert self.model is not None
-        loss = self.head.loss(self.model, batch)
+        loss = self.objective.loss(self.model, batch)
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
         return loss
 
@@ -249,7 +221,7 @@ class LanguageTaskModule(LightningModule):
         self._evaluate(batch, self.test_metrics[dataloader_idx], self._is_repeated("test", batch_idx, dataloader_idx))
 
     def _is_repeated(self, stage: Literal["val", "test"], batch_idx: int, dataloader_idx: int) -> bool:
-        """Whether the distributed sampler gives this batch only so that every process has as many."""
+        """Return whether the distributed sampler repeats this batch, so that every process has as many."""
         if self.trainer.world_size == 1:
             return False
         loaders: Any = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
@@ -271,15 +243,15 @@ class LanguageTaskModule(LightningModule):
             self.log(f"{metrics.prefix}loss", loss, sync_dist=True, **shared)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """Predictions of a batch: ``rows``, each with the example's ``id`` and the ``prediction`` (label or score)."""
-        assert self.head is not None
-        predictions = self.head.decode(self._predict(batch)[0], batch)
+        """Return the predictions of a batch: ``rows``, each with ``id`` and decoded ``prediction``."""
+        assert self.objective is not None
+        predictions = self.objective.decode(self._predict(batch)[0], batch)
         return {"rows": [{"id": i, "prediction": p} for i, p in zip(batch["id"].tolist(), predictions, strict=True)]}
 
     def _predict(self, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        assert self.head is not None
+        assert self.objective is not None
         assert self.model is not None
-        return self.head.evaluate(self.model, batch)
+        return self.objective.evaluate(self.model, batch)
 
     def make_optimizer(self) -> Optimizer:
         """The optimizer over what is trainable."""
@@ -305,6 +277,6 @@ class LanguageTaskModule(LightningModule):
 
 
 def metric_prefix(stage: str, split: str) -> str:
-    """What stands before the names of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
+    """Return the prefix of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
     name = "" if split == DEV else split.removeprefix("validation").lstrip("_")
     return "_".join(filter(None, [stage, name])) + "_"

@@ -186,7 +186,9 @@ class LanguageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of examples of about the same length; seed and epoch determine their order."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return self._loaders().training(self._splits[TRAIN], self.batch_size, epoch)
+        loader = self._loaders().training(self._splits[TRAIN], self.batch_size, epoch)
+        vars(loader)["trainer"] = self.trainer
+        return loader
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return a loader for each split to evaluate on during training."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
@@ -25,6 +26,8 @@ class ResumableSampler(DistributedLengthGroupedSampler):
 class ResumableDataLoader(DataLoader[Any]):
     """A DataLoader with a :class:`ResumableSampler` that tells Lightning's checkpoints how far it has come."""
 
+    #: The trainer that trains on the batches, if any: it knows how many it has finished.
+    trainer: Trainer | None = None
     _given = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
@@ -35,9 +38,8 @@ class ResumableDataLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the number of batches that each process has had in this epoch, and what identifies the epoch."""
-        given = self._given % len(self)
-        return {"batches": given, **self._identity} if self._resumable else {"batches": 0}
+        """Return the number of batches that each process has finished in this epoch, and what identifies the epoch."""
+        return {"batches": self._done, **self._identity} if self._resumable else {"batches": 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin where the checkpoint was written.
@@ -58,6 +60,15 @@ class ResumableDataLoader(DataLoader[Any]):
                 "resume from a checkpoint of the end of an epoch."
             )
         self._sampler.skipped = state["batches"] * self._size
+
+    @property
+    def _done(self) -> int:
+        """Number of batches of this epoch that need not be given again."""
+        if self.trainer is None:
+            return self._given % len(self)
+        # A batch that was given may still be under way, and an epoch may be shorter than this loader.
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return int(progress.processed % self.trainer.num_training_batches)
 
     @property
     def _resumable(self) -> bool:

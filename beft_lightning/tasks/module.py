@@ -164,7 +164,7 @@ class LanguageTaskModule(LightningModule):
             set_up_tuning(self.model, self.method)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say how the model is made. Plain types only."""
+        """Store how the model is made, in plain types only."""
         assert self.objective is not None
         checkpoint[MODEL_KEY] = {
             "auto_class": self.objective.auto_class.__name__,
@@ -179,11 +179,11 @@ class LanguageTaskModule(LightningModule):
         }
 
     def on_fit_start(self) -> None:
-        """Refuse inputs that are longer than the model has positions for."""
+        """Check that the model has positions for the longest input."""
         self._check_length()
 
     def on_validation_start(self) -> None:
-        """See :meth:`on_fit_start`; for runs that do not train."""
+        """Check the same in runs that do not train."""
         self._check_length()
 
     on_test_start = on_predict_start = on_validation_start

@@ -278,3 +278,12 @@ def test_a_signal_while_loading_ends_the_command(argv: Any, out: Path, monkeypat
     assert main(argv("score", "--out", str(out / "scores"))) == 143
     assert not (out / "scores").exists()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("value", ["lightning.pytorch.callbacks.Timer", "[lightning.pytorch.callbacks.Timer]"])
+def test_a_callback_of_ones_own_joins_ours(value: str, argv: Any, out: Path) -> None:
+    assert main(argv("fit", "--model.tune", "value", f"--trainer.callbacks={value}")) == 0
+    assert (out / "version_0" / "summary.json").exists()
+    state = torch.load(out / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert "Timer" in state["callbacks"]
+    assert not any("BiasSelection" in name for name in state["callbacks"])

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             _check(arguments)
             if arguments[0] == "export":
                 options = export_parser().parse_args(arguments[1:])
-                from beft_lightning.export.export import export
+                from beft_lightning.export import export
 
                 export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
             else:

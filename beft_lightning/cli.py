@@ -27,7 +27,7 @@ from beft_lightning.errors import BeftError
 from beft_lightning.resume import NAMES, find_checkpoint
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.trainer import BeftTrainer
-from beft_lightning.tuning.methods import AUTO
+from beft_lightning.tuning.help import option_groups
 
 __all__ = ["ArgumentError", "BeftCLI", "MisconfigurationException"]
 
@@ -87,6 +87,8 @@ class BeftCLI(LightningCLI):
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
         parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
+        for title, description in option_groups():
+            parser.add_argument_group(title, description)
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -129,7 +131,7 @@ class BeftCLI(LightningCLI):
         callbacks = [*given] if isinstance(given, list) else [given]
         if any(isinstance(callback, BiasSelectionCallback) for callback in callbacks):
             raise BeftError("trainer.callbacks names a BiasSelectionCallback: give its options as selection instead.")
-        if self.model.tune == AUTO or self.subcommand == "score":
+        if self.model.method is None or self.subcommand == "score":
             callbacks.append(config.selection)
         try:
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)

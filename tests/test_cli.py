@@ -17,8 +17,8 @@ from beft_lightning import data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
-from beft_lightning.tuning.methods import WAYS
-from beft_lightning.tuning.peft_adapters import KINDS as ADAPTERS
+from beft_lightning.tuning import METHODS
+from beft_lightning.tuning.peft_adapters import PeftTuning
 from tests.tiny import LAYERS, save_backbone
 
 
@@ -85,9 +85,9 @@ def test_a_resumed_fit_ends_where_the_uninterrupted_one_does(argv: Any, out: Pat
     assert not (out / "version_2" / "scores.json").exists()
 
 
-@pytest.mark.parametrize("tune", ["value", "query,value", *sorted(WAYS)])
+@pytest.mark.parametrize("tune", ["value", "query,value", *sorted(METHODS)])
 def test_whatever_is_trained_can_be_saved_and_evaluated(tune: str, argv: Any, out: Path) -> None:
-    if tune in ADAPTERS:
+    if tune in METHODS and issubclass(METHODS[tune], PeftTuning):
         pytest.importorskip("peft", reason="adapters need peft")
     assert main(argv("fit", "--model.tune", tune)) == 0
     checkpoint = out / "version_0" / "checkpoints" / "last.ckpt"
@@ -183,7 +183,7 @@ def test_a_fit_is_exported_both_ways(argv: Any, out: Path, tmp_path: Path) -> No
         (["--data.task", "sst3"], "Glue has no task 'sst3'; choose one of: cola"),
         (["--data.train_size", "2"], "training set of 2 examples is smaller than one batch of 8"),
         (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
-        (["--model.tune", "worth"], "'worth' is no way of training and no term of this model"),
+        (["--model.tune", "worth"], "'worth' is no method of training and no term of this model"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
         (["--model.dtype", "int7"], "dtype 'int7' is unknown; choose one of: float32"),
         (["--data.batch_size", "0"], "batch_size (0)"),

@@ -17,7 +17,8 @@ from transformers import (
 
 from beft_lightning.errors import BackboneError
 from beft_lightning.models import load_model, load_tokenizer, resolve_backbone
-from beft_lightning.tuning.methods import set_up_tuning
+from beft_lightning.tuning import set_up_tuning
+from beft_lightning.tuning.terms import TermTuning
 from tests.tiny import save_backbone, token_ids
 
 HEADED = AutoModelForSequenceClassification
@@ -112,7 +113,7 @@ def test_a_type_without_the_tasks_head_is_one_clear_error(model_type: str, auto_
 
 def test_parts_of_a_fused_bias_train_in_fp32_over_half_precision_weights(tmp_path: Path) -> None:
     model = load_model(HEADED, save_backbone(tmp_path, "gpt2"), dtype="bfloat16")
-    set_up_tuning(model, "value")
+    set_up_tuning(model, TermTuning(("value",)))
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

@@ -26,7 +26,7 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.__main__ import main
 from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.export.export import export
+from beft_lightning.export import export
 from beft_lightning.models import QUANTIZED
 from beft_lightning.strategies import adapt, call_after
 from beft_lightning.strategies.collectives import destroy_process_group

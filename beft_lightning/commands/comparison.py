@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.commands.best_epoch import BestEpoch
-from beft_lightning.commands.compared_method import RATES, ComparedMethod
+from beft_lightning.commands.compared_method import ComparedMethod
 from beft_lightning.commands.run import Run, read_json
 from beft_lightning.commands.run_folder import RunFolder
 from beft_lightning.commands.score_validation import measure_terms, measures_table
@@ -23,7 +24,7 @@ from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
 from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
-from beft_lightning.tuning.methods import AUTO, tuned_terms
+from beft_lightning.tuning import tuned_terms
 
 
 class Comparison:
@@ -39,7 +40,7 @@ class Comparison:
         make_trainer: Makes a fresh trainer, given callbacks.
         folder: Where results are kept.
         configuration: The configuration as text.
-        rates: Learning rates of single methods; by default :data:`RATES`, and the module's own for all others.
+        rates: Learning rates of single methods; by default a method's own, or else the module's.
         options: ``tune_options`` of single methods; the module's own for all others.
 
     Raises:
@@ -64,6 +65,7 @@ class Comparison:
         self.folder = RunFolder(folder, configuration)
         self.rates = rates or {}
         self.options = options or {}
+        self.default_options = module.tune_options or {}
 
     def run(self, tunes: Sequence[str], seeds: Sequence[int]) -> list[Run]:
         """Return the results of all methods with all seeds, and train those that are missing.
@@ -126,8 +128,11 @@ class Comparison:
         return title + measures_table(read_json(path), accuracies, next(iter(runs[0].last)))
 
     def _method(self, tune: str) -> ComparedMethod:
-        rate = {**RATES, **self.rates}.get(tune, self.module.learning_rate) if self.module.optimizer is None else None
-        return ComparedMethod(tune, rate, dict(self.options.get(tune, self.module.tune_options or {})))
+        method = ComparedMethod(tune, options=dict(self.options.get(tune, self.default_options)))
+        if self.module.optimizer is not None:
+            return method
+        rate = method.own_learning_rate or self.module.learning_rate
+        return replace(method, learning_rate=self.rates.get(tune, rate))
 
     def _check(self, methods: Sequence[ComparedMethod], seeds: Sequence[int]) -> None:
         """Check what is asked for, before anything is loaded."""
@@ -135,8 +140,7 @@ class Comparison:
         if not tunes or not seeds or len(set(tunes)) < len(tunes) or len(set(seeds)) < len(seeds):
             raise BeftError("compare needs at least one method and at least one seed, each named once.")
         for name, named in (("rates", self.rates), ("options", self.options)):
-            # RATES' own names may stay where they are not compared.
-            if unknown := sorted(named.keys() - {*tunes} - (RATES.keys() if name == "rates" else set())):
+            if unknown := sorted(named.keys() - {*tunes}):
                 raise BeftError(f"{name} name {unknown[0]!r}, which is not compared; there are: {', '.join(tunes)}.")
         for method in methods:
             method.check()
@@ -148,7 +152,7 @@ class Comparison:
         """Return the pretrained model as ``fit`` finds it with this seed; random values are drawn anew."""
         seed_everything(seed, verbose=False)
         if self.module.model is None or self.module.task.adds_head or self.module.random_init:
-            self.module.model, self.module.tune = None, AUTO
+            self.module.model, self.module.method = None, None
             self.module.configure_model()
         return self.module
 

@@ -14,7 +14,7 @@ from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import BeftError
 from beft_lightning.models import QUANTIZED
 from beft_lightning.tasks import LanguageTaskModule
-from beft_lightning.tuning.methods import AUTO, tuned_terms
+from beft_lightning.tuning import tuned_terms
 
 # Bytes of a checkpoint file beside the values of its tensors, as measured: the states of random number generators and
 # loops; for each stored tensor its name, place and alignment; for each frozen one the few values that identify it.
@@ -107,9 +107,10 @@ def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None
     module.random_init = True  # On the meta device there are no values to load.
     with torch.device("meta"):
         module.configure_model()
-    tune = ", ".join(tuned_terms(module.tune))
-    if tune == AUTO:
+    if module.method is None:
         tune = (selection or BiasSelectionCallback()).freeze_largest(module)
+    else:
+        tune = ", ".join(tuned_terms(module.tune))
     return plan_of(module, module.make_optimizer(), tune)
 
 

@@ -27,7 +27,7 @@ from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_precision
 from beft_lightning.tasks.metrics import TaskMetrics
 from beft_lightning.tasks.objectives import Objective, make_objective
-from beft_lightning.tuning.methods import AUTO, set_up_tuning, tuned_terms
+from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_method
 
 
 class LanguageTaskModule(LightningModule):
@@ -41,8 +41,7 @@ class LanguageTaskModule(LightningModule):
             ``value.3``), ``all`` (every bias), ``head``, ``full``, ``random_mask``, ``random_rows``,
             ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera``, ``ia3`` or ``prefix``. The
             task head is always trained.
-        tune_options: Options of that way of training, such as ``{"rank": 4}``; see
-            :func:`~beft_lightning.tuning.methods.set_up_tuning`.
+        tune_options: Options of that method of training, such as ``{"rank": 4}``; ``fit --help`` lists them.
         random_init: Use the backbone's architecture with random weights.
         dtype: Precision of the frozen weights: ``float32``, ``bfloat16``, ``float16``, or the linear layers' in
             ``int8`` or ``nf4``. Biases are always fp32.
@@ -74,17 +73,17 @@ class LanguageTaskModule(LightningModule):
     ) -> None:
         super().__init__()
         check_dtype(dtype)
-        if tune == AUTO and tune_options:
-            raise BeftError("tune_options belong to a way of training, and tune 'auto' leaves it to a callback.")
-        if activation_checkpointing and tuned_terms(tune) == ["prefix"]:
-            raise BeftError("tune 'prefix' stands in a cache, which activation_checkpointing drops: leave out one.")
+        #: The method of training; None if a BiasSelectionCallback decides. It may be set until the model is loaded.
+        self.method: TuningMethod | None = tuning_method(tune, tune_options)
+        if activation_checkpointing and self.method is not None and self.method.needs_cache:
+            raise BeftError(
+                f"tune {self.tune!r} stands in a cache, which activation_checkpointing drops: leave out one."
+            )
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")
         self.backbone = backbone
         self.gguf_file = gguf_file
         self.task = task
-        self.tune = tune
-        self.tune_options = tune_options
         self.random_init = random_init
         self.dtype_name = dtype
         self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
@@ -98,6 +97,16 @@ class LanguageTaskModule(LightningModule):
             nn.ModuleList(TaskMetrics(task, metric_prefix(stage, split)) for split in splits)
             for stage, splits in (("val", task.validation_splits), ("test", task.evaluation_splits))
         )
+
+    @property
+    def tune(self) -> str:
+        """The method of training as text, ``auto`` if a BiasSelectionCallback decides."""
+        return AUTO if self.method is None else self.method.tune
+
+    @property
+    def tune_options(self) -> dict[str, Any]:
+        """The options of the method that differ from their defaults."""
+        return {} if self.method is None else self.method.options()
 
     def setup(self, stage: str) -> None:
         """Refuse a precision in which the frozen weights and fp32 biases cannot meet, or that stalls the biases."""
@@ -151,13 +160,8 @@ class LanguageTaskModule(LightningModule):
         self.objective.check_model(self.model)
         if self.activation_checkpointing:
             checkpoint_activations(self.model)
-        if self.tune != AUTO:
-            self.set_up_tuning()
-
-    def set_up_tuning(self) -> None:
-        """Make trainable what ``tune`` says; the model must be loaded."""
-        assert self.model is not None
-        set_up_tuning(self.model, self.tune, self.tune_options)
+        if self.method is not None:
+            set_up_tuning(self.model, self.method)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say how the model is made. Plain types only."""
@@ -168,8 +172,8 @@ class LanguageTaskModule(LightningModule):
             "gguf_file": self.gguf_file,
             "random_init": self.random_init,
             "dtype": self.dtype_name,
-            "tune": ",".join(tuned_terms(self.tune)),
-            "tune_options": dict(self.tune_options or {}),
+            "tune": self.tune,
+            "tune_options": self.tune_options,
             "num_labels": self.objective.config.get("num_labels"),
             "labels": list(self.objective.output_names),
         }
@@ -195,7 +199,7 @@ class LanguageTaskModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Average the gradients that the strategy does not, unless a BiasSelectionCallback does."""
-        if self.tune != AUTO:
+        if self.method is not None:
             adapt(self.trainer.strategy).finish_gradients([p for p in self.parameters() if p.requires_grad])
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -256,7 +260,7 @@ class LanguageTaskModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer over what is trainable, and the scheduler if there is one."""
-        if self.tune == AUTO and all(parameter.requires_grad for parameter in self.parameters()):
+        if self.method is None and all(parameter.requires_grad for parameter in self.parameters()):
             raise BeftError(
                 "tune is 'auto', but no bias term has been selected: add BiasSelectionCallback() to the trainer's "
                 "callbacks, or say what to train, for example tune='value'."

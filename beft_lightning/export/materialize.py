@@ -24,7 +24,7 @@ def materialize(module: nn.Module) -> dict[str, Tensor]:
         module: Changed in place.
 
     Returns:
-        The tensors that were parametrised, by their plain names.
+        The tensors that were parametrized, by their plain names.
     """
     values: dict[str, Tensor] = {}
     for path, child in module.named_modules():

@@ -127,7 +127,8 @@ class BeftCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with the callback that selects bias terms if the command or ``model.tune`` asks for it."""
         config = self._of_command(self.config_init)
-        callbacks = list(config.trainer.callbacks or [])
+        given = config.trainer.callbacks or []
+        callbacks = [*given] if isinstance(given, list) else [given]
         if any(isinstance(callback, BiasSelectionCallback) for callback in callbacks):
             raise BeftError("trainer.callbacks names a BiasSelectionCallback: give its options as selection instead.")
         if self.model.method is None or self.subcommand == "score":

@@ -280,3 +280,12 @@ def test_a_signal_while_loading_ends_the_command(argv: Any, out: Path, monkeypat
     assert main(argv("score", "--out", str(out / "scores"))) == 143
     assert not (out / "scores").exists()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("form", ["{}", "[{}]"])
+def test_a_callback_of_ones_own_joins_ours(form: str, argv: Any, out: Path) -> None:
+    callback = form.format("lightning.pytorch.callbacks.LearningRateMonitor")
+    assert main(argv("fit", "--model.tune", "value", f"--trainer.callbacks={callback}")) == 0
+    assert "lr-" in (out / "version_0" / "metrics.csv").read_text().splitlines()[0]
+    assert (out / "version_0" / "summary.json").exists()
+    assert not (out / "version_0" / "scores.json").exists()

@@ -166,7 +166,7 @@ def test_a_run_that_loses_its_finite_values_is_marked(
         (["value", "value"], [0], "each named once"),
         (["auto"], [0], "name the terms instead of 'auto'"),
         (["zero_shot"], [0], "sst2 is learnt with a new head, so there is no zero-shot result"),
-        (["value", "worth"], [0], "'worth' is no way of training .*: all, head, .*terms: query, key"),
+        (["value", "worth"], [0], "'worth' is no method of training .*: all, head, .*terms: query, key"),
         (["value", " value"], [0], "each named once"),
     ],
 )
@@ -209,7 +209,7 @@ def test_another_learning_rate_does_not_mix_with_the_results(make: Any) -> None:
 
 
 def test_a_wrong_method_is_found_before_anything_is_trained(make: Any, tmp_path: Path) -> None:
-    with pytest.raises(BeftError, match="'worth' is no way of training"):
+    with pytest.raises(BeftError, match="'worth' is no method of training"):
         make().run(["head", "worth"], [0])
     assert not (tmp_path / "out").exists()
 

@@ -5,7 +5,6 @@ epsilon, Adam turns the rounding noise of the inert key bias into steps as large
 score then ranks it first.
 """
 
-import copy
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,7 @@ from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 from beft_lightning.strategies import AdapterStrategy, adapt
+from beft_lightning.strategies.internals import OwnIterator, before_batch_transfer, set_up_training_data
 
 Approach = Literal["projection", "magnitude", "fisher", "sample_fisher"]
 _CHANGE_SCORES = {"projection": projection_score, "magnitude": magnitude_score}
@@ -84,7 +84,7 @@ class ScoringPass:
         biases = [bias for layers in terms.values() for bias in layers.values()]
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
         # Outside the isolation below: the fit reuses this loader, and must find the RNG as if it had made it itself.
-        trainer.fit_loop.setup_data()
+        set_up_training_data(trainer)
         if trainer.train_dataloader is None:
             raise ScoringError("there are no training batches to score on (limit_train_batches is 0).")
         with strategy.scoring(trained), leave_no_trace(trainer, module, trained), torch.enable_grad():
@@ -261,7 +261,7 @@ def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any
         ScoringError: If the step returns something else.
     """
     device = strategy.root_device
-    batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
+    batch = before_batch_transfer(module, batch)
     batch = strategy.batch_to_device(batch, device)
     takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
     half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
@@ -297,13 +297,8 @@ def _training_batches(trainer: Trainer) -> Iterator[Any]:
             return
 
 
-def _own_iterator(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """The loader with an iterator of its own: persistent workers have only one, and the fit has it already."""
-    if not loader.persistent_workers:
-        return loader
-    own = copy.copy(loader)
-    own.__dict__.update(persistent_workers=False, _iterator=None)
-    return own
+def _own_iterator(loader: DataLoader[Any]) -> DataLoader[Any] | OwnIterator:
+    return OwnIterator(loader) if loader.persistent_workers else loader
 
 
 def _probe(

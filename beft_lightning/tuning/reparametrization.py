@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from beft_lightning.bias.architectures import Architecture
+from beft_lightning.bias.parametrized import parametrize_tensor
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import TermError
 
@@ -154,6 +154,6 @@ def reparametrize_biases(
             bias = getattr(owner, "bias", None)
             if not isinstance(bias, nn.Parameter):
                 raise TermError(f"term {term!r} of layer {index} has no bias of its own to re-parametrise.")
-            parametrize.register_parametrization(owner, "bias", KINDS[kind](bias, rank))
+            parametrize_tensor(owner, "bias", KINDS[kind](bias, rank))
             created.extend(owner.get_submodule("parametrizations.bias").parameters(recurse=False))
     return created

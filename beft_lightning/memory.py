@@ -1,4 +1,4 @@
-"""How much memory a run takes."""
+"""Peak memory of a run."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin to measure anew, where that is possible.
+    """Reset the peak, where the system can.
 
     Args:
         device: Where the model is.
@@ -21,7 +21,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Most bytes in use since :func:`reset_peak_memory`: of the GPU, or of the whole process on a CPU.
+    """Return the peak since :func:`reset_peak_memory`, in bytes: of the GPU, or of the whole process on a CPU.
 
     Args:
         device: Where the model is.

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -19,18 +19,17 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from beft_lightning.bias.heads import head_parameters
+from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BackboneError
 
 _PACKAGE_PREFIX = "pkg://"
-#: Encoders that transformers would load as causal language models with nothing but a warning.
-_ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Precisions of bitsandbytes: the linear layers' weights only; everything else is fp32.
 QUANTIZED = ("int8", "nf4")
 
 
 def resolve_backbone(backbone: str) -> str:
-    """A backbone's name as transformers takes it.
+    """Return a backbone's name as transformers takes it.
 
     Args:
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
@@ -54,7 +53,7 @@ def resolve_backbone(backbone: str) -> str:
 
 
 def check_dtype(name: str) -> None:
-    """Refuse a precision that is not known.
+    """Check that the name of a precision is known.
 
     Raises:
         BackboneError: If it is neither in :data:`DTYPES` nor in :data:`QUANTIZED`.
@@ -64,7 +63,7 @@ def check_dtype(name: str) -> None:
 
 
 def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a backbone.
+    """Return the tokenizer of a backbone.
 
     Args:
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
@@ -91,7 +90,7 @@ def load_model(
     dtype: str = "float32",
     **options: Any,
 ) -> PreTrainedModel:
-    """A backbone under the head that ``auto_class`` puts on it, in training mode.
+    """Return a backbone under the head that ``auto_class`` puts on it, in training mode.
 
     Args:
         auto_class: One of transformers' Auto classes.
@@ -143,19 +142,26 @@ def load_model(
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-    _keep_trainable_fp32(model)
+    keep_fp32(model, head_parameters(model))
     _keep_weights_trainable(model)
     # transformers hands models out in evaluation mode, and Lightning trains a module in the mode it finds.
     return model.train()
 
 
 def check_language_model(model: PreTrainedModel, task: str) -> None:
-    """Refuse a model whose tokens see what comes after them.
+    """Check that a model's tokens do not see what comes after them.
+
+    Transformers loads an encoder as a causal language model with nothing but a warning.
+
+    Args:
+        model: A model under a language-model head.
+        task: Name of the task, for the error.
 
     Raises:
         BackboneError: If it is an encoder: its scores of options would look at the options themselves.
     """
-    if model.config.model_type in _ENCODERS and not model.config.is_decoder:
+    masked = type(model.config) in MODEL_FOR_MASKED_LM_MAPPING
+    if masked and not model.config.is_decoder:
         raise BackboneError(
             f"{task} is asked with a prompt, which needs a causal language model, and {model.config.model_type} is an "
             "encoder: choose a decoder such as OPT, or a task that is read without a prompt."
@@ -163,7 +169,7 @@ def check_language_model(model: PreTrainedModel, task: str) -> None:
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
-    """Make a model compute the inside of its layers again in the backward pass instead of keeping it.
+    """Turn on activation checkpointing: layers are computed again in the backward pass instead of kept.
 
     Raises:
         BackboneError: If transformers does not support it for this type.
@@ -178,7 +184,7 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
 
 
 def _quantization(auto_class: Any, config: PreTrainedConfig, dtype: str) -> BitsAndBytesConfig:
-    """How bitsandbytes shall quantize a model: all linear layers but the head, which is trained."""
+    """Return the configuration that quantizes all linear layers but the head, which is trained."""
     if find_spec("bitsandbytes") is None:
         raise BackboneError(f"dtype {dtype!r} needs bitsandbytes: pip install 'beft-lightning[quantized]'.")
     with torch.device("meta"):
@@ -196,25 +202,14 @@ def _quantization(auto_class: Any, config: PreTrainedConfig, dtype: str) -> Bits
 
 
 def _keep_weights_trainable(model: PreTrainedModel) -> None:
-    """On some CPUs, bitsandbytes repacks 4-bit weights in the first evaluation, and has no gradient from then on."""
+    """Stop bitsandbytes from repacking 4-bit weights in the first evaluation: repacked ones have no gradient."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # unknown to the type checker
 
 
-def _keep_trainable_fp32(model: PreTrainedModel) -> None:
-    """Make fp32 what may be trained: a bf16 value loses updates below about 0.4 % of itself."""
-    # Layer norms take one precision for weight and bias.
-    norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
-    head = set(head_parameters(model))
-    for name, parameter in model.named_parameters():
-        owner, _, kind = name.rpartition(".")
-        if kind == "bias" or name in head or owner in norms:
-            parameter.data = parameter.data.float()
-
-
 def _check_head(auto_class: Any, config: PreTrainedConfig, backbone: str) -> None:
-    """Some types have no head for a task: an encoder-decoder (T5) cannot go on from a prompt as others do."""
+    """Check that a type has a head for the task: an encoder-decoder (T5) has none that continues a prompt."""
     if type(config) not in auto_class._model_mapping:
         raise BackboneError(
             f"backbone {backbone!r}: transformers has no {auto_class.__name__} of type {config.model_type!r}. Prompted "
@@ -223,7 +218,7 @@ def _check_head(auto_class: Any, config: PreTrainedConfig, backbone: str) -> Non
 
 
 def _check_loaded(backbone: str, model: PreTrainedModel, missing: list[str]) -> None:
-    """Only a new head, and the pooler that feeds it, may start from random weights."""
+    """Check that only a new head, and the pooler that feeds it, start from random weights."""
     prefix = f"{model.base_model_prefix}."
     lost = [key for key in missing if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")]
     if lost:

@@ -1,4 +1,4 @@
-"""Parameters of which a process may hold a part."""
+"""Parameters that may be sharded over processes."""
 
 from collections.abc import Iterator
 
@@ -7,18 +7,18 @@ from torch.distributed.tensor import DTensor
 
 
 def named_parameters(module: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Parameter]]:
-    """``module.named_parameters()`` under the names it has without FSDP's wrappers."""
+    """Yield ``module.named_parameters()`` under their names without FSDP's wrappers."""
     for name, parameter in module.named_parameters(remove_duplicate=remove_duplicate):
         yield clean_name(name), parameter
 
 
 def clean_name(name: str) -> str:
-    """A parameter's name without FSDP's wrappers."""
+    """Return a parameter's name without FSDP's wrappers."""
     return name.replace("_fsdp_wrapped_module.", "")
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor of which a process may hold a part; all processes must ask for it together."""
+    """Return the full tensor of a shard. A collective operation: all processes must call it together."""
     if isinstance(tensor, DTensor):
         full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
         return full
@@ -31,5 +31,5 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 
 def numel(parameter: nn.Parameter) -> int:
-    """Number of values of the whole parameter."""
+    """Return the number of values of the full parameter."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))

@@ -41,7 +41,7 @@ class BeftTrainer(Trainer):
             raise BeftError(f"--out {out}: a file is in the way; give a folder.")
         if selection.scores_file is not None:
             raise BeftError("score makes new scores: leave out --selection.scores.")
-        if selection.approach == "fixed":
+        if selection.is_fixed:
             raise BeftError("score has nothing to do with approach 'fixed': choose projection, magnitude or fisher.")
         # A fit of no epochs ends right after the selection.
         self.fit_loop.max_epochs = 0

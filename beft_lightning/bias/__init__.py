@@ -1,10 +1,10 @@
-"""What is tuned: the bias terms of a model, and how to add, split and freeze them. Pure torch and transformers."""
+"""The bias terms of a model: find, add, split and freeze them. Pure torch and transformers."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Fused
-from beft_lightning.bias.architectures import ARCHITECTURES, architecture_of, pretrained_model
+from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Attention, Fused
+from beft_lightning.bias.architectures import ARCHITECTURES, architecture_of, attention_of, pretrained_model
 from beft_lightning.bias.fused import fuse_biases
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.inert import inert_by_gradient, is_inert
@@ -37,6 +37,7 @@ __all__ = [
     "ARCHITECTURES",
     "TERM_SYMBOLS",
     "Architecture",
+    "Attention",
     "BiasScores",
     "BiasTerms",
     "Fused",
@@ -45,6 +46,7 @@ __all__ = [
     "add_missing_biases",
     "all_biases",
     "architecture_of",
+    "attention_of",
     "find_bias_terms",
     "fisher_score",
     "freeze_except",

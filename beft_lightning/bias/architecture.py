@@ -1,7 +1,8 @@
-"""The words an architecture is described in: terms, where their modules are, and fused projections."""
+"""The description of an architecture: its terms, their modules, fused projections, and its attention."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from beft_lightning.errors import ArchitectureError
 
@@ -25,7 +26,7 @@ TERM_SYMBOLS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Fused:
-    """How one linear layer that computes several terms at once orders its outputs.
+    """The order of outputs in one linear layer that computes several terms at once.
 
     The outputs are ``groups`` runs of one length, and in each run every part has its share, one after the other.
 
@@ -40,7 +41,7 @@ class Fused:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a layout that cannot be."""
+        """Check the shares and groups."""
         if len(self.parts) < 2 or min(self.parts.values()) < 1 or self.groups < 1:
             raise ArchitectureError(
                 f"a fused layer needs at least two parts with positive shares and at least one group, got parts "
@@ -48,7 +49,7 @@ class Fused:
             )
 
     def widths(self, outputs: int) -> list[int]:
-        """How many outputs of a run each part has, in a layer with ``outputs`` outputs.
+        """Return the number of outputs of each part in a run, for a layer with ``outputs`` outputs.
 
         Raises:
             ArchitectureError: If the outputs cannot be shared out.
@@ -63,8 +64,29 @@ class Fused:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Facts about a model type's attention beyond its bias terms.
+
+    Args:
+        takes_prefix: Whether it takes a cache of keys and values that was filled beforehand.
+        alibi: Whether it adds a bias by column to the logits (ALiBi), whatever positions are given.
+        window: Number of columns that a token sees; ``None`` for all.
+        positions: Position of a token if none is given: its ``column``, its count in the attention ``mask`` (OPT), or
+            its count behind the ``padding`` token's id (RoBERTa).
+        parallel_mlp: Whether attention and MLP read the same input and are added to the same sum, so that a constant
+            may move from one to the other.
+    """
+
+    takes_prefix: bool = False
+    alibi: bool = False
+    window: int | None = None
+    positions: Literal["column", "mask", "padding"] = "column"
+    parallel_mlp: bool = False
+
+
+@dataclass(frozen=True)
 class Architecture:
-    """Where a model type keeps its bias terms.
+    """The places of a model type's bias terms, and facts about its attention.
 
     Args:
         layer: Path of one layer, with ``{}`` for its index, for example ``encoder.layer.{}``. It may be preceded by
@@ -73,15 +95,17 @@ class Architecture:
         terms: Path, inside a layer, of the module that owns each term's ``bias``.
         fused: Path, inside a layer, of each module that computes several terms at once -> how it orders them.
         inert: Terms that cannot change the model's output. ``None`` means unknown: then they are probed.
+        attention: Facts about the attention; the default suits any type.
     """
 
     layer: str
     terms: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, Fused] = field(default_factory=dict)
     inert: tuple[str, ...] | None = None
+    attention: Attention = Attention()
 
     def __post_init__(self) -> None:
-        """Refuse a mapping that could never match."""
+        """Check that the mapping can match something."""
         if self.layer.count("{}") != 1:
             raise ArchitectureError(
                 f"Architecture.layer is {self.layer!r}; it needs exactly one '{{}}' where the layer's index stands, "

@@ -1,22 +1,25 @@
-"""Where each model type keeps its bias terms: the one table of architectures.
+"""The table of architectures: for each model type, its bias terms and facts about its attention.
 
 A *term* is one kind of bias, such as all value biases of a model. A term's name says its role, not its path,
 so that scores of different models can be compared.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from beft_lightning.bias.architecture import Architecture, Fused
+from beft_lightning.bias.architecture import Architecture, Attention, Fused
 from beft_lightning.errors import ArchitectureError
 
 # Softmax ignores a constant added to all keys' logits, so the key bias is inert unless positions multiply the keys
 # (RoPE) or keys are normalised (Namazifar et al. 2023, arXiv 2302.08626). Positions that are added to the logits
 # (ALiBi, T5) leave it inert.
 _KEY_IS_INERT = ("key",)
+
+_TAKES_PREFIX = Attention(takes_prefix=True)
 
 _EQUAL = {"query": 1, "key": 1, "value": 1}
 
@@ -33,7 +36,10 @@ _BERT = Architecture(
         "mlp_norm": "output.LayerNorm",
     },
     inert=_KEY_IS_INERT,
+    attention=_TAKES_PREFIX,
 )
+# Its positions begin behind the padding token's.
+_ROBERTA = replace(_BERT, attention=Attention(takes_prefix=True, positions="padding"))
 
 _LLAMA_ATTENTION = {
     "query": "self_attn.q_proj",
@@ -51,6 +57,7 @@ _LLAMA = Architecture(
         "mlp_out": "mlp.down_proj",
     },
     inert=(),
+    attention=_TAKES_PREFIX,
 )
 
 
@@ -66,6 +73,7 @@ def _bloom(config: Any) -> Architecture:
         },
         fused={"self_attention.query_key_value": Fused(_EQUAL, groups=config.num_attention_heads)},
         inert=_KEY_IS_INERT,
+        attention=Attention(takes_prefix=True, alibi=True),
     )
 
 
@@ -108,6 +116,25 @@ def _falcon(config: Any) -> Architecture:
         },
         fused={"self_attention.query_key_value": fused},
         inert=_KEY_IS_INERT if config.alibi else (),
+        attention=Attention(takes_prefix=True, alibi=config.alibi, parallel_mlp=config.parallel_attn),
+    )
+
+
+def _gpt_neo(config: Any) -> Architecture:
+    return Architecture(
+        layer="h.{}",
+        terms={
+            "query": "attn.attention.q_proj",
+            "key": "attn.attention.k_proj",
+            "value": "attn.attention.v_proj",
+            "attention_output": "attn.attention.out_proj",
+            "attention_norm": "ln_1",
+            "mlp_in": "mlp.c_fc",
+            "mlp_out": "mlp.c_proj",
+            "mlp_norm": "ln_2",
+        },
+        inert=_KEY_IS_INERT,
+        attention=Attention(window=config.window_size if "local" in config.attention_layers else None),
     )
 
 
@@ -123,6 +150,7 @@ def _gpt_neox(config: Any) -> Architecture:
         },
         fused={"attention.query_key_value": Fused(_EQUAL, groups=config.num_attention_heads)},
         inert=(),
+        attention=Attention(takes_prefix=True, parallel_mlp=config.use_parallel_residual),
     )
 
 
@@ -136,6 +164,7 @@ def _phi3(config: Any) -> Architecture:
             "mlp.gate_up_proj": Fused({"mlp_gate": 1, "mlp_in": 1}),
         },
         inert=(),
+        attention=_TAKES_PREFIX,
     )
 
 
@@ -158,7 +187,7 @@ def _t5(config: Any) -> Architecture:
     )
 
 
-#: ``config.model_type`` of transformers -> where its terms are, or a function that reads it from the config.
+#: ``config.model_type`` of transformers -> its architecture, or a function of the config that gives it.
 ARCHITECTURES: Mapping[str, Architecture | Callable[[Any], Architecture]] = {
     "bert": _BERT,
     "bloom": _bloom,
@@ -192,21 +221,9 @@ ARCHITECTURES: Mapping[str, Architecture | Callable[[Any], Architecture]] = {
         },
         fused={"attn.c_attn": Fused(_EQUAL)},
         inert=_KEY_IS_INERT,
+        attention=_TAKES_PREFIX,
     ),
-    "gpt_neo": Architecture(
-        layer="h.{}",
-        terms={
-            "query": "attn.attention.q_proj",
-            "key": "attn.attention.k_proj",
-            "value": "attn.attention.v_proj",
-            "attention_output": "attn.attention.out_proj",
-            "attention_norm": "ln_1",
-            "mlp_in": "mlp.c_fc",
-            "mlp_out": "mlp.c_proj",
-            "mlp_norm": "ln_2",
-        },
-        inert=_KEY_IS_INERT,
-    ),
+    "gpt_neo": _gpt_neo,
     "gpt_neox": _gpt_neox,
     # GPT-J rotates only the first `rotary_dim` values of each head, so its key bias is live in part.
     "gptj": Architecture(
@@ -221,6 +238,7 @@ ARCHITECTURES: Mapping[str, Architecture | Callable[[Any], Architecture]] = {
             "mlp_out": "mlp.fc_out",
         },
         inert=(),
+        attention=Attention(takes_prefix=True, parallel_mlp=True),
     ),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -240,6 +258,7 @@ ARCHITECTURES: Mapping[str, Architecture | Callable[[Any], Architecture]] = {
             "mlp_norm": "final_layer_norm",
         },
         inert=_KEY_IS_INERT,
+        attention=Attention(takes_prefix=True, positions="mask"),
     ),
     "phi": Architecture(
         layer="layers.{}",
@@ -251,20 +270,21 @@ ARCHITECTURES: Mapping[str, Architecture | Callable[[Any], Architecture]] = {
             "mlp_out": "mlp.fc2",
         },
         inert=(),
+        attention=Attention(takes_prefix=True, parallel_mlp=True),
     ),
     "phi3": _phi3,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
-    "roberta": _BERT,
+    "roberta": _ROBERTA,
     "t5": _t5,
-    "xlm-roberta": _BERT,
+    "xlm-roberta": _ROBERTA,
 }
 
 
 def pretrained_model(module: nn.Module) -> PreTrainedModel:
-    """The one transformers model that ``module`` is or contains (the outermost, so its task head is included).
+    """Return the transformers model that ``module`` is or contains: the outermost one, with its task head.
 
-    Where there are several, the one that is not frozen: a student, not its teacher.
+    Among several, the one that is not frozen is meant: a student, not its teacher.
 
     Raises:
         ArchitectureError: If there is none, or more than one to choose from.
@@ -290,7 +310,7 @@ def pretrained_model(module: nn.Module) -> PreTrainedModel:
 
 
 def architecture_of(module: nn.Module) -> Architecture:
-    """The table's entry for the model that ``module`` is or contains.
+    """Return the table's entry for the model that ``module`` is or contains.
 
     Raises:
         ArchitectureError: If the model's type is not in the table.
@@ -307,4 +327,17 @@ def architecture_of(module: nn.Module) -> Architecture:
             "      layer: model.layers.{}\n"
             "      terms: {query: self_attn.q_proj, key: self_attn.k_proj, value: self_attn.v_proj}"
         ) from None
+    return _resolve(entry, config)
+
+
+def attention_of(config: PreTrainedConfig) -> Attention:
+    """Return the facts about a model's attention; for types outside the table, those that the configuration tells."""
+    if entry := ARCHITECTURES.get(config.model_type):
+        attention = _resolve(entry, config).attention
+    else:
+        attention = Attention(alibi=getattr(config, "alibi", False))
+    return attention if attention.window else replace(attention, window=getattr(config, "sliding_window", None))
+
+
+def _resolve(entry: Architecture | Callable[[Any], Architecture], config: Any) -> Architecture:
     return entry if isinstance(entry, Architecture) else entry(config)

@@ -1,4 +1,4 @@
-"""Fused biases: one vector that holds several terms, and how to train one of them alone."""
+"""Fused biases: one vector that holds several terms, split so that one of them trains alone."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def is_split(owner: nn.Module) -> bool:
 
 
 def fused_parts(owner: nn.Module, layout: Fused) -> dict[str, nn.Parameter]:
-    """Term -> its part of ``owner.bias``.
+    """Return each term's part of ``owner.bias``.
 
     Once split, the parts are the parameters themselves, of shape ``(d,)``. Before, they are views that share the bias'
     memory, of shape ``(groups, d / groups)`` if there are several groups: what is written into one changes the model,

@@ -34,7 +34,7 @@ def is_inert(biases: Iterable[nn.Parameter], output: Callable[[], Tensor], toler
 
 
 def inert_by_gradient(gradients: Mapping[str, Iterable[Tensor]], head: Iterable[Tensor] = ()) -> tuple[str, ...]:
-    """The terms whose loss gradient is nothing but rounding.
+    """Return the terms whose loss gradient is nothing but rounding.
 
     A second probe, for where only a loss is at hand: one number moves too little to tell a small effect from none.
     In fp32, an inert key bias has a gradient of about 5e-7 of the query's; a live one (RoPE) about half of it.

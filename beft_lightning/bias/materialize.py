@@ -1,14 +1,14 @@
-"""Parametrised tensors as plain ones again: what fused, re-parametrised and partly trained ones came to."""
+"""Parametrised tensors (fused, re-parametrised, partly trained) turned into plain ones again."""
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-#: What stands in the name of a parametrised tensor's parts.
+#: Part of the name of every parameter of a parametrised tensor.
 MARK = ".parametrizations."
 
 
 def plain_name(name: str) -> str:
-    """The name of the tensor that a parameter is, or is a part of.
+    """Return the name of the tensor that a parameter is, or is a part of.
 
     >>> plain_name("layer.3.query.parametrizations.bias.original0"), plain_name("layer.3.query.bias")
     ('layer.3.query.bias', 'layer.3.query.bias')
@@ -18,7 +18,7 @@ def plain_name(name: str) -> str:
 
 
 def materialize(module: nn.Module) -> dict[str, Tensor]:
-    """Remove every parametrisation; the module computes the same and has the tensors of before it was set up.
+    """Remove every parametrisation. The module computes the same, with the names of its tensors before.
 
     Args:
         module: Changed in place.

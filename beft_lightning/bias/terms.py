@@ -16,7 +16,7 @@ BiasTerms = dict[str, dict[int, nn.Parameter]]
 
 
 def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> dict[str, dict[int, nn.Module]]:
-    """The modules that own, or could own, each term's bias: term -> layer index -> module.
+    """Return the modules that own, or could own, each term's bias: term -> layer index -> module.
 
     Args:
         module: A model, or any module that contains one.
@@ -53,13 +53,13 @@ def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> 
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """What matches the end of a module's name: ``{}`` is an index, ``*`` any one name."""
+    """Return a pattern of the end of a module's name: ``{}`` is an index, ``*`` any one name."""
     escaped = re.escape(path).replace(re.escape("{}"), r"(\d+)").replace(re.escape("*"), r"[^.]+")
     return re.compile(rf"(?:^|\.){escaped}$")
 
 
 def _counted_on(stacks: list[dict[int, nn.Module]]) -> dict[int, nn.Module]:
-    """The layers of several stacks, numbered one stack after the other."""
+    """Return the layers of several stacks, numbered one stack after the other."""
     layers: dict[int, nn.Module] = {}
     for stack in stacks:
         first = max(layers, default=-1) + 1
@@ -68,13 +68,13 @@ def _counted_on(stacks: list[dict[int, nn.Module]]) -> dict[int, nn.Module]:
 
 
 def _fused_layouts(module: nn.Module, architecture: Architecture | None) -> dict[str, Fused]:
-    """Term -> layout of the module that it shares with others, for the terms that share one."""
+    """Return the layout of the fused layer of each term that has one."""
     known = architecture or architecture_of(module)
     return {term: fused for fused in known.fused.values() for term in fused.parts}
 
 
 def find_bias_terms(module: nn.Module, architecture: Architecture | None = None) -> BiasTerms:
-    """The bias vectors of every term that ``module`` has. The module is left as it is.
+    """Return the bias vectors of every term that ``module`` has. The module does not change.
 
     Args:
         module: A transformers model, or any module that contains one.
@@ -166,7 +166,7 @@ def add_missing_biases(
 
 
 def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
-    """The bias vectors named by ``selection``.
+    """Return the bias vectors named by ``selection``.
 
     Args:
         terms: What the model has, from :func:`find_bias_terms`.
@@ -194,7 +194,7 @@ def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
 def freeze_except(
     module: nn.Module, terms: Iterable[str], *, keep: Iterable[str] = (), architecture: Architecture | None = None
 ) -> list[str]:
-    """Freeze every parameter of ``module`` but the chosen bias terms, which fused biases are split for.
+    """Freeze every parameter of ``module`` but the chosen bias terms. Fused biases are split first.
 
     Args:
         module: A model, or any module that contains one.
@@ -224,7 +224,7 @@ def freeze_except(
 
 
 def all_biases(module: nn.Module) -> list[str]:
-    """Names of every bias of the model, in and outside its layers (BitFit, arXiv 2106.10199).
+    """Return the names of every bias of the model, in and outside its layers (BitFit, arXiv 2106.10199).
 
     Raises:
         TermError: If the model has no bias at all.

@@ -1,10 +1,9 @@
-"""Choose which bias term to train at the start of a fit."""
+"""Select the bias term to train at the start of a fit."""
 
 import time
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,16 +20,19 @@ from beft_lightning.bias import (
     pretrained_model,
 )
 from beft_lightning.bias.architectures import architecture_of
-from beft_lightning.bias.heads import head_parameters
-from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
+from beft_lightning.bias.heads import select_head
+from beft_lightning.errors import BeftError, CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
+from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
+from beft_lightning.scoring.selection import SelectionRule
 from beft_lightning.strategies import adapt, release
 from beft_lightning.strategies.compatibility import check_precision
 
-_Approach = Literal["projection", "magnitude", "fisher", "sample_fisher", "fixed"]
+#: In place of an approach: train the named terms without scoring.
+FIXED = "fixed"
 
 
 class BiasSelectionCallback(Callback):
@@ -44,8 +46,8 @@ class BiasSelectionCallback(Callback):
     winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
 
     It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's log folder and logs each term's score
-    as ``bias_score/<term>``. It warns if the margin of the selected term over the next one is less than its
-    spread over the batches (:func:`~beft_lightning.scoring.margin.margin_spread`).
+    as ``bias_score/<term>``. It warns if the margin of the selected term over the next one lies within the spread of
+    that margin over the batches (:func:`~beft_lightning.scoring.margin.margin_spread`).
 
     Args:
         approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
@@ -73,7 +75,7 @@ class BiasSelectionCallback(Callback):
 
     def __init__(
         self,
-        approach: _Approach = "projection",
+        approach: str = "projection",
         terms: Sequence[str] = ("query", "key", "value"),
         keep: int = 1,
         per_layer: bool = False,
@@ -88,13 +90,13 @@ class BiasSelectionCallback(Callback):
     ) -> None:
         if isinstance(terms, str) or not terms:
             raise TermError(f"terms is {terms!r}: name at least one candidate in a list, for example ['value'].")
-        if approach not in get_args(_Approach):
-            raise ScoringError(f"approach is {approach!r}; choose one of: {', '.join(get_args(_Approach))}.")
+        if approach not in (*APPROACHES, FIXED):
+            raise ScoringError(f"approach is {approach!r}; choose one of: {', '.join([*APPROACHES, FIXED])}.")
         if isinstance(head, str) and head not in ("auto", "none"):
             raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
-        if keep < 1 or (approach != "fixed" and not per_layer and keep > len(set(terms))):
+        if keep < 1 or (approach != FIXED and not per_layer and keep > len(set(terms))):
             raise ScoringError(f"keep is {keep}, and there are {len(set(terms))} candidate terms to keep some of.")
-        if budget is not None and (budget < 1 or keep != 1 or approach == "fixed"):
+        if budget is not None and (budget < 1 or keep != 1 or approach == FIXED):
             raise ScoringError(
                 f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
             )
@@ -103,13 +105,11 @@ class BiasSelectionCallback(Callback):
                 f"batches ({batches}), learning_rate ({learning_rate}) and clip_norm ({clip_norm}) must be positive, "
                 f"patience ({patience}) at least 0."
             )
-        if approach == "fixed" and scores is not None:
+        if approach == FIXED and scores is not None:
             raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
         self.approach = approach
         self.terms = list(dict.fromkeys(terms))
-        self.keep = keep
-        self.per_layer = per_layer
-        self.budget = budget
+        self.rule = SelectionRule(keep, per_layer, budget)
         self.batches = batches
         self.patience = patience
         self.learning_rate = learning_rate
@@ -126,13 +126,44 @@ class BiasSelectionCallback(Callback):
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the terms are trained as named, without scoring."""
+        return self.approach == FIXED
+
+    @property
+    def needs_pretrained_biases(self) -> bool:
+        """Whether the approach cannot rank biases that start at zero."""
+        return not self.is_fixed and APPROACHES[self.approach].needs_pretrained_biases
+
+    def freeze_largest(self, module: nn.Module) -> str:
+        """Freeze all but the largest selection that is possible, without scoring.
+
+        Args:
+            module: The module; missing biases are added.
+
+        Returns:
+            What is trained, in words.
+        """
+        added = add_missing_biases(module, self._term_names, self.architecture)
+        terms = find_bias_terms(module, self.architecture)
+        if self.is_fixed:
+            selected, words = self.terms, ", ".join(self.terms)
+        elif self.needs_pretrained_biases and added and "value" in self.terms:
+            selected, words = ["value"], "value"  # Biases that all start at zero are not scored.
+        else:
+            sizes = {term: [bias.numel() for bias in terms[term].values()] for term in self.terms}
+            selected, words = self.rule.largest(sizes), self.rule.describe(self.terms)
+        freeze_except(module, selected, keep=self._head_names(module), architecture=self.architecture)
+        return words
+
     def state_dict(self) -> dict[str, Any]:
         """The decision, so that a resumed fit does not make it twice. Plain types only."""
         return {"selected": self.selected, "scores": self.scores.to_dict() if self.scores else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the decision of the run that is resumed."""
-        if self.approach == "fixed" and state_dict["selected"] != self.terms:
+        if self.is_fixed and state_dict["selected"] != self.terms:
             raise CheckpointError(
                 f"the checkpoint was trained with {state_dict['selected']}, this run asks for {self.terms}: "
                 "resume with the same terms, or start a new run."
@@ -155,7 +186,7 @@ class BiasSelectionCallback(Callback):
 
     def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
         check_precision(trainer)
-        if self.approach == "fixed":
+        if self.is_fixed:
             return
         takes_iterator = is_param_in_hook_signature(pl_module.training_step, "dataloader_iter", explicit=True)
         if not pl_module.automatic_optimization or takes_iterator:
@@ -165,15 +196,19 @@ class BiasSelectionCallback(Callback):
                 "optimizers exist: set `approach='fixed'` and name the terms to train."
             )
 
+    @property
+    def _term_names(self) -> list[str]:
+        """The candidate terms; of single layers (``value.3``) their terms."""
+        return list(dict.fromkeys(name.partition(".")[0] for name in self.terms))
+
     def _add_missing_biases(self, pl_module: LightningModule) -> None:
-        names = list(dict.fromkeys(name.partition(".")[0] for name in self.terms))
-        if added := add_missing_biases(pl_module, names, self.architecture):
+        if added := add_missing_biases(pl_module, self._term_names, self.architecture):
             values = sum(bias.numel() for bias in added)
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:
         terms = find_bias_terms(pl_module, self.architecture)
-        head = self.head_names(pl_module)
+        head = self._head_names(pl_module)
         decided_before = self.selected is not None
         if self.selected is None:
             self.selected = self._select(trainer, pl_module, terms, head)
@@ -184,14 +219,15 @@ class BiasSelectionCallback(Callback):
             self._report(trainer, self.scores)
 
     def _select(self, trainer: Trainer, pl_module: LightningModule, terms: BiasTerms, head: list[str]) -> list[str]:
-        if self.approach == "fixed":
+        if self.is_fixed:
             return self.terms
         if missing := [name for name in self.terms if name not in terms]:
             raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
         model_type = "custom" if self.architecture else pretrained_model(pl_module).config.model_type
         if self.scores_file is not None:
-            self.scores = self._load_scores(self.scores_file, model_type, terms)
-            return self.scores.select(self.keep, per_layer=self.per_layer, budget=self.budget)
+            layers = {term: len(terms[term]) for term in self.terms}
+            self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers)
+            return self.rule.select(self.scores)
         inert = (self.architecture or architecture_of(pl_module)).inert
         if inert is not None and set(self.terms) <= set(inert):
             raise TermError(
@@ -199,75 +235,33 @@ class BiasSelectionCallback(Callback):
                 "output, so there is nothing to choose. Add another candidate, or train it anyway with "
                 "approach 'fixed'."
             )
-        if self.approach == "projection" and (zero := [t for t in self.terms if _all_zero(terms, t)]):
+        if self.needs_pretrained_biases and (zero := [t for t in self.terms if _all_zero(terms, t)]):
             return self._select_without_pretrained_biases(zero)
         start = time.perf_counter()
         scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
         self.scores = scoring.run(trainer, pl_module, terms, self.terms, head, inert, model_type)
         self.seconds = time.perf_counter() - start
-        return self.scores.select(self.keep, per_layer=self.per_layer, budget=self.budget)
+        return self.rule.select(self.scores)
 
     def _select_without_pretrained_biases(self, zero: list[str]) -> list[str]:
-        """The projection compares with the pretrained bias; a bias that starts at zero scores 1 however it moves."""
-        remedy = "use approach 'magnitude' or 'fisher', or name the terms with 'fixed'"
+        """Return the value bias where no candidate has pretrained values that a score can compare with."""
+        others = [name for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
+        remedy = f"use approach {' or '.join(map(repr, others))}, or name the terms with 'fixed'"
         if set(zero) != set(self.terms):
             raise ScoringError(
-                f"the projection score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
+                f"the {self.approach} score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
                 f"{', '.join(t for t in self.terms if t not in zero)}: {remedy}."
             )
-        if "value" not in self.terms or self.keep != 1 or self.per_layer or self.budget:
-            raise ScoringError(f"the projection score cannot rank biases that all start at zero: {remedy}.")
+        if "value" not in self.terms or self.rule != SelectionRule():
+            raise ScoringError(f"the {self.approach} score cannot rank biases that all start at zero: {remedy}.")
         rank_zero_info(
-            "The model's biases all start at zero, where the projection score cannot rank them; training the value "
-            f"bias, the paper's finding. To compare the terms, {remedy}."
+            f"The model's biases all start at zero, where the {self.approach} score cannot rank them; training the "
+            f"value bias, the paper's finding. To compare the terms, {remedy}."
         )
         return ["value"]
 
-    def _load_scores(self, path: str | Path, model_type: str, terms: BiasTerms) -> BiasScores:
-        scores = BiasScores.load(path)
-        if scores.model_type != model_type:
-            raise ScoringError(f"{path}: these scores are of a {scores.model_type} model, this one is {model_type}.")
-        if missing := [term for term in self.terms if term not in scores.terms]:
-            raise ScoringError(
-                f"{path}: no score for {', '.join(missing)}; it has: {', '.join(scores.terms)}. "
-                "Name only those as candidates, or score again."
-            )
-        if scores.approach != self.approach:
-            raise ScoringError(f"{path}: these are {scores.approach} scores, and approach is {self.approach!r}.")
-        if wrong := [term for term in self.terms if len(scores.terms[term].layers) != len(terms[term])]:
-            raise ScoringError(f"{path}: {wrong[0]!r} has scores of another number of layers than this model has.")
-        scores.terms = {term: scores.terms[term] for term in self.terms}
-        return scores
-
-    def head_names(self, pl_module: nn.Module) -> list[str]:
-        """Names of the parameters that are trained beside the biases.
-
-        Raises:
-            ArchitectureError: If ``head`` is ``auto`` and the model cannot tell its head.
-            TermError: If a pattern matches nothing.
-        """
-        if self.head == "none":
-            return []
-        if self.head == "auto":
-            try:
-                names = head_parameters(pl_module)
-            except ArchitectureError as error:
-                if self.architecture is None:
-                    raise
-                raise ArchitectureError(
-                    "head 'auto' needs a transformers model to tell the head from the pretrained part: give patterns "
-                    "of the head's parameter names, or 'none'."
-                ) from error
-            trainable = {name for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
-            return [name for name in names if name in trainable]
-        names = [name for name, _ in pl_module.named_parameters()]
-        for pattern in self.head:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise TermError(
-                    f"head pattern {pattern!r} matches no parameter; for example, there is {names[-1]!r}. "
-                    "Patterns match whole names, so '*.classifier.*' may be meant."
-                )
-        return [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.head)]
+    def _head_names(self, module: nn.Module) -> list[str]:
+        return select_head(module, self.head, own_architecture=self.architecture is not None)
 
     def _report(self, trainer: Trainer, scores: BiasScores) -> None:
         folder = trainer.log_dir  # Asked on every rank: it is broadcast.

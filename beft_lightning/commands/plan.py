@@ -1,6 +1,5 @@
 """What a fit will train, store and send, said before any weights are loaded."""
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -9,7 +8,6 @@ from rich.table import Table
 from torch import nn
 from torch.optim import Optimizer
 
-from beft_lightning.bias import add_missing_biases, find_bias_terms, freeze_except, resolve
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import BeftError
 from beft_lightning.models import QUANTIZED
@@ -93,36 +91,8 @@ def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None
         module.configure_model()
     tune = ", ".join(tuned_terms(module.tune))
     if tune == AUTO:
-        tune = freeze_as_selected(module, selection or BiasSelectionCallback())
+        tune = (selection or BiasSelectionCallback()).freeze_largest(module)
     return plan_of(module, module.make_optimizer(), tune)
-
-
-def freeze_as_selected(module: nn.Module, selection: BiasSelectionCallback) -> str:
-    """Freeze all but what ``selection`` may select at most: the largest of its candidates.
-
-    Returns:
-        What is trained, for people.
-    """
-    names = list(dict.fromkeys(name.partition(".")[0] for name in selection.terms))
-    added = add_missing_biases(module, names, selection.architecture)
-    terms = find_bias_terms(module, selection.architecture)
-    chosen, tune = selection.terms, ", ".join(selection.terms)
-    if selection.approach == "projection" and added and "value" in chosen:
-        chosen, tune = ["value"], "value"  # Biases that all start at zero are not scored.
-    elif selection.approach != "fixed":
-        layers = [f"{name}.{index}" for name in chosen for index in terms.get(name, ())]
-        candidates = layers if selection.per_layer or selection.budget else chosen
-        sizes = {name: sum(bias.numel() for bias in resolve(terms, [name])) for name in candidates}
-        chosen = sorted(candidates, key=lambda name: -sizes[name])
-        if selection.budget is None:
-            tune = f"{selection.keep} {'layers ' * selection.per_layer}of {tune}"
-            chosen = chosen[: selection.keep]
-        else:
-            tune = f"at most {selection.budget:,} values of {tune}"
-            total = itertools.accumulate(sizes[name] for name in chosen)
-            chosen = [name for name, size in zip(chosen, total, strict=True) if size <= selection.budget]
-    freeze_except(module, chosen, keep=selection.head_names(module), architecture=selection.architecture)
-    return tune
 
 
 def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:

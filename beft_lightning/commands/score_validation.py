@@ -10,8 +10,10 @@ from lightning.pytorch import Callback, Trainer
 from torchmetrics.functional import spearman_corrcoef
 
 from beft_lightning.bias import add_missing_biases, find_bias_terms, resolve
+from beft_lightning.bias.precision import half_dtype
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.data import LanguageDataModule
+from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.isolation import eval_mode
 from beft_lightning.tasks.module import LanguageTaskModule
 
@@ -45,14 +47,16 @@ def measure_terms(
     pretrained = find_bias_terms(module.model)
     sized = all(term in pretrained and all(bias.any() for bias in pretrained[term].values()) for term in terms)
     measures: Measures = {}
-    for approach in ("projection", "magnitude", "fisher") if sized else ("magnitude", "fisher"):
-        callback = BiasSelectionCallback(approach, terms=terms, batches=batches, patience=0)
+    for name, approach in APPROACHES.items():
+        if approach.single_examples or (approach.needs_pretrained_biases and not sized):
+            continue
+        callback = BiasSelectionCallback(name, terms=terms, batches=batches, patience=0)
         trainer = make_trainer([callback])
         assert trainer.fit_loop is not None
         trainer.fit_loop.max_epochs = 0  # a fit of no epochs ends right after the selection
         trainer.fit(copy.deepcopy(module), datamodule=data)
         assert callback.scores is not None
-        measures[approach] = {term: callback.scores.terms[term].score for term in terms}
+        measures[name] = {term: callback.scores.terms[term].score for term in terms}
     device = make_trainer([]).strategy.root_device
     measures["gradient norm"] = gradient_norms(copy.deepcopy(module).to(device), data, terms, batches)
     if sized:
@@ -82,7 +86,7 @@ def gradient_norms(
     data.setup("fit")
     sums = [torch.zeros_like(bias) for bias in biases]
     used = 0
-    half = next((p.dtype for p in module.parameters() if p.dtype in (torch.bfloat16, torch.float16)), None)
+    half = half_dtype(module)
     # Frozen weights in half precision meet fp32 biases under autocast only.
     autocast = torch.autocast(module.device.type, dtype=half or torch.bfloat16, enabled=half is not None)
     with eval_mode(module), torch.enable_grad(), autocast:

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.architectures import attention_of
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError, ExportError
 
 #: Switches in the configurations of transformers that give a model's linear layers biases, those of few layers first.
 _SWITCHES = (("attention_bias",), ("mlp_bias",), ("attention_bias", "mlp_bias"), ("bias",))
-#: Types whose attention and MLP read one input and are added to one sum, so that a constant may move between them.
-_PARALLEL = ("gptj",)
 
 
 def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
@@ -68,10 +67,12 @@ def _fold(model: PreTrainedModel, added: Mapping[str, Tensor]) -> None:
     paths = {id(module): path for path, module in model.named_modules()}
     places = {f"{paths[id(owner)]}.bias": index for index, owner in owners.get("value", {}).items()}
     outputs = owners.get("attention_output", {})
-    receivers = owners["mlp_out"] if model.config.model_type in _PARALLEL else outputs
+    mlp_outputs = owners.get("mlp_out", {}) if attention_of(model.config).parallel_mlp else {}
     for name, value in added.items():
         index = places.get(name, -1)
-        output, receiver = outputs.get(index), receivers.get(index)
+        output = outputs.get(index)
+        # GPT-J's output projection has no bias, but its MLP's is added to the same sum.
+        receiver = mlp_outputs.get(index) if getattr(output, "bias", None) is None else output
         if not isinstance(output, nn.Linear) or not isinstance(receiver, nn.Linear) or receiver.bias is None:
             raise ExportError(
                 f"a plain {model.config.model_type} model has no place for {name!r}, which was added and trained: its "

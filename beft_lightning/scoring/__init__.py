@@ -1,1 +1,1 @@
-"""How a bias term is chosen: approaches, the scoring pass, the table of scores and its report."""
+"""Scores of bias terms: approaches, the scoring pass, the table of scores, the selection rule and the report."""

@@ -1,4 +1,4 @@
-"""How sure it is that one term scores higher than another: its lead, and the spread of that lead over the batches."""
+"""The margin between two terms' scores, and its spread over the batches."""
 
 import math
 from collections.abc import Sequence
@@ -9,50 +9,49 @@ from statistics import stdev
 
 @dataclass(frozen=True)
 class Margin:
-    """How far a term is ahead of the next one.
+    """The difference between a term's score and that of the next term in the ranking.
 
     Args:
         over: The next term.
-        margin: Difference of the two scores.
-        spread: Two standard errors of the margin over the batches, see :func:`margin_spread`; ``None`` if not known.
+        difference: Difference of the two scores.
+        spread: Two standard errors of the difference over the batches, see :func:`margin_spread`; ``None`` if unknown.
     """
 
     over: str
-    margin: float
+    difference: float
     spread: float | None
 
     @property
     def is_near_tie(self) -> bool:
-        """Whether other batches might well have turned the order."""
-        return self.spread is not None and self.margin <= self.spread
+        """Whether the difference lies within its spread, so that other batches may reverse the order."""
+        return self.spread is not None and self.difference <= self.spread
 
 
-def margin_spread(first: Sequence[float], second: Sequence[float], *, mean: bool) -> float | None:
-    r"""Two standard errors of the difference of two terms' scores, over the batches.
+def margin_spread(first: Sequence[float], second: Sequence[float], *, averages: bool) -> float | None:
+    r"""Return two standard errors of the difference of two terms' scores, over the batches.
 
-    The difference after :math:`n` batches is a sum of what each batch has added, :math:`d_1 + \dots + d_n`. Were these
-    drawn independently, the sum would have the standard error :math:`\sqrt n` times their standard deviation. For
-    Fisher scores, which are means over batches, this is the usual standard error of a mean of paired differences. For
-    scores of a change (projection, magnitude) it is a rule of thumb, since the steps of an optimizer hang together: a
-    lead that grows with every batch is called sure, one that comes and goes is not.
+    The difference after :math:`n` batches is the sum of what each batch adds, :math:`d_1 + \dots + d_n`. If these were
+    drawn independently, the standard error of the sum would be :math:`\sqrt n` times their standard deviation. For
+    scores that average over batches (Fisher), this is the usual standard error of a mean of paired differences. For
+    scores of a change (projection, magnitude) it is a rule of thumb, since an optimizer's steps depend on each other.
 
     Args:
         first: A term's score after each batch.
-        second: Another term's, after the same batches.
-        mean: Whether the scores are means over the batches so far.
+        second: Another term's score after each of the same batches.
+        averages: Whether the scores are means over the batches so far.
 
     Returns:
-        The spread, in the scores' unit; ``None`` for less than two batches.
+        The spread, in the unit of the scores; ``None`` for less than two batches.
 
-    >>> margin_spread([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], mean=False)  # each batch adds as much
+    >>> margin_spread([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], averages=False)  # each batch adds as much
     0.0
-    >>> round(margin_spread([1.0, 0.0, 1.0], [0.0, 0.0, 0.0], mean=False), 6)  # adds 1, -1 and 1
+    >>> round(margin_spread([1.0, 0.0, 1.0], [0.0, 0.0, 0.0], averages=False), 6)  # adds 1, -1 and 1
     4.0
     """
-    lead = [one - other for one, other in zip(first, second, strict=True)]
-    count = len(lead)
+    difference = [one - other for one, other in zip(first, second, strict=True)]
+    count = len(difference)
     if count < 2:
         return None
-    if mean:  # after i of n batches, what they will have added to the mean of all n
-        lead = [value * i / count for i, value in enumerate(lead, start=1)]
-    return 2 * math.sqrt(count) * stdev(after - before for before, after in pairwise([0.0, *lead]))
+    if averages:  # after i of n batches: their share of the mean over all n
+        difference = [value * i / count for i, value in enumerate(difference, start=1)]
+    return 2 * math.sqrt(count) * stdev(after - before for before, after in pairwise([0.0, *difference]))

@@ -1,4 +1,4 @@
-"""Show scores to a person: a ranking table for the terminal and a heat map."""
+"""The report on scores: a ranking table for the terminal, a warning, and a heat map."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from beft_lightning.scoring.score_table import BiasScores
 
 
 def ranking_table(scores: BiasScores) -> Table:
-    """The terms from best to worst, as a table for ``rich.print``; shares and margins relative to the best."""
+    """Return the terms from best to worst, as a table for ``rich.print``; shares and margins relative to the best."""
     table = Table(title=f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches")
     table.add_column("term", no_wrap=True)
-    for name in ("score", "share", "lead", "values"):
+    for name in ("score", "share", "margin", "values"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note")
     margins = scores.margins
@@ -30,21 +30,21 @@ def ranking_table(scores: BiasScores) -> Table:
             *(["[yellow]inert: cannot change the output[/]"] if entry.inert else []),
         ]
         share = f"{entry.score / best:.1%}" if best > 0 else "-"
-        lead = _share(margins[term], best) if term in margins and best > 0 else ""
-        table.add_row(term, f"{entry.score:.4g}", share, lead, f"{entry.parameters:,}", ", ".join(notes))
+        margin = _share(margins[term], best) if term in margins and best > 0 else ""
+        table.add_row(term, f"{entry.score:.4g}", share, margin, f"{entry.parameters:,}", ", ".join(notes))
     return table
 
 
 def near_tie_warning(scores: BiasScores) -> str | None:
-    """What to tell the user if other batches might well have selected another term."""
+    """Return a warning if other batches may select another term, else ``None``."""
     term = scores.near_tie
     if term is None:
         return None
-    lead = scores.margins[term]
+    margin = scores.margins[term]
     return (
-        f"{term!r} was selected, but its score leads that of {lead.over!r} by {lead.margin:.2g} ± {lead.spread:.2g} "
-        f"(two standard errors over {scores.steps} batches): other batches may select the other. Score on more batches "
-        "(`batches`, and `patience` 0), or name the term with approach 'fixed'."
+        f"{term!r} was selected, but its score leads that of {margin.over!r} by {margin.difference:.2g} ± "
+        f"{margin.spread:.2g} (two standard errors over {scores.steps} batches): other batches may select the other. "
+        "Score on more batches (`batches`, and `patience` 0), or name the term with approach 'fixed'."
     )
 
 
@@ -88,8 +88,8 @@ def plot_scores(scores: BiasScores, path: str | Path) -> Path:
     return write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
 
 
-def _share(lead: Margin, best: float) -> str:
-    return f"{lead.margin / best:.0%}" + ("" if lead.spread is None else f" ± {lead.spread / best:.0%}")
+def _share(margin: Margin, best: float) -> str:
+    return f"{margin.difference / best:.0%}" + ("" if margin.spread is None else f" ± {margin.spread / best:.0%}")
 
 
 def _label(scores: BiasScores, term: str) -> str:

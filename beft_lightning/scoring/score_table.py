@@ -1,4 +1,4 @@
-"""The table of scores, term by layer: its order, its choice, and its files."""
+"""The table of scores, term by layer: its order, its margins, and its files."""
 
 import csv
 import io
@@ -13,6 +13,7 @@ from typing import Any
 from beft_lightning.bias.architecture import TERM_SYMBOLS
 from beft_lightning.errors import ScoringError
 from beft_lightning.files import write_text_atomically
+from beft_lightning.scoring.approaches import approach_named
 from beft_lightning.scoring.margin import Margin, margin_spread
 
 
@@ -24,17 +25,17 @@ class TermScore:
         layers: Score of each layer, from the first to the last.
         inert: Whether the term cannot change the model's output.
         parameters: Number of values in the term, over all layers.
-        course: The term's score after each batch; empty if not known.
+        history: The term's score after each batch; empty if unknown.
     """
 
     layers: list[float]
     inert: bool
     parameters: int
-    course: list[float] = field(default_factory=list)
+    history: list[float] = field(default_factory=list)
 
     @property
     def score(self) -> float:
-        """The term's score: the mean over its layers."""
+        """The mean over the layers."""
         return math.fsum(self.layers) / len(self.layers)
 
 
@@ -43,11 +44,11 @@ class BiasScores:
     """Scores of a model's bias terms.
 
     Args:
-        approach: ``projection``, ``magnitude``, ``fisher`` or ``sample_fisher``.
+        approach: Name of the approach, a key of :data:`~beft_lightning.scoring.approaches.APPROACHES`.
         model_type: The model's type as transformers names it.
         steps: Number of batches the scores come from.
         terms: Term name -> its scores.
-        selected: What was chosen: terms (``"value"``) or single layers of terms (``"value.3"``).
+        selected: Names of the selected terms (``"value"``) or single layers of terms (``"value.3"``).
     """
 
     approach: str
@@ -62,80 +63,32 @@ class BiasScores:
         return sorted(self.terms, key=lambda term: (self.terms[term].inert, -self.terms[term].score, _place(term)))
 
     @property
+    def live(self) -> list[str]:
+        """Terms that can change the model's output, from best to worst."""
+        return [term for term in self.ranking if not self.terms[term].inert]
+
+    @property
     def margins(self) -> dict[str, Margin]:
-        """Each live term's lead over the next live one in the ranking."""
-        live = [term for term in self.ranking if not self.terms[term].inert]
+        """The margin of each live term over the next live one in the ranking."""
+        averages = approach_named(self.approach).averages
         margins = {}
-        for term, other in pairwise(live):
+        for term, other in pairwise(self.live):
             first, second = self.terms[term], self.terms[other]
-            mean = self.approach.endswith("fisher")
-            margins[term] = Margin(
-                other, first.score - second.score, margin_spread(first.course, second.course, mean=mean)
-            )
+            spread = margin_spread(first.history, second.history, averages=averages)
+            margins[term] = Margin(other, first.score - second.score, spread)
         return margins
 
     @property
     def near_tie(self) -> str | None:
-        """The term that was only just selected: the last one, if other batches might well have chosen the next.
-
-        ``None`` if there is no such term, or single layers were selected.
-        """
+        """The last selected term, if its margin lies within the spread; ``None`` if not, or for single layers."""
         if not self.selected or not set(self.selected) <= set(self.terms):
             return None
         last = max(self.selected, key=self.ranking.index)
         return last if last in self.margins and self.margins[last].is_near_tie else None
 
-    def select(self, keep: int = 1, *, per_layer: bool = False, budget: int | None = None) -> list[str]:
-        """The best terms, never an inert one.
-
-        Args:
-            keep: How many to choose.
-            per_layer: Choose single layers of terms (``"value.3"``) instead of whole terms.
-            budget: Instead of ``keep``: choose single layers of terms, from the best to the worst each that fits, with
-                at most this many values in all.
-
-        Raises:
-            ScoringError: If fewer than ``keep`` are live, or none fits the budget.
-        """
-        live = [term for term in self.ranking if not self.terms[term].inert]
-        if per_layer or budget is not None:
-            scored = [(f"{t}.{i}", s) for t in live for i, s in enumerate(self.terms[t].layers)]
-            # The sort is stable, so equal scores keep the terms' order.
-            live = [name for name, _ in sorted(scored, key=lambda item: -item[1])]
-        if budget is not None:
-            return self._within(budget, live)
-        if keep < 1 or keep > len(live):
-            inert = [term for term, scores in self.terms.items() if scores.inert]
-            raise ScoringError(
-                f"cannot keep {keep} of the {len(live)} selectable "
-                f"{'layers of terms' if per_layer else 'terms'} ({', '.join(live) or 'none'})"
-                + (f"; inert and therefore left out: {', '.join(inert)}" if inert else "")
-                + ". Name more candidate terms, keep fewer, or name the terms outright with approach 'fixed'."
-            )
-        return live[:keep]
-
-    def _within(self, budget: int, names: list[str]) -> list[str]:
-        """Of single layers of terms, in this order, each that still fits the budget."""
-        # The layers of a term have one size.
-        sizes = {term: scores.parameters // len(scores.layers) for term, scores in self.terms.items()}
-        chosen = []
-        for name in names:
-            size = sizes[name.partition(".")[0]]
-            if size <= budget:
-                chosen.append(name)
-                budget -= size
-        if not chosen:
-            live = {name.partition(".")[0] for name in names}
-            raise ScoringError(
-                f"a budget of {budget} values is too small for any layer of any live term ("
-                + (", ".join(f"{term}: {sizes[term]}" for term in self.terms if term in live) or "there is none")
-                + ")."
-            )
-        return chosen
-
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``scores.json``: plain types only."""
-        margins = {term: {"margin": lead.margin, "spread": lead.spread} for term, lead in self.margins.items()}
+        """Return the content of ``scores.json``: plain types only."""
+        margins = {term: {"margin": m.difference, "spread": m.spread} for term, m in self.margins.items()}
         terms = {t: {"score": scores.score, **margins.get(t, {}), **asdict(scores)} for t, scores in self.terms.items()}
         return {
             "approach": self.approach,
@@ -148,10 +101,11 @@ class BiasScores:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "BiasScores":
-        """The inverse of :meth:`to_dict`.
+        """Read the content of a ``scores.json``, also of the first version.
 
         Raises:
-            ScoringError: If a field is missing, a score is not a finite number, or courses differ in length.
+            ScoringError: If a field is missing, a score is not a finite number, the approach is unknown, or histories
+                differ in length.
         """
         try:
             terms = {
@@ -159,7 +113,8 @@ class BiasScores:
                     layers=[float(score) for score in entry["layers"]],
                     inert=bool(entry["inert"]),
                     parameters=int(entry["parameters"]),
-                    course=[float(score) for score in entry.get("course", [])],
+                    # The first version called it "course".
+                    history=[float(score) for score in entry.get("history", entry.get("course", []))],
                 )
                 for term, entry in content["terms"].items()
             }
@@ -172,15 +127,16 @@ class BiasScores:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ScoringError(f"not a table of bias scores: {type(error).__name__} {error}.") from error
-        finite = all(math.isfinite(score) for e in terms.values() for score in (*e.layers, *e.course))
+        finite = all(math.isfinite(score) for e in terms.values() for score in (*e.layers, *e.history))
         if not (finite and terms and all(entry.layers for entry in terms.values())):
             raise ScoringError("not a table of bias scores: every term needs a finite score for each layer.")
-        if {len(entry.course) for entry in terms.values()} not in ({0}, {scores.steps}):
-            raise ScoringError(f"not a table of bias scores: a term's course is not one of {scores.steps} batches.")
+        approach_named(scores.approach)
+        if {len(entry.history) for entry in terms.values()} not in ({0}, {scores.steps}):
+            raise ScoringError(f"not a table of bias scores: a term's history is not one of {scores.steps} batches.")
         return scores
 
     def to_csv(self) -> str:
-        """The table as CSV, best term first: term, symbol, score, inert, parameters, layer_0, layer_1, ..."""
+        """Return the table as CSV, best term first: term, symbol, score, inert, parameters, layer_0, layer_1, ..."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         width = max(len(scores.layers) for scores in self.terms.values())
@@ -211,8 +167,36 @@ class BiasScores:
         except ValueError as error:
             raise ScoringError(f"{path}: {error} Make a new file with `python -m beft_lightning score`.") from error
 
+    @classmethod
+    def load_for(cls, path: str | Path, approach: str, model_type: str, layers: Mapping[str, int]) -> "BiasScores":
+        """Read the scores of some terms of a model from a ``scores.json``.
+
+        Args:
+            path: The file.
+            approach: The approach that the scores must come from.
+            model_type: The type that the model must have.
+            layers: Candidate term -> number of layers that the model has it in.
+
+        Raises:
+            ScoringError: If the scores are those of another model, approach or term.
+        """
+        scores = cls.load(path)
+        if scores.model_type != model_type:
+            raise ScoringError(f"{path}: these scores are of a {scores.model_type} model, this one is {model_type}.")
+        if missing := [term for term in layers if term not in scores.terms]:
+            raise ScoringError(
+                f"{path}: no score for {', '.join(missing)}; it has: {', '.join(scores.terms)}. "
+                "Name only those as candidates, or score again."
+            )
+        if scores.approach != approach:
+            raise ScoringError(f"{path}: these are {scores.approach} scores, and approach is {approach!r}.")
+        if wrong := [term for term, count in layers.items() if len(scores.terms[term].layers) != count]:
+            raise ScoringError(f"{path}: {wrong[0]!r} has scores of another number of layers than this model has.")
+        scores.terms = {term: scores.terms[term] for term in layers}
+        return scores
+
 
 def _place(term: str) -> int:
-    """A term's place in the table of terms, to break ties the same way everywhere."""
+    """Return a term's place in the list of terms, to break ties the same way everywhere."""
     names = list(TERM_SYMBOLS)
     return names.index(term) if term in names else len(names)

@@ -133,16 +133,17 @@ class TaskMetrics(nn.Module):
     def __init__(self, task: Task | PromptTask, prefix: str) -> None:
         super().__init__()
         registry = PROMPT_METRICS if isinstance(task, PromptTask) else TEXT_METRICS
-        self._definitions = {name: registry[name] for name in task.metrics}
+        # Looked up by name for each batch: the definitions cannot be pickled.
+        self._prompted = isinstance(task, PromptTask)
         self.prefix = prefix
         self.metrics = nn.ModuleDict({name: registry[name].make(len(task.labels)) for name in task.metrics})
 
     def update(self, predictions: Any, batch: dict[str, Any]) -> None:
         """Add a batch's predictions."""
-        for name, definition in self._definitions.items():
-            metric = self.metrics[name]
+        registry = PROMPT_METRICS if self._prompted else TEXT_METRICS
+        for name, metric in self.metrics.items():
             assert isinstance(metric, Metric)
-            metric.update(*definition.arguments(predictions, batch))
+            metric.update(*registry[name].arguments(predictions, batch))
 
     def named(self) -> dict[str, Metric]:
         """The metrics under the names they are logged with."""

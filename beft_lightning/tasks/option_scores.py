@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from beft_lightning.bias import attention_of
 from beft_lightning.data.packed_options import PADDING, PROMPT
 
 
@@ -77,11 +78,8 @@ def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:
         model: A causal language model.
         columns: Number of columns of the row.
     """
-    config = model.config
-    alibi = config.model_type == "bloom" or getattr(config, "alibi", False)
-    local = "local" in getattr(config, "attention_layers", ())  # GPT-Neo
-    window = config.window_size if local else getattr(config, "sliding_window", None)
-    return not alibi and (window is None or columns <= window)
+    attention = attention_of(model.config)
+    return not attention.alibi and (attention.window is None or columns <= attention.window)
 
 
 def separate_rows(batch: dict[str, Any]) -> dict[str, Any]:

@@ -14,15 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from beft_lightning.bias.architectures import pretrained_model
+from beft_lightning.bias.architectures import attention_of, pretrained_model
 from beft_lightning.errors import BeftError
-
-#: Model types whose attention takes a cache that was filled beforehand, whether they are encoders or decoders.
-ENCODERS = ("bert", "electra", "roberta", "xlm-roberta")
-DECODERS = (
-    *("bloom", "falcon", "gemma", "gemma2", "gpt2", "gpt_neox", "gptj", "llama", "mistral", "olmo2", "opt", "phi"),
-    *("phi3", "qwen2", "qwen3"),
-)
 
 
 class Prefix(nn.Module):
@@ -92,13 +85,13 @@ def check_takes_prefix(module: nn.Module) -> None:
     """Refuse a model that would not see a prefix.
 
     Raises:
-        BeftError: If its type is not one of :data:`ENCODERS` and :data:`DECODERS`.
+        BeftError: If its attention does not take one, or is unknown.
     """
-    kind = pretrained_model(module).config.model_type
-    if kind not in (*ENCODERS, *DECODERS):
+    config = pretrained_model(module).config
+    if not attention_of(config).takes_prefix:
         raise BeftError(
-            f"tune 'prefix' cannot train a {kind}, whose attention takes no prefix; those of these types do: "
-            f"{', '.join((*ENCODERS, *DECODERS))}."
+            f"tune 'prefix' cannot train a {config.model_type}, whose attention is not known to take a prefix: choose "
+            "another way, for example 'value', or another backbone, for example of type 'bert', 'opt' or 'llama'."
         )
 
 
@@ -117,9 +110,10 @@ def add_prefix(module: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) ->
     """
     check_takes_prefix(module)
     model = pretrained_model(module)
-    limits = [getattr(model.config, name, None) for name in ("max_position_embeddings", "sliding_window")]
+    attention = attention_of(model.config)
+    limits = [getattr(model.config, "max_position_embeddings", None), attention.window]
     longest = min((limit for limit in limits if limit), default=num_virtual_tokens)
-    if "roberta" in model.config.model_type:  # Its positions begin behind the padding token's.
+    if attention.positions == "padding":
         longest -= model.config.pad_token_id + 1
     if not (isinstance(num_virtual_tokens, int) and 1 <= num_virtual_tokens <= longest):
         raise BeftError(
@@ -170,10 +164,11 @@ def activations(base: Any, token_ids: Tensor) -> Tensor:
 
 def _positions(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, seen: int) -> Tensor:
     """The positions that the model gives tokens if it is not told any, and has no prefix."""
-    if model.config.model_type == "opt" and mask is not None:
+    counted = attention_of(model.config).positions
+    if counted == "mask" and mask is not None:
         return ((mask.cumsum(dim=1) * mask).long() - 1)[:, seen:]
-    embeddings: Any = getattr(model, "embeddings", None)
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's
+    if counted == "padding":
+        embeddings: Any = model.embeddings
         positions: Tensor = embeddings.create_position_ids_from_input_ids(ids, embeddings.padding_idx)
         return positions
     return torch.arange(seen, seen + ids.shape[1], device=ids.device).unsqueeze(0)
@@ -183,7 +178,7 @@ def _check_kept(model: PreTrainedModel, columns: int) -> None:
     """Refuse what would make the model leave out the prefix without a word."""
     if model.training and getattr(model, "gradient_checkpointing", False):
         raise BeftError("activation_checkpointing drops the cache that a prefix stands in: leave it out.")
-    window = getattr(model.config, "sliding_window", None)
+    window = attention_of(model.config).window
     if window is not None and columns > window:
         raise BeftError(
             f"prefix and input have {columns} tokens together, and the model's sliding window sees {window}: set "

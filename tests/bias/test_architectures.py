@@ -12,8 +12,10 @@ from beft_lightning.bias import (
     ARCHITECTURES,
     TERM_SYMBOLS,
     Architecture,
+    Attention,
     add_missing_biases,
     architecture_of,
+    attention_of,
     find_bias_terms,
     pretrained_model,
 )
@@ -163,6 +165,28 @@ def test_the_gate_closes(form: str) -> None:
     opened, closed = seen
     assert (opened != 0).all()
     assert (closed == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "facts"),
+    [
+        ("bert", Attention(takes_prefix=True)),
+        ("bloom", Attention(takes_prefix=True, alibi=True)),
+        ("deberta-v2", Attention()),
+        ("falcon", Attention(takes_prefix=True, parallel_mlp=True)),
+        ("falcon alibi", Attention(takes_prefix=True, alibi=True, parallel_mlp=True)),
+        ("gpt_neo", Attention(window=256)),
+        ("opt", Attention(takes_prefix=True, positions="mask")),
+        ("roberta", Attention(takes_prefix=True, positions="padding")),
+    ],
+)
+def test_facts_about_attention(form: str, facts: Attention) -> None:
+    assert attention_of(make_model(form).config) == facts
+
+
+def test_a_sliding_window_is_read_from_the_configuration_of_any_type() -> None:
+    assert attention_of(make_model("mistral", sliding_window=16).config).window == 16
+    assert attention_of(AutoConfig.for_model("starcoder2", sliding_window=8)) == Attention(window=8)
 
 
 def test_an_unknown_type_is_an_error_that_lists_the_known_ones() -> None:

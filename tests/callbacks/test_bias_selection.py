@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.data import Glue
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
+from beft_lightning.scoring.selection import SelectionRule
 from tests.tiny import LAYERS, ForeignModule, make_model, token_batches
 
 MakeTrainer = Callable[..., Trainer]
@@ -108,16 +109,16 @@ def test_the_scores_hold_their_course_over_the_batches(approach: Any, make_train
     fit(make_trainer, ForeignModule(), callback, max_epochs=0)
     assert callback.scores is not None
     for entry in callback.scores.terms.values():
-        assert len(entry.course) == callback.scores.steps == 3
-        assert entry.course[-1] == pytest.approx(entry.score)
+        assert len(entry.history) == callback.scores.steps == 3
+        assert entry.history[-1] == pytest.approx(entry.score)
 
 
 @pytest.mark.parametrize("near", [True, False])
 def test_a_near_tie_is_warned_of(near: bool, make_trainer: MakeTrainer, tmp_path: Path) -> None:
     other = [0.1, 0.5, 0.5] if near else [0.1, 0.1, 0.1]
     terms = {
-        name: {"layers": [course[-1]] * LAYERS, "inert": False, "parameters": 96, "course": course}
-        for name, course in (("value", [0.2, 0.4, 0.6]), ("query", other))
+        name: {"layers": [history[-1]] * LAYERS, "inert": False, "parameters": 96, "history": history}
+        for name, history in (("value", [0.2, 0.4, 0.6]), ("query", other))
     }
     content = {"approach": "projection", "model_type": "bert", "steps": 3, "terms": terms, "selected": []}
     (tmp_path / "scores.json").write_text(json.dumps(content))
@@ -157,7 +158,7 @@ def test_a_budget_bounds_what_is_trained(make_trainer: MakeTrainer) -> None:
     module, callback = ForeignModule("gpt2"), BiasSelectionCallback(budget=130, head="none")
     fit(make_trainer, module, callback)
     assert callback.scores is not None
-    assert callback.selected == callback.scores.select(4, per_layer=True)
+    assert callback.selected == SelectionRule(4, per_layer=True).select(callback.scores)
     assert sum(module.get_parameter(name).numel() for name in trainable(module)) == 128
 
 

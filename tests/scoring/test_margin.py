@@ -24,33 +24,35 @@ def sums(values: list[float]) -> list[float]:
 def test_for_means_it_is_the_standard_error_of_paired_differences() -> None:
     differences = [one - other for one, other in zip(FIRST, SECOND, strict=True)]
     expected = 2 * stdev(differences) / math.sqrt(len(differences))
-    assert margin_spread(means(FIRST), means(SECOND), mean=True) == pytest.approx(expected)
+    assert margin_spread(means(FIRST), means(SECOND), averages=True) == pytest.approx(expected)
 
 
 def test_for_sums_it_is_that_of_the_sum() -> None:
     differences = [one - other for one, other in zip(FIRST, SECOND, strict=True)]
     expected = 2 * stdev(differences) * math.sqrt(len(differences))
-    assert margin_spread(sums(FIRST), sums(SECOND), mean=False) == pytest.approx(expected)
+    assert margin_spread(sums(FIRST), sums(SECOND), averages=False) == pytest.approx(expected)
 
 
 def test_it_has_the_unit_of_the_scores_and_no_direction() -> None:
-    spread = margin_spread(FIRST, SECOND, mean=False)
+    spread = margin_spread(FIRST, SECOND, averages=False)
     assert spread is not None
-    assert margin_spread(SECOND, FIRST, mean=False) == pytest.approx(spread)
-    assert margin_spread([10 * x for x in FIRST], [10 * x for x in SECOND], mean=False) == pytest.approx(10 * spread)
+    assert margin_spread(SECOND, FIRST, averages=False) == pytest.approx(spread)
+    assert margin_spread([10 * x for x in FIRST], [10 * x for x in SECOND], averages=False) == pytest.approx(
+        10 * spread
+    )
 
 
 @pytest.mark.parametrize("approach", ["projection", "fisher"])
 def test_a_single_batch_has_no_spread_and_is_no_tie(approach: str) -> None:
-    assert margin_spread([1.0], [0.9], mean=approach == "fisher") is None
+    assert margin_spread([1.0], [0.9], averages=approach == "fisher") is None
     scores = table(approach, value=[1.0], query=[0.9])
     assert scores.margins["value"].spread is None
     assert scores.near_tie is None
 
 
-def test_a_growing_lead_is_sure_and_a_wavering_one_is_not() -> None:
+def test_a_growing_margin_is_sure_and_a_wavering_one_is_not() -> None:
     steady = table("projection", value=[0.1, 0.3, 0.6, 1.0], query=[0.0, 0.0, 0.1, 0.1])
-    assert steady.margins["value"].margin == pytest.approx(0.9)
+    assert steady.margins["value"].difference == pytest.approx(0.9)
     assert steady.near_tie is None
     wavering = table("projection", value=[0.1, 0.3, 0.6, 1.0], query=[0.0, 0.5, 0.4, 0.9])
     assert wavering.margins["value"].over == "query"
@@ -68,12 +70,13 @@ def test_the_tie_is_at_the_edge_of_the_selection() -> None:
 
 def test_an_inert_term_is_led_by_nobody() -> None:
     scores = table("projection", value=[1.0, 2.0, 3.0], query=[0.1, 0.2, 0.2], key=[1.0, 2.0, 2.9])
-    scores.terms["key"] = TermScore([2.9], inert=True, parameters=1, course=[1.0, 2.0, 2.9])
-    assert [lead.over for lead in scores.margins.values()] == ["query"]
+    scores.terms["key"] = TermScore([2.9], inert=True, parameters=1, history=[1.0, 2.0, 2.9])
+    assert [margin.over for margin in scores.margins.values()] == ["query"]
 
 
-def table(approach: str, **courses: list[float]) -> BiasScores:
+def table(approach: str, **histories: list[float]) -> BiasScores:
     terms = {
-        term: TermScore([course[-1]], inert=False, parameters=1, course=course) for term, course in courses.items()
+        term: TermScore([history[-1]], inert=False, parameters=1, history=history)
+        for term, history in histories.items()
     }
-    return BiasScores(approach, "bert", len(courses["value"]), terms, selected=["value"])
+    return BiasScores(approach, "bert", len(histories["value"]), terms, selected=["value"])

@@ -41,7 +41,7 @@ def test_the_table_shows_leads_and_their_spread(scores: BiasScores) -> None:
     first, second, third = render(scores)
     assert " 75% " in first  # of 0.4
     for term, course in (("value", [0.2, 0.4]), ("query", [0.1, 0.1]), ("key", [0.0, 0.0])):
-        scores.terms[term] = replace(scores.terms[term], course=course)
+        scores.terms[term] = replace(scores.terms[term], history=course)
     first, second, third = render(scores)
     assert " 75% ± 50% " in first
     assert "±" not in second + third

@@ -30,31 +30,15 @@ def test_a_terms_score_is_the_mean_over_its_layers(scores: BiasScores) -> None:
     assert scores.terms["value"].score == pytest.approx(0.4)
 
 
-def test_an_inert_term_ranks_last_and_is_never_selected(scores: BiasScores) -> None:
+def test_an_inert_term_ranks_last(scores: BiasScores) -> None:
     assert scores.ranking == ["value", "query", "key"]
-    assert scores.select() == ["value"]
-    assert scores.select(2) == ["value", "query"]
-    with pytest.raises(ScoringError, match="cannot keep 3 of the 2.*inert and therefore left out: key"):
-        scores.select(3)
+    assert scores.live == ["value", "query"]
 
 
-def test_single_layers_can_be_selected(scores: BiasScores) -> None:
-    assert scores.select(3, per_layer=True) == ["value.1", "query.1", "value.0"]
-
-
-def test_a_budget_takes_the_best_layers_that_fit() -> None:
-    terms = {
-        "query": TermScore(layers=[0.9, 0.1], inert=False, parameters=20),
-        "key": TermScore(layers=[2.0, 2.0], inert=True, parameters=2),
-        "value": TermScore(layers=[0.5, 0.8], inert=False, parameters=6),
-    }
-    scores = BiasScores("fisher", "bert", 1, terms)
-    assert scores.select(budget=26) == ["query.0", "value.1", "value.0", "query.1"]
-    assert scores.select(budget=25) == ["query.0", "value.1", "value.0"]
-    assert scores.select(budget=12) == ["query.0"]
-    assert scores.select(budget=9) == ["value.1", "value.0"]
-    with pytest.raises(ScoringError, match=r"budget of 2 values is too small .*\(query: 10, value: 3\)"):
-        scores.select(budget=2)
+def test_an_unknown_approach_is_an_error(scores: BiasScores) -> None:
+    content = {**scores.to_dict(), "approach": "guess"}
+    with pytest.raises(ScoringError, match="no scoring approach 'guess'; choose one of: projection, magnitude"):
+        BiasScores.from_dict(content)
 
 
 def test_ties_are_broken_the_same_way_whatever_the_order() -> None:
@@ -74,16 +58,16 @@ def test_the_json_file_has_the_documented_content_and_reads_back(scores: BiasSco
         "layers": [0.2, 0.6],
         "inert": False,
         "parameters": 8,
-        "course": [],
+        "history": [],
     }
     assert content["ranking"] == ["value", "query", "key"]
     assert BiasScores.load(tmp_path / "scores.json") == scores
 
 
-@pytest.mark.parametrize("course", [[0.1, 0.2], ["a"] * 4, "1234567"])
-def test_a_course_has_a_number_for_each_batch(course: Any, scores: BiasScores) -> None:
+@pytest.mark.parametrize("history", [[0.1, 0.2], ["a"] * 4, "1234567"])
+def test_a_history_has_a_number_for_each_batch(history: Any, scores: BiasScores) -> None:
     content = scores.to_dict()
-    content["terms"]["value"]["course"] = course
+    content["terms"]["value"]["history"] = history
     with pytest.raises(ScoringError, match="not a table of bias scores"):
         BiasScores.from_dict(content)
 

@@ -35,6 +35,7 @@ DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offl
 #: Jobs that one process does alike, each with the strategies it is run under.
 ALIKE = [
     *(("mixed", strategy) for strategy in TORCH),
+    *(("accumulated", strategy) for strategy in ("fsdp", "fsdp2")),
     *(("fused", strategy) for strategy in [*TORCH, "zero2"]),
     *(("lora", strategy) for strategy in ("ddp", "fsdp2", "zero2")),
     *(("recomputed", strategy) for strategy in [*TORCH, "zero2"]),

@@ -323,6 +323,10 @@ class Runs:
         """Autocast to bf16 over fp32 weights."""
         return self._fit(self.parts(), precision="bf16-mixed")
 
+    def accumulated(self) -> dict[str, Any]:
+        """Gradients of two batches in each step."""
+        return self._fit(self.parts(), accumulate_grad_batches=2)
+
     def fused(self) -> dict[str, Any]:
         """The value part of GPT-2's fused bias."""
         return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))

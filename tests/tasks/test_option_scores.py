@@ -17,9 +17,9 @@ from beft_lightning.tasks.option_scores import (
     separate_rows,
     takes_packed_rows,
 )
-from beft_lightning.tuning.prefix import DECODERS as PREFIXED
 from beft_lightning.tuning.prefix import add_prefix
 from tests.tiny import MODEL_FORMS, make_model
+from tests.tuning.test_prefix import DECODERS as PREFIXED
 
 EXAMPLES = [
     EncodedOptions((2, 5, 6, 7, 8), ((9,), (10,)), (5, 5)),

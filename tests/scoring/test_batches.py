@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from beft_lightning.errors import ScoringError
-from beft_lightning.scoring.examples import examples
+from beft_lightning.scoring.batches import examples
 
 
 def test_each_example_keeps_the_structure() -> None:

@@ -1,0 +1,88 @@
+"""The selection rule: which terms, or single layers of terms, are trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from beft_lightning.errors import ScoringError
+from beft_lightning.scoring.score_table import BiasScores
+
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """Select the best terms, or the best single layers of terms, but never an inert term.
+
+    Args:
+        keep: Number of terms, or of layers, to select.
+        per_layer: Select single layers of terms (``"value.3"``) instead of whole terms.
+        budget: Instead of ``keep``: select single layers of terms with at most this many values in all, from the best
+            to the worst each that still fits.
+    """
+
+    keep: int = 1
+    per_layer: bool = False
+    budget: int | None = None
+
+    @property
+    def of_layers(self) -> bool:
+        """Whether single layers are selected."""
+        return self.per_layer or self.budget is not None
+
+    def select(self, scores: BiasScores) -> list[str]:
+        """Return the selected names, best first.
+
+        Raises:
+            ScoringError: If fewer than ``keep`` are live, or none fits the budget.
+        """
+        live = scores.live
+        if self.of_layers:
+            scored = [(f"{t}.{i}", s) for t in live for i, s in enumerate(scores.terms[t].layers)]
+            # The sort is stable, so equal scores keep the terms' order.
+            live = [name for name, _ in sorted(scored, key=lambda item: -item[1])]
+        if self.budget is not None:
+            # The layers of a term have one size.
+            sizes = {term: entry.parameters // len(entry.layers) for term, entry in scores.terms.items()}
+            chosen = _within(self.budget, {name: sizes[name.partition(".")[0]] for name in live})
+            if not chosen:
+                raise ScoringError(
+                    f"a budget of {self.budget} values is too small for any layer of any live term ("
+                    + (", ".join(f"{term}: {sizes[term]}" for term in scores.terms if term in scores.live) or "none")
+                    + ")."
+                )
+            return chosen
+        if self.keep < 1 or self.keep > len(live):
+            inert = [term for term, entry in scores.terms.items() if entry.inert]
+            raise ScoringError(
+                f"cannot keep {self.keep} of the {len(live)} selectable "
+                f"{'layers of terms' if self.per_layer else 'terms'} ({', '.join(live) or 'none'})"
+                + (f"; inert and therefore left out: {', '.join(inert)}" if inert else "")
+                + ". Name more candidate terms, keep fewer, or name the terms outright with approach 'fixed'."
+            )
+        return live[: self.keep]
+
+    def largest(self, sizes: Mapping[str, Sequence[int]]) -> list[str]:
+        """Return the selection with the most values that is possible, whatever the scores.
+
+        Args:
+            sizes: Candidate term -> number of values of each of its layers.
+        """
+        candidates = {term: sum(layers) for term, layers in sizes.items()}
+        if self.of_layers:
+            candidates = {f"{term}.{i}": size for term, layers in sizes.items() for i, size in enumerate(layers)}
+        candidates = dict(sorted(candidates.items(), key=lambda item: -item[1]))
+        return list(candidates)[: self.keep] if self.budget is None else _within(self.budget, candidates)
+
+    def describe(self, terms: Sequence[str]) -> str:
+        """Return the rule in words, for example ``2 layers of query, value``."""
+        if self.budget is not None:
+            return f"at most {self.budget:,} values of {', '.join(terms)}"
+        return f"{self.keep} {'layers ' * self.per_layer}of {', '.join(terms)}"
+
+
+def _within(budget: int, sizes: Mapping[str, int]) -> list[str]:
+    """Return the names, in their order, each of which still fits the budget."""
+    chosen = []
+    for name, size in sizes.items():
+        if size <= budget:
+            chosen.append(name)
+            budget -= size
+    return chosen

@@ -134,7 +134,7 @@ def test_an_adapted_strategy_can_be_copied_and_pickled() -> None:
 
 @pytest.fixture
 def gpt2(tmp_path: Path) -> str:
-    return save_backbone(tmp_path / "gpt2", "gpt2", causal=True)
+    return save_backbone(tmp_path / "gpt2", "gpt2")
 
 
 @pytest.mark.parametrize("make", [lambda: SingleDeviceStrategy("cpu"), DDPStrategy])
@@ -142,7 +142,7 @@ def test_after_a_fit_the_strategy_and_the_module_can_be_copied_and_pickled(
     make: Callable[[], Any], gpt2: str, sst2_dir: str, make_trainer: Callable[..., Trainer]
 ) -> None:
     """With the parts of a fused bias, and a learning rate that falls."""
-    data = Glue(gpt2, task="sst2", data_dir=sst2_dir, batch_size=8, prompt=True)
+    data = Glue(gpt2, task="sst2", data_dir=sst2_dir, batch_size=8)
     module = LanguageTaskModule(gpt2, data.task, schedule="linear")
     callbacks = [BiasSelectionCallback(batches=2), AdapterCheckpoint(), RunSummary()]
     trainer = make_trainer(strategy=make(), callbacks=callbacks, limit_train_batches=2)

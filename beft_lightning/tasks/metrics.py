@@ -150,18 +150,15 @@ class TaskMetrics(nn.Module):
     def __init__(self, task: TaskRecord, prefix: str) -> None:
         super().__init__()
         check_metrics(task)
-        self._definitions = {name: METRICS[name] for name in task.metrics}
         self.prefix = prefix
-        self.metrics = nn.ModuleDict(
-            {name: definition.make(len(task.labels)) for name, definition in self._definitions.items()}
-        )
+        self.metrics = nn.ModuleDict({name: METRICS[name].make(len(task.labels)) for name in task.metrics})
 
     def update(self, predictions: Any, batch: dict[str, Any]) -> None:
         """Add a batch's predictions."""
-        for name, definition in self._definitions.items():
-            metric = self.metrics[name]
+        for name, metric in self.metrics.items():
             assert isinstance(metric, Metric)
-            metric.update(*definition.arguments(predictions, batch))
+            # Looked up for each batch: the definitions cannot be pickled.
+            metric.update(*METRICS[name].arguments(predictions, batch))
 
     def named(self) -> dict[str, Metric]:
         """Return the metrics under the names they are logged with."""

@@ -15,16 +15,15 @@ from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.task import DEV, TaskRecord
 from beft_lightning.errors import BeftError
 from beft_lightning.models import (
-    QUANTIZED,
     check_dtype,
     checkpoint_activations,
     load_model,
     load_tokenizer,
 )
 from beft_lightning.scoring.reference_adam import ReferenceAdam
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies import adapt, release
 from beft_lightning.strategies.collectives import check_same
-from beft_lightning.strategies.compatibility import check_precision
+from beft_lightning.strategies.compatibility import check_model_options, check_precision
 from beft_lightning.tasks.metrics import TaskMetrics
 from beft_lightning.tasks.objectives import Objective, make_objective
 from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_method
@@ -109,9 +108,8 @@ class LanguageTaskModule(LightningModule):
         return {} if self.method is None else self.method.options()
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision in which the frozen weights and fp32 biases cannot meet, or that stalls the biases."""
-        strategy = adapt(self.trainer.strategy)
-        strategy.use_all_processes()
+        """Prepare the strategy; check that precision, strategy and options fit, and are the same in all processes."""
+        adapt(self.trainer.strategy).use_all_processes()
         if stage == "fit":
             check_precision(self.trainer)
         names = (
@@ -120,29 +118,11 @@ class LanguageTaskModule(LightningModule):
         )
         data = getattr(self.trainer, "datamodule", None)
         check_same({name: getattr(self, name) for name in names} | getattr(data, "identity", {}))
-        full = str(self.trainer.precision).startswith("32")
-        if self.dtype_name in QUANTIZED and not full:
-            raise BeftError(
-                f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: bitsandbytes casts a "
-                "layer's bias to the precision of its input, which autocast makes half; set trainer.precision to "
-                "'32-true'."
-            )
-        if self.activation_checkpointing and not strategy.recomputes:
-            raise BeftError(
-                "activation_checkpointing does not work under ZeRO-3, which releases the weights of a layer after its "
-                "forward pass: leave it out, or use ModelParallelStrategy (FSDP2)."
-            )
-        if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantized:
-            others = "DDPStrategy" if self.dtype_name == "int8" else "DDPStrategy, ModelParallelStrategy (FSDP2)"
-            raise BeftError(
-                f"dtype {self.dtype_name!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: "
-                f"use {others}, or dtype 'bfloat16'."
-            )
-        if self.dtype_name in ("bfloat16", "float16") and full:
-            raise BeftError(
-                f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: the trained parameters "
-                f"stay fp32, so set trainer.precision to '{'bf16' if self.dtype_name == 'bfloat16' else '16'}-mixed'."
-            )
+        check_model_options(self.trainer, self.dtype_name, self.activation_checkpointing)
+
+    def teardown(self, stage: str) -> None:
+        """Give the trainer its strategy back."""
+        release(self.trainer.strategy)
 
     def configure_model(self) -> None:
         """Load the backbone under the task's head, and freeze what ``tune`` says."""
@@ -196,11 +176,6 @@ class LanguageTaskModule(LightningModule):
                 f"the longest input has {longest} tokens, and {self.backbone} has {positions} positions: set "
                 f"data.max_length to at most {positions}."
             )
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Average the gradients that the strategy does not, unless a BiasSelectionCallback does."""
-        if self.method is not None:
-            adapt(self.trainer.strategy).finish_gradients([p for p in self.parameters() if p.requires_grad])
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the batch's loss."""
@@ -272,8 +247,13 @@ class LanguageTaskModule(LightningModule):
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         # In closed form, so that a run resumed with more epochs falls along its own line.
-        decay = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        decay = LambdaLR(optimizer, partial(_linear_decay, steps))
         return [optimizer], [{"scheduler": decay, "interval": "step"}]
+
+
+def _linear_decay(steps: int, step: int) -> float:
+    """Return the share of the learning rate after ``step`` of ``steps``."""
+    return max(0.0, 1 - step / steps)
 
 
 def metric_prefix(stage: str, split: str) -> str:

@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from transformers.pytorch_utils import Conv1D
 
 from beft_lightning.bias import all_biases
 from beft_lightning.bias.architectures import pretrained_model
+from beft_lightning.bias.parametrized import parametrize_tensor
 from beft_lightning.errors import TermError
 from beft_lightning.tuning.method import TuningMethod
 
@@ -168,7 +168,7 @@ def _scatter(owner: nn.Module, name: str, index: Tensor) -> nn.Parameter:
     weight = owner.get_parameter(name)
     index = index.clone(memory_format=torch.contiguous_format)  # a view would be saved with all that it is a view of
     # Unsafe skips a check that the trained values are as precise as the weight: they are fp32 over any weight.
-    parametrize.register_parametrization(owner, name, Scattered(weight, index), unsafe=True)
+    parametrize_tensor(owner, name, Scattered(weight, index), unsafe=True)
     original = owner.get_parameter(f"parametrizations.{name}.original")
     original.data = original.data.float()
     original.requires_grad_(True)

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from beft_lightning.bias import add_missing_biases
 from beft_lightning.bias.architectures import Architecture
+from beft_lightning.bias.parametrized import parametrize_tensor
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import TermError
 from beft_lightning.tuning.method import TuningMethod
@@ -249,6 +249,6 @@ def reparametrize_biases(
             bias = getattr(owner, "bias", None)
             if not isinstance(bias, nn.Parameter):
                 raise TermError(f"term {term!r} of layer {index} has no bias of its own to re-parametrise.")
-            parametrize.register_parametrization(owner, "bias", delta(bias))
+            parametrize_tensor(owner, "bias", delta(bias))
             created.extend(owner.get_submodule("parametrizations.bias").parameters(recurse=False))
     return created

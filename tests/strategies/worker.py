@@ -1,6 +1,6 @@
-"""One process of runs under several strategies; ``test_strategies.py`` starts two of them with torchrun.
+"""One process of runs under several strategies; ``conftest.py`` starts two of them with torchrun.
 
-Usage: ``strategy_worker.py OUT BACKBONE DATA JOB:STRATEGY ...``. Each job leaves ``OUT/JOB-STRATEGY-RANK.json``.
+Usage: ``worker.py OUT BACKBONE DATA JOB:STRATEGY ...``. Each job leaves ``OUT/JOB-STRATEGY-RANK.json``.
 """
 
 import json
@@ -39,12 +39,13 @@ from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import full_tensor, named_parameters
-from beft_lightning.strategies import call_after
+from beft_lightning.strategies import adapt
 from beft_lightning.strategies.collectives import destroy_process_group
-from benchmarks.communication import CountCommunication
+from beft_lightning.strategies.fsdp import FSDPAdapterPrecision
+from tests.strategies.communication import CountCommunication
 from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "strategy"
+CONFIGS = Path(__file__).parents[2] / "configs" / "strategy"
 BATCH = 8
 TIMEOUT = timedelta(seconds=60)
 #: Most tokens in a text.
@@ -53,12 +54,24 @@ LONGEST = 8
 DRIFT_STEPS = {"ddp": 200, "fsdp": 200, "fsdp2": 200, "zero2": 200, "zero3": 50}
 
 
+class CPUFSDPPrecision(FSDPAdapterPrecision):
+    """Mixed precision with autocast for the CPU."""
+
+    def forward_context(self) -> Any:
+        return torch.autocast("cpu", torch.bfloat16)
+
+
 class CPUFSDPStrategy(FSDPStrategy):
-    """FSDP without the checks for an accelerator, and with autocast for the CPU."""
+    """FSDP without the checks for an accelerator."""
+
+    def setup_environment(self) -> None:
+        if self.precision_plugin.precision == "bf16-mixed":
+            self.precision_plugin = CPUFSDPPrecision("bf16-mixed")
+        super().setup_environment()
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
-        if self.precision_plugin.precision == "bf16-mixed":
-            self.precision_plugin.__dict__["forward_context"] = lambda: torch.autocast("cpu", torch.bfloat16)
+        if isinstance(model, FullyShardedDataParallel):
+            return model
         return FullyShardedDataParallel(
             model, device_id=torch.device("cpu"), mixed_precision=self.mixed_precision_config, **self.kwargs
         )
@@ -124,6 +137,16 @@ class Drift(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     parameter.add_(group["lr"])
         return loss
+
+
+class WhenConfigured(Callback):
+    """Calls a function with the module once ``configure_model`` has made the model."""
+
+    def __init__(self, action: Callable[[Any], None]) -> None:
+        self.action = action
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        adapt(trainer.strategy).before_restore(partial(self.action, pl_module))
 
 
 class Kill(Callback):
@@ -248,7 +271,7 @@ class Runs:
         stops = [0] if self.rank else list(range(len(VOCABULARY)))
         lengths: list[int] = []
 
-        def spy() -> None:
+        def spy(module: LanguageTaskModule) -> None:
             objective: Any = module.objective
             objective._stop, decode = stops, objective.tokenizer.batch_decode
 
@@ -258,9 +281,8 @@ class Runs:
 
             objective.tokenizer.batch_decode = counted
 
-        call_after(module, "configure_model", spy)
         with patch("beft_lightning.tasks.objectives.generation.MAX_NEW_TOKENS", LONGEST):
-            self.trainer().predict(module, datamodule=data)
+            self.trainer(WhenConfigured(spy)).predict(module, datamodule=data)
         return {"lengths": lengths}
 
     def resume(self) -> dict[str, Any]:
@@ -275,22 +297,18 @@ class Runs:
 
     def middle(self) -> dict[str, Any]:
         """Train with dropout; resume within an epoch."""
-        dropout = self.parts(), self.parts()
-        for parts in dropout:
-            call_after(parts["model"], "configure_model", partial(_drop_out, parts["model"]))
-        self.trainer(every=4).fit(**dropout[0])
+        self.trainer(WhenConfigured(_drop_out), every=4).fit(**self.parts())
         whole = self.losses.values
         path = self.folder / "step=4.ckpt"
-        self.trainer(every=4).fit(**dropout[1], ckpt_path=path, weights_only=True)
+        self.trainer(WhenConfigured(_drop_out), every=4).fit(**self.parts(), ckpt_path=path, weights_only=True)
         return {"whole": whole, "rest": self.losses.values}
 
     def drift(self) -> dict[str, Any]:
         """Steps of 1e-4 on a bias of ones, over a bf16 base."""
         parts = self.parts(dtype="bfloat16", optimizer=Drift)
-        model = parts["model"]
-        call_after(model, "configure_model", partial(_fill_with_ones, model))
         steps = DRIFT_STEPS[self.strategy]
-        trainer = self.trainer(precision="bf16-mixed", max_epochs=-1, max_steps=steps, limit_val_batches=0)
+        options: dict[str, Any] = {"precision": "bf16-mixed", "max_epochs": -1, "max_steps": steps}
+        trainer = self.trainer(WhenConfigured(_fill_with_ones), limit_val_batches=0, **options)
         trainer.fit(**parts)
         values = trainer.strategy.lightning_module_state_dict()
         assert self.selection.selected is not None
@@ -304,6 +322,10 @@ class Runs:
     def mixed(self) -> dict[str, Any]:
         """Autocast to bf16 over fp32 weights."""
         return self._fit(self.parts(), precision="bf16-mixed")
+
+    def accumulated(self) -> dict[str, Any]:
+        """Gradients of two batches in each step."""
+        return self._fit(self.parts(), accumulate_grad_batches=2)
 
     def fused(self) -> dict[str, Any]:
         """The value part of GPT-2's fused bias."""
@@ -373,7 +395,7 @@ class Runs:
         arguments = ["fit", f"--config={json.dumps(tiny)}", f"--config={CONFIGS / self.strategy}.yaml"]
         for name in ("FSDP", "DeepSpeed"):
             if f".{name}Strategy" in (CONFIGS / f"{self.strategy}.yaml").read_text():
-                arguments.append(f"--trainer.strategy.class_path=tests.strategy_worker.CPU{name}Strategy")
+                arguments.append(f"--trainer.strategy.class_path=tests.strategies.worker.CPU{name}Strategy")
         sys.argv = ["beft_lightning"]
         trainer = BeftCLI(args=arguments).trainer
         options = {key: str(value) for key, value in vars(trainer.strategy).items() if key in ("_timeout", "config")}

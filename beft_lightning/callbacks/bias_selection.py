@@ -19,8 +19,8 @@ from beft_lightning.bias import (
     freeze_except,
     pretrained_model,
 )
-from beft_lightning.bias.architectures import architecture_of
 from beft_lightning.bias.heads import select_head
+from beft_lightning.bias.lookup import architecture_of
 from beft_lightning.errors import BeftError, CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES

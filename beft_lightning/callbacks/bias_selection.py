@@ -8,9 +8,9 @@ from typing import Any, Literal
 import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import nn
 
+from beft_lightning.adapter import remember_trained
 from beft_lightning.bias import (
     Architecture,
     BiasTerms,
@@ -21,7 +21,14 @@ from beft_lightning.bias import (
 )
 from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import architecture_of
-from beft_lightning.errors import BeftError, CheckpointError, ScoringError, TermError
+from beft_lightning.callbacks.training_checks import (
+    check_no_adapters,
+    check_optimizers,
+    check_scorable,
+    check_still_frozen,
+    copy_again,
+)
+from beft_lightning.errors import CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
@@ -174,27 +181,30 @@ class BiasSelectionCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
         strategy = adapt(trainer.strategy)
+        if stage == "fit":
+            strategy.before_restore(lambda: check_no_adapters(pl_module))
         strategy.before_restore(lambda: self._add_missing_biases(pl_module))
         if stage == "fit":
-            self._refuse_unsupported(trainer, pl_module)
+            check_precision(trainer)
+            if not self.is_fixed:
+                check_scorable(pl_module)
             self.selected, self.scores, self.seconds = None, None, 0.0
+            strategy.before_restore(lambda: copy_again(trainer, pl_module))
             strategy.before_optimizers(lambda: self._select_and_freeze(trainer, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the trainer its strategy back."""
         release(trainer.strategy)
 
-    def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        check_precision(trainer)
-        if self.is_fixed:
-            return
-        takes_iterator = is_param_in_hook_signature(pl_module.training_step, "dataloader_iter", explicit=True)
-        if not pl_module.automatic_optimization or takes_iterator:
-            how = "takes the dataloader's iterator" if takes_iterator else "optimizes manually"
-            raise BeftError(
-                f"{type(pl_module).__name__} {how}, so its training_step cannot be run on single batches before its "
-                "optimizers exist: set `approach='fixed'` and name the terms to train."
-            )
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that the optimizers have what was selected."""
+        check_optimizers(trainer, pl_module, self.trained)
+        remember_trained(pl_module, self.trained)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Check at each epoch's first batch that nothing was unfrozen, be it by a callback or by the module."""
+        if batch_idx == 0:
+            check_still_frozen(pl_module, self.trained)
 
     @property
     def _term_names(self) -> list[str]:

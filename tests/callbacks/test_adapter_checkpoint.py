@@ -136,8 +136,13 @@ def test_a_full_checkpoint_of_before_the_callbacks_loads(
     fresh = foreign(form, seed=1)
     make_trainer(callbacks=callbacks).validate(fresh, token_batches(), ckpt_path=path, verbose=False)
     assert torch.equal(logits(fresh.net), logits(old.net))
-    with pytest.raises(CheckpointError, match=r"saved by a fit without BiasSelectionCallback.*load_adapter"):
-        make_trainer(callbacks=callbacks, max_epochs=2).fit(foreign(form), token_batches(), ckpt_path=path)
+    resumed = make_trainer(callbacks=callbacks, max_epochs=2)
+    if form == "bert":  # Its parameters have stayed the same, and so has the optimizer's state.
+        resumed.fit(foreign(form), token_batches(), ckpt_path=path)
+        assert resumed.global_step == 2 * trainer.global_step
+    else:
+        with pytest.raises(CheckpointError, match=r"saved by a fit without BiasSelectionCallback.*load_adapter"):
+            resumed.fit(foreign(form), token_batches(), ckpt_path=path)
 
 
 def test_a_full_checkpoint_has_to_be_whole(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -205,9 +210,7 @@ def test_averaged_weights_are_saved_resumed_and_validated(
     module, path, trained = fit(2)
     content = torch.load(path, weights_only=True)
     states = [content["state_dict"], content.get("current_model_state", {})]
-    states += [
-        state["average_model_state"] for state in content["callbacks"].values() if "average_model_state" in state
-    ]
+    states += [state.get("average_model_state", {}) for state in content["callbacks"].values()]
     assert sum(map(bool, states)) == 2
     assert all(state.keys() <= {*trained, "running"} for state in states)
 
@@ -345,9 +348,7 @@ def test_resuming_with_another_term_is_refused(make_trainer: MakeTrainer, tmp_pa
         trainer.fit(module, token_batches(), ckpt_path=resume, weights_only=True)
 
     run("query", None)
-    with pytest.raises(
-        CheckpointError, match=r"resume with the same selection \(of LanguageTaskModule: the same `tune`\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"resume with the same selection \(of LanguageTaskModule"):
         run("value", tmp_path / "last.ckpt")
 
 

@@ -7,7 +7,7 @@
 #SBATCH --time=08:00:00
 #SBATCH --requeue
 #SBATCH --open-mode=append
-# Lightning saves and requeues the job when this signal comes, 120 seconds before the time is up.
+# The fit saves, requeues the job and ends when this signal comes, 120 seconds before the time is up.
 #SBATCH --signal=SIGUSR1@120
 #
 #   OUT=runs/copa sbatch examples/slurm_two_nodes.sh --config configs/opt6.7b_copa.yaml --config configs/strategy/fsdp2.yaml
@@ -19,10 +19,7 @@ set -euo pipefail
 OUT=${OUT:-runs/$SLURM_JOB_NAME}
 export HF_HUB_OFFLINE=1
 
-newest=$(ls -td "$OUT"/hpc_ckpt_*.ckpt "$OUT"/lightning_logs/*/checkpoints/last.ckpt 2>/dev/null | head -n 1 || true)
-echo "resuming from: ${newest:-nothing, a new run}"
-
 exec srun --kill-on-bad-exit=1 python -m beft_lightning fit "$@" \
     --trainer.default_root_dir "$OUT" \
     --trainer.num_nodes "$SLURM_JOB_NUM_NODES" --trainer.devices "$SLURM_NTASKS_PER_NODE" \
-    ${newest:+--ckpt_path "$newest"}
+    --ckpt_path last-if-any

@@ -1,8 +1,9 @@
-"""The command line: every shipped configuration, every command, and what a user gets wrong."""
+"""The command line: every command, and what a user gets wrong."""
 
-import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,91 +13,13 @@ import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from beft_lightning import LanguageTaskModule, data
+from beft_lightning import data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
-from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
-from beft_lightning.data.benchmarks.movie_reviews import MOVIE_REVIEWS
-from beft_lightning.tuning.methods import WAYS
-from beft_lightning.tuning.peft_adapters import KINDS as ADAPTERS
+from beft_lightning.tuning import METHODS
+from beft_lightning.tuning.peft_adapters import PeftTuning
 from tests.tiny import LAYERS, save_backbone
-
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-TASKS = {**GLUE_TASKS, **SUPER_GLUE_TASKS, "movie_reviews": MOVIE_REVIEWS}
-
-
-@pytest.fixture(scope="session")
-def cli() -> BeftCLI:
-    """A parser of a single command's options, to parse many configurations with."""
-    return BeftCLI(args=["--config", str(CONFIGS[0])], run=False)
-
-
-@pytest.fixture
-def argv(backbone: str, sst2_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Options of a tiny run; called with a command and further options."""
-    config = {
-        "trainer": {"max_epochs": 1, "default_root_dir": str(tmp_path / "out"), "enable_progress_bar": False},
-        "model": {"backbone": backbone},
-        "data": {
-            "class_path": "beft_lightning.data.Glue",
-            "init_args": {"task": "sst2", "data_dir": sst2_dir, "batch_size": 8},
-        },
-        "selection": {"batches": 4},
-    }
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
-    return lambda command, *options: [command, "--config", str(tmp_path / "tiny.yaml"), *options]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "lightning_logs"
-
-
-ENCODERS = [path for path in CONFIGS if path.stem.startswith(("bert", "roberta", "minilm", "quickstart"))]
-DECODERS = [path for path in CONFIGS if path not in ENCODERS]
-
-
-@pytest.mark.parametrize("path", ENCODERS, ids=[path.stem for path in ENCODERS])
-def test_every_encoder_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
-    config = cli.parser.parse_args(["--config", str(path)])
-    name = config.data.init_args.get("task", "movie_reviews")
-    assert config.data.class_path.rpartition(".")[2] in {"Glue", "SuperGlue", "MovieReviews"}
-    assert config.data.init_args.train_size == "low"
-    assert "low" in TASKS[name].sizes
-    assert config.model.tune == "auto"
-    published = 30 if path.stem in ("bert_large_sst2", "roberta_base_sst2", "bert_large_wic", "roberta_base_wic") else 0
-    assert config.trainer.max_epochs == (published or TASKS[name].epochs)
-
-
-@pytest.mark.parametrize("path", DECODERS, ids=[path.stem for path in DECODERS])
-def test_every_decoder_configuration_parses_and_follows_its_task(path: Path, cli: BeftCLI) -> None:
-    config = cli.parser.parse_args(["--config", str(path)])
-    name = path.stem.rpartition("_")[2]
-    assert config.data.init_args.task == name
-    assert config.data.init_args.prompt
-    assert config.model.tune == "value"
-    data_class = getattr(data, config.data.class_path.rpartition(".")[2])
-    assert name in data_class.prompt_tasks
-    if not path.stem.startswith("smollm2"):
-        task = PROMPT_TASKS[name]
-        assert config.data.init_args.batch_size == task.batch_size
-        assert config.data.init_args.batch_size * config.trainer.accumulate_grad_batches == 8
-        assert (config.trainer.max_epochs, config.data.init_args.train_size) == (task.epochs, "low")
-
-
-def test_all_decoder_configurations_of_the_paper_are_shipped() -> None:
-    names = {path.stem for path in DECODERS}
-    assert {f"{model}_{task}" for model in ("opt1.3b", "opt6.7b") for task in PROMPT_TASKS} <= names
-    bias_free = ("llama2_7b", "gptj_6b", "deepseek_coder_1.3b")
-    assert {f"{model}_{task}" for model in bias_free for task in ("sst2", "copa", "squad")} <= names
-
-
-def test_all_encoder_configurations_of_the_paper_are_shipped() -> None:
-    names = {path.stem for path in CONFIGS}
-    tasks = ["sst2", "rte", "mrpc", "cola", "stsb", "qnli", "qqp", "mnli", "cb", "wic"]
-    assert {f"{model}_{task}" for model in ("bert_base", "bert_large", "roberta_base") for task in tasks} <= names
 
 
 def test_fit_then_validate_test_and_predict_in_turn(argv: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,72 +85,9 @@ def test_a_resumed_fit_ends_where_the_uninterrupted_one_does(argv: Any, out: Pat
     assert not (out / "version_2" / "scores.json").exists()
 
 
-def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out: Path, tmp_path: Path) -> None:
-    assert main(argv("score", "--out", str(tmp_path / "scores"), "--selection.approach", "fisher")) == 0
-    assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
-    assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
-    assert not list(out.rglob("*.ckpt"))
-
-
-def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "comparison"
-    options = ["--data.dev_size", "8", "--tune", "value", "query,value", "head", "--seeds", "0", "1", "--out"]
-    assert main(argv("compare", *options, str(folder))) == 0
-    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
-    ways = ["value", "query,value", "head"]
-    assert [(row["tune"], row["seed"]) for row in rows] == [(way, seed) for seed in "01" for way in ways]
-    assert all(row["best_accuracy"] for row in rows)
-    assert {path.name for path in folder.iterdir()} == {
-        "config.yaml",
-        "results.csv",
-        "results.md",
-        "results.png",
-        "runs",
-    }
-    assert not out.exists()
-
-
-def test_each_way_of_a_comparison_takes_its_own_options(
-    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--out", str(tmp_path / "out"), "--tune", "head", "random_mask"]
-    assert main(argv("compare", *options, "--options", '{"random_mask": {"budget": 100}}')) == 0
-    head, mask = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
-    assert int(mask["trained_parameters"]) == int(head["trained_parameters"]) + 100
-    assert main(argv("compare", *options, "--options", '{"random_mask": 100}')) == 2
-    assert main(argv("compare", *options)) == 2
-    assert 'made with options {"budget": 100}, and {} is asked for' in capsys.readouterr().err
-
-
-def test_a_comparison_with_other_settings_needs_another_folder(
-    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--tune", "head", "--out", str(tmp_path / "comparison")]
-    assert main(argv("compare", *options)) == 0
-    before = (tmp_path / "comparison" / "results.csv").read_text()
-    assert main(argv("compare", *options, "--data.batch_size", "4")) == 2
-    assert "holds results of another configuration" in capsys.readouterr().err
-    assert (tmp_path / "comparison" / "results.csv").read_text() == before
-
-
-def test_download_fetches_without_training(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched: list[str] = []
-    original = LanguageTaskModule.configure_model
-
-    def configure_model(module: LanguageTaskModule) -> None:
-        fetched.append("model")
-        original(module)
-
-    monkeypatch.setattr(data.Glue, "prepare_data", lambda self: fetched.append("data"))
-    monkeypatch.setattr(LanguageTaskModule, "configure_model", configure_model)
-    assert main(argv("download")) == 0
-    assert fetched == ["data", "model"]
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("tune", ["value", "query,value", *sorted(WAYS)])
+@pytest.mark.parametrize("tune", ["value", "query,value", *sorted(METHODS)])
 def test_whatever_is_trained_can_be_saved_and_evaluated(tune: str, argv: Any, out: Path) -> None:
-    if tune in ADAPTERS:
+    if tune in METHODS and issubclass(METHODS[tune], PeftTuning):
         pytest.importorskip("peft", reason="adapters need peft")
     assert main(argv("fit", "--model.tune", tune)) == 0
     checkpoint = out / "version_0" / "checkpoints" / "last.ckpt"
@@ -282,8 +142,8 @@ def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit, match="0"):
         main(["plan", "--help"])
     printed = capsys.readouterr().out
-    assert "Say what a fit will train, store and send" in printed
-    assert "--json [{true,false}]" in printed
+    assert "Print what a fit will train, store and send" in printed
+    assert "`--json` alone means true" in printed
 
 
 def test_the_help_of_export_needs_no_heavy_import() -> None:
@@ -323,13 +183,14 @@ def test_a_fit_is_exported_both_ways(argv: Any, out: Path, tmp_path: Path) -> No
         (["--data.task", "sst3"], "Glue has no task 'sst3'; choose one of: cola"),
         (["--data.train_size", "2"], "training set of 2 examples is smaller than one batch of 8"),
         (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
-        (["--model.tune", "worth"], "'worth' is no way of training and no term of this model"),
+        (["--model.tune", "worth"], "'worth' is no method of training and no term of this model"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
         (["--model.dtype", "int7"], "dtype 'int7' is unknown; choose one of: float32"),
         (["--data.batch_size", "0"], "batch_size (0)"),
         (["--trainer.strategy", "nope"], "invalid strategy name"),
         (["--ckpt_path", "."], "no such checkpoint file"),
         (["--selection.terms", "[key]"], "every candidate (key) is inert"),
+        (["--trainer.callbacks", "beft_lightning.BiasSelectionCallback"], "give its options as selection instead"),
         (["--selection.terms", "[]"], "name at least one candidate"),
         (["--selection.architecture.layer", "h"], "needs exactly one '{}'"),
     ],
@@ -363,3 +224,68 @@ def test_another_tasks_checkpoint_is_one_message(
     options = ["--ckpt_path", checkpoint, "--data.task", "mnli", "--data.data_dir", str(tmp_path)]
     assert main(argv("validate", *options)) == 2
     assert "belongs to another model: 'model.classifier.weight' has shape (2, 32)" in capsys.readouterr().err
+
+
+def test_the_name_last_goes_on_from_the_newest_run(argv: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv("fit", "--trainer.max_epochs", "2")) == 0
+    assert main(argv("fit")) == 0
+    assert main(argv("fit", "--trainer.max_epochs", "2", "--ckpt_path", "last")) == 0
+    whole, resumed = (json.loads((out / f"version_{i}" / "summary.json").read_text()) for i in (0, 2))
+    assert whole["metrics"] == resumed["metrics"]
+    assert main(argv("validate", "--ckpt_path=last")) == 0
+    evaluated = json.loads((out / "version_3" / "summary.json").read_text())["metrics"]
+    assert evaluated["val_loss"] == pytest.approx(whole["metrics"]["val_loss"], rel=1e-6)
+    config = yaml.safe_load((out / "version_2" / "config.yaml").read_text())
+    assert config["ckpt_path"] == str(out / "version_1" / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("name", ["last", "hpc", "last-if-any"])
+def test_a_name_of_no_checkpoint_is_an_error_before_anything_is_built(
+    name: str, command: str, argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if (name, command) == ("last-if-any", "fit"):
+        assert main(argv("fit", "--ckpt_path", name)) == 0
+        return
+    assert main(argv(command, "--ckpt_path", name, "--model.backbone", "nowhere")) == 2
+    assert f"--ckpt_path {name}: there is no " in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_diverged_fit_is_an_error_and_leaves_its_last_good_checkpoint(
+    argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ["--model.learning_rate", "1e30", "--trainer.gradient_clip_val", "null"]
+    assert main(argv("fit", *wild)) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"the training loss is nan at step \d+ \(epoch 0, learning rate 1e\+30\)", error)
+    assert "last good checkpoint is none" in error
+    assert not list(out.rglob("*.ckpt"))
+    with pytest.warns(UserWarning, match="nonfinite.stop is false"):
+        assert main(argv("fit", *wild, "--nonfinite.stop", "false")) == 0
+    text = (out / "version_1" / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert summary["metrics"]["val_loss"] is None
+    checkpoint = str(out / "version_1" / "checkpoints" / "last.ckpt")
+    for form in ("peft", "hf"):
+        assert main(["export", "--checkpoint", checkpoint, "--format", form, "--out", str(out / form)]) == 2
+        assert "not finite; the fit has diverged" in capsys.readouterr().err
+        assert not (out / form).exists()
+
+
+def test_a_signal_while_loading_ends_the_command(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(data.Glue, "setup", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(argv("fit")) == 143
+    assert main(argv("score", "--out", str(out / "scores"))) == 143
+    assert not (out / "scores").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("form", ["{}", "[{}]"])
+def test_a_callback_of_ones_own_joins_ours(form: str, argv: Any, out: Path) -> None:
+    callback = form.format("lightning.pytorch.callbacks.LearningRateMonitor")
+    assert main(argv("fit", "--model.tune", "value", f"--trainer.callbacks={callback}")) == 0
+    assert "lr-" in (out / "version_0" / "metrics.csv").read_text().splitlines()[0]
+    assert (out / "version_0" / "summary.json").exists()
+    assert not (out / "version_0" / "scores.json").exists()

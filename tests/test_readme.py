@@ -1,4 +1,4 @@
-"""The README's commands are commands that exist, with options that exist."""
+"""The commands and links of README and docs: they exist, with options that exist."""
 
 import json
 import re
@@ -10,11 +10,12 @@ import pytest
 from beft_lightning.__main__ import SUBCOMMANDS, export_parser, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
-from beft_lightning.commands.compare import ZERO_SHOT
-from beft_lightning.tuning.methods import WAYS
+from beft_lightning.commands.compared_method import ZERO_SHOT
+from beft_lightning.tuning import METHODS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONFIGURATIONS = [block for path in TEXTS for block in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)]
 BLOCKS = [block for path in TEXTS for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.DOTALL)]
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("python -m beft_lightning")]
@@ -39,13 +40,13 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     own = {"--ckpt_path", "--out", "--rates", "--options"}
     for name in ("--rates", "--options"):
         if name in options:
-            assert set(json.loads(options[options.index(name) + 1])) <= {*WAYS, *TERM_SYMBOLS}
+            assert set(json.loads(options[options.index(name) + 1])) <= {*METHODS, *TERM_SYMBOLS}
     options = [word for word in options if word != "--json"]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":
-        ways, seeds, options = _lists(options)
+        tunes, seeds, options = _lists(options)
         assert seeds
-        assert all(way in (*WAYS, *TERM_SYMBOLS, ZERO_SHOT) for way in ways)
+        assert all(tune in (*METHODS, *TERM_SYMBOLS, ZERO_SHOT) for tune in tunes)
     cli.parser.parse_args(options)
 
 
@@ -73,3 +74,31 @@ def test_every_link_leads_to_a_file() -> None:
     for path in [*TEXTS, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert target.startswith("http") or (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_link_into_a_page_leads_to_a_heading() -> None:
+    for path in [*TEXTS, ROOT / "CONTRIBUTING.md"]:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
+            page = path.parent / target if target else path
+            headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+            # Of a heading, an anchor keeps letters, digits, hyphens and underscores, and turns spaces into hyphens.
+            anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{path.name}: {target}#{anchor}"
+
+
+def test_every_configuration_on_a_page_parses(cli: BeftCLI, tmp_path: Path) -> None:
+    assert CONFIGURATIONS
+    for number, text in enumerate(CONFIGURATIONS):
+        # A page's own file is meant to lie in the folder of configurations.
+        text = re.sub(r"^config: ", f"config: {ROOT / 'configs'}/", text, flags=re.MULTILINE)
+        (tmp_path / f"{number}.yaml").write_text(text)
+        cli.parser.parse_args(["--config", str(tmp_path / f"{number}.yaml")])
+
+
+def test_the_index_lists_every_page() -> None:
+    listed = set(re.findall(r"\]\(([a-z_]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
+    assert listed | {"index.md"} == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_the_first_page_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1050

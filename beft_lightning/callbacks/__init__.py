@@ -2,7 +2,18 @@
 
 from beft_lightning.callbacks.adapter_checkpoint import AdapterCheckpoint
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.callbacks.interruption import Interruption
+from beft_lightning.callbacks.last_checkpoint import LastCheckpoint
+from beft_lightning.callbacks.nonfinite import NonFiniteCheck
 from beft_lightning.callbacks.prediction_writer import PredictionWriter
 from beft_lightning.callbacks.run_summary import RunSummary
 
-__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "PredictionWriter", "RunSummary"]
+__all__ = [
+    "AdapterCheckpoint",
+    "BiasSelectionCallback",
+    "Interruption",
+    "LastCheckpoint",
+    "NonFiniteCheck",
+    "PredictionWriter",
+    "RunSummary",
+]

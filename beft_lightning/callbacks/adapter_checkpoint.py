@@ -15,14 +15,14 @@ from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
     RNG_KEY,
     TRAINED_KEY,
-    check_fingerprint,
     check_state_dict,
-    fingerprint,
     trainable_names,
 )
 from beft_lightning.errors import CheckpointError
+from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from beft_lightning.parameters import named_parameters
 from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.checkpoints import use_atomic_checkpoints
 from beft_lightning.strategies.collectives import gather
 
 
@@ -54,6 +54,7 @@ class AdapterCheckpoint(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let partial checkpoints load, but only after checks of our own that are stricter about the rest."""
         self._resumed = self._fingerprint = None
+        use_atomic_checkpoints(trainer.strategy)
         if stage == "fit":
             _check_savers(trainer)
         self._strict = pl_module.strict_loading
@@ -139,9 +140,15 @@ def _rng_states() -> dict[str, Any]:
 
 
 def _set_rng_states(states: Mapping[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    random.setstate(states["python"])
+    try:
+        torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+        name, keys, *rest = states["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        random.setstate(states["python"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the checkpoint is malformed: its {RNG_KEY!r} holds no states of random number generators ({error}). Use "
+            "a checkpoint that a fit has written."
+        ) from error

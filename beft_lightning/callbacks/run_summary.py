@@ -102,7 +102,8 @@ class RunSummary(Callback):
         strategy = adapt(trainer.strategy)
         selection = next((c for c in callbacks if isinstance(c, BiasSelectionCallback)), None)
         return {
-            "metrics": {name: value.item() for name, value in sorted(trainer.callback_metrics.items())},
+            # JSON knows no NaN.
+            "metrics": {n: v.item() if v.isfinite() else None for n, v in sorted(trainer.callback_metrics.items())},
             "selected": selection.selected if selection else getattr(pl_module, "tune", None),
             "trained_parameters": sum(numel(p) for p in pl_module.parameters() if p.requires_grad),
             "total_parameters": strategy.total_parameters,
@@ -119,7 +120,7 @@ def _table(summary: dict[str, Any], trainer: Trainer, folder: str | None) -> Tab
     assert trainer.state.fn is not None
     table = Table(title=f"{trainer.state.fn.value} finished", show_header=False)
     for name, value in summary["metrics"].items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(name, "not finite" if value is None else f"{value:.4f}")
     if trainer.state.fn == TrainerFn.FITTING:
         trained, total = summary["trained_parameters"], summary["total_parameters"]
         selected = summary["selected"]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.data import Glue
@@ -37,6 +37,24 @@ def test_the_rest_of_an_epoch_is_what_had_not_been_seen(workers: int, make: Any)
     again.load_state_dict(first.state_dict())
     assert seen + ids(again) == whole
     assert len(ids(again)) == len(whole)  # and the next epoch is whole
+
+
+@pytest.mark.parametrize("saved", ["on_train_batch_end", "on_before_backward"])
+def test_a_batch_counts_when_the_trainer_is_done_with_it(
+    saved: str, backbone: str, sst2_dir: str, make_trainer: Any
+) -> None:
+    """The loader has given one more in the middle of a step, and the loop will ask for that one again."""
+    states: list[int] = []
+
+    class Note(Callback):
+        pass
+
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+    trainer: Trainer = make_trainer(callbacks=[note := Note()], max_epochs=2, limit_train_batches=4)
+    setattr(note, saved, lambda *args: states.append(trainer.train_dataloader.state_dict()["batches"]))  # type: ignore[union-attr]
+    trainer.fit(LanguageTaskModule(backbone, data.task, tune="value"), datamodule=data)
+    done = [1, 2, 3, 0] if saved == "on_train_batch_end" else [0, 1, 2, 3]
+    assert states == done * 2
 
 
 def test_after_a_whole_epoch_the_next_one_begins(make: Any) -> None:

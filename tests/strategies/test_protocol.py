@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from beft_lightning.export.export import export
+from beft_lightning.export import export
 from tests.strategies.cluster import STRATEGIES, TORCH, Cluster, Job, two_machines
 from tests.strategies.worker import LONGEST, Runs
 

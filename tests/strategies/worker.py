@@ -276,14 +276,14 @@ class Runs:
         lengths: list[int] = []
 
         def spy(module: LanguageTaskModule) -> None:
-            head: Any = module.head
-            head._stop, decode = stops, head.tokenizer.batch_decode
+            objective: Any = module.objective
+            objective._stop, decode = stops, objective.tokenizer.batch_decode
 
             def counted(ids: torch.Tensor, **options: Any) -> Any:
                 lengths.append(ids.shape[1])
                 return decode(ids, **options)
 
-            head.tokenizer.batch_decode = counted
+            objective.tokenizer.batch_decode = counted
 
         with patch("beft_lightning.tasks.objectives.generation.MAX_NEW_TOKENS", LONGEST):
             self.trainer(WhenConfigured(spy)).predict(module, datamodule=data)

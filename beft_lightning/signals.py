@@ -1,0 +1,70 @@
+"""Ending on a signal: the exception, the exit code, and handlers that are put back afterwards."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import Any, NoReturn
+
+#: The signals that ask a process to end: ``kill`` and schedulers send the first, Ctrl-C the second.
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Interrupted(SystemExit):
+    """A signal has ended this process; the exit code is 128 plus the signal's number, as shells count.
+
+    Args:
+        signum: Number of the signal.
+        saved: Checkpoint to go on from, if one was written.
+    """
+
+    def __init__(self, signum: int, saved: str | None = None) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+        self.saved = saved
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.signum).name
+        if self.saved is None:
+            return f"{name}: ended. No training step is lost that a checkpoint does not hold already."
+        return (
+            f"{name}: ended after a whole step. To go on, start the same command again with\n"
+            f"  --ckpt_path {self.saved}\n(in Python, trainer.fit(..., ckpt_path={self.saved!r}))."
+        )
+
+
+def end_at_once(signum: int, frame: FrameType | None) -> NoReturn:
+    """Handle a signal by ending the process, through all ``finally`` blocks."""
+    raise Interrupted(signum)
+
+
+def install(handler: Handler, signals: Iterable[int]) -> dict[int, Any]:
+    """Handle signals; Python lets only the main thread do so.
+
+    Returns:
+        The handlers that were there before, by signal; nothing in another thread.
+    """
+    if current_thread() is not main_thread():
+        return {}
+    return {signum: signal.signal(signum, handler) for signum in signals}
+
+
+def restore(handlers: dict[int, Any]) -> None:
+    """Put back what :func:`install` returned."""
+    for signum, handler in handlers.items():
+        # None stands for a handler that was not installed from Python.
+        if handler is not None and current_thread() is main_thread():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def handled(handler: Handler, signals: Iterable[int] = ENDING) -> Iterator[None]:
+    """Handle signals within a ``with`` block."""
+    previous = install(handler, signals)
+    try:
+        yield
+    finally:
+        restore(previous)

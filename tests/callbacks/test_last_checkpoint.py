@@ -1,0 +1,90 @@
+"""When ``last.ckpt`` is written, and that it is the newest state."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from beft_lightning.callbacks import LastCheckpoint
+from tests.tiny import ForeignModule, token_batches
+
+MakeTrainer = Callable[..., Trainer]
+LAST = {"save_last": True, "save_top_k": 0}
+
+
+class SavedSteps(Callback):
+    """The step that ``last.ckpt`` holds after each batch and each epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.after_batches: list[int] = []
+        self.after_epochs: list[int] = []
+
+    def _saved(self) -> int:
+        return int(torch.load(self.path, weights_only=True)["global_step"]) if self.path.exists() else 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.after_batches.append(self._saved())
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.after_epochs.append(self._saved())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.after_epochs.append(self._saved())
+
+
+@pytest.fixture
+def watch(make_trainer: MakeTrainer, tmp_path: Path) -> Any:
+    def run(saver: dict[str, Any], **options: Any) -> SavedSteps:
+        watcher = SavedSteps(tmp_path / "saved" / "last.ckpt")
+        saving = LastCheckpoint(tmp_path / "saved", **saver)
+        trainer = make_trainer(
+            callbacks=[watcher, saving],
+            enable_checkpointing=True,
+            **{"max_epochs": 3, "limit_val_batches": 0, **options},
+        )
+        trainer.fit(ForeignModule(), token_batches(24))
+        return watcher
+
+    return run
+
+
+def test_it_is_written_after_each_epoch_and_the_only_file(watch: Any, tmp_path: Path) -> None:
+    assert watch(LAST).after_epochs == [0, 6, 12, 18]
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["last.ckpt"]
+
+
+def test_every_so_many_steps_and_at_the_end(watch: Any) -> None:
+    watched = watch({**LAST, "every_n_train_steps": 4})
+    assert watched.after_batches[:9] == [0, 0, 0, 0, 4, 4, 6, 6, 8]
+    assert watched.after_epochs == [0, 6, 12, 18]
+
+
+def test_every_so_often_but_never_within_a_step(watch: Any) -> None:
+    interval = {**LAST, "train_time_interval": timedelta(0)}
+    assert watch(interval).after_batches[:5] == [0, 1, 2, 3, 4]
+    watched = watch(interval, accumulate_grad_batches=3, max_epochs=1)
+    assert watched.after_batches[:3] == [18, 18, 18]  # of the run before
+    assert watched.after_epochs[-1] == 18
+
+
+def test_another_runs_checkpoint_stays(watch: Any, tmp_path: Path) -> None:
+    watch(LAST, max_epochs=1)
+    watch(LAST, max_epochs=2)
+    steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in (tmp_path / "saved").iterdir()}
+    assert steps == {"last.ckpt": 6, "last-v1.ckpt": 12}
+
+
+def test_beside_the_best(watch: Any, tmp_path: Path) -> None:
+    watched = watch({"save_last": True, "save_top_k": 1, "monitor": "loss", "mode": "max", "filename": "best"})
+    assert watched.after_epochs == [0, 6, 12, 18]
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_a_development_run_writes_nothing(watch: Any, tmp_path: Path) -> None:
+    watch(LAST, fast_dev_run=2)
+    assert not (tmp_path / "saved").exists()

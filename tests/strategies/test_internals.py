@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.io import wrapper
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -29,6 +30,9 @@ def check(library: str, owner: Any, name: str) -> None:
     [
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu").fit_loop, "setup_data"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "barebones"),
+        ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "_accelerator_connector"),
+        ("lightning", wrapper, "_WrappingCheckpointIO"),
+        ("lightning", wrapper._WrappingCheckpointIO(), "_checkpoint_io"),
         ("lightning", LightningModule(), "_on_before_batch_transfer"),
         ("lightning", SingleDeviceStrategy("cpu"), "_forward_redirection"),
         ("transformers", AutoModelForCausalLM, "_model_mapping"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from beft_lightning.bias.architectures import attention_of
+from beft_lightning.bias.lookup import attention_of
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError, ExportError
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from beft_lightning.bias.architectures import attention_of, pretrained_model
+from beft_lightning.bias.lookup import attention_of, pretrained_model
 from beft_lightning.errors import BeftError
 from beft_lightning.tuning.method import TuningMethod
 

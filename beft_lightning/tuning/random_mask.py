@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from beft_lightning.bias import all_biases
-from beft_lightning.bias.architectures import pretrained_model
+from beft_lightning.bias.lookup import pretrained_model
 from beft_lightning.bias.parametrized import parametrize_tensor
 from beft_lightning.errors import TermError
 from beft_lightning.tuning.method import TuningMethod

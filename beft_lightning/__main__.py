@@ -1,4 +1,4 @@
-"""``python -m beft_lightning``: answers what needs no heavy import at once, and leaves the rest to the CLI."""
+"""``python -m beft_lightning``: answer what needs no heavy import at once, and leave the rest to the CLI."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from beft_lightning import __version__
-from beft_lightning.errors import BeftError
+from beft_lightning.errors import BeftError, system_error
 from beft_lightning.resume import NAMES
 from beft_lightning.signals import Interrupted, end_at_once, handled
 
@@ -20,8 +20,8 @@ SUBCOMMANDS = {
     "test": "Evaluate a checkpoint on the split that results are reported on.",
     "predict": "Write a checkpoint's predictions to predictions.tsv.",
     "score": "Only score the bias terms, and write the scores to a folder.",
-    "compare": "Train in several ways, each with several seeds, and write one table.",
-    "plan": "Say what a fit will train, store and send, before any weights are loaded.",
+    "compare": "Train with several methods, each with several seeds, and write one table.",
+    "plan": "Print what a fit will train, store and send, before any weights are loaded.",
     "download": "Fetch backbone and data into their caches, for machines without network.",
     "export": "Write a checkpoint as a PEFT adapter, or as a plain folder of transformers.",
 }
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 if the user has to change something, or 128 plus the number of the signal that ended it.
     """
-    given, arguments = arguments, sys.argv[1:] if arguments is None else arguments
+    arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         commands = "\n".join(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())
         print(_HELP.format(commands=commands), end="")
@@ -64,16 +64,19 @@ def main(arguments: list[str] | None = None) -> int:
             _check(arguments)
             if arguments[0] == "export":
                 options = export_parser().parse_args(arguments[1:])
-                from beft_lightning.export.export import export
+                from beft_lightning.export import export
 
                 export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
             else:
-                _run(arguments[0], with_lists(arguments) if arguments[0] == "compare" else given)
+                _run(arguments[0], for_parser(arguments))
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return 128 + interrupted.signum
-    except BeftError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        explained = error if isinstance(error, BeftError) else system_error(error)
+        if explained is None:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
         status = 2
     # Here, neither the command nor a traceback holds the trainer any more. After any other error, to leave could mean
     # to wait for the other processes before the traceback is shown.
@@ -82,11 +85,11 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _run(command: str, arguments: list[str] | None) -> None:
-    """Run a command with a configuration; ``arguments`` are those of this process if None."""
+def _run(command: str, arguments: list[str]) -> None:
+    """Run a command with a configuration."""
     from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
 
-    # Lightning finds it odd that there are both; ours are those of the command line in another form.
+    # Lightning warns of two command lines; ours is that of this process in another form.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
         BeftCLI(args=arguments)
@@ -99,14 +102,21 @@ def _run(command: str, arguments: list[str] | None) -> None:
             raise lost from error
         raise
     except ValueError as error:
-        # jsonargparse wraps what a class of ours says of its arguments.
-        if isinstance(error.__cause__, BeftError):
+        # jsonargparse wraps the errors that our classes raise about their arguments, or meet when they are made.
+        if isinstance(error.__cause__, (BeftError, OSError, MemoryError)):
             raise error.__cause__ from None
         raise
 
 
 def lost_contact(error: RuntimeError) -> BeftError | None:
-    """What to tell the user if the processes of a run did not find, or have lost, each other."""
+    """Recognize the error of a run whose processes did not find, or have lost, each other.
+
+    Args:
+        error: An error of a run.
+
+    Returns:
+        The error to show to the user, or ``None`` if ``error`` is another one.
+    """
     from torch.distributed import DistError, DistStoreError
 
     # Gloo's errors have no class of their own.
@@ -128,7 +138,7 @@ def lost_contact(error: RuntimeError) -> BeftError | None:
 
 
 def _check(arguments: list[str]) -> None:
-    """Find unknown commands and missing files before anything heavy is imported."""
+    """Check the command and the files before anything heavy is imported."""
     command = arguments[0]
     if command not in SUBCOMMANDS:
         close = get_close_matches(command, SUBCOMMANDS, n=1)
@@ -148,8 +158,35 @@ def _check(arguments: list[str]) -> None:
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")
 
 
+def for_parser(arguments: list[str]) -> list[str]:
+    """Write lists and switches in the form that the parser takes.
+
+    Args:
+        arguments: A command and its options.
+
+    Returns:
+        The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise, and
+        with ``--json=true`` for the switch ``--json`` of ``plan``.
+    """
+    command, *options = arguments
+    if command == "compare":
+        return [command, *with_lists(options)]
+    if command == "plan":
+        return [command, *with_switches(options)]
+    return arguments
+
+
+def with_switches(arguments: list[str]) -> list[str]:
+    """Return the options with ``--json=true`` for a ``--json`` that has no value."""
+    following = [*arguments[1:], "--"]
+    return [
+        "--json=true" if argument == "--json" and value.startswith("-") else argument
+        for argument, value in zip(arguments, following, strict=False)
+    ]
+
+
 def with_lists(arguments: list[str]) -> list[str]:
-    """``--tune value query`` as ``--tune=["value", "query"]``, as the parser takes it; ``--seeds`` likewise."""
+    """Return the options with ``--tune=["value", "query"]`` for ``--tune value query``; ``--seeds`` likewise."""
     lists: dict[str, list[str]] = {}
     rest: list[str] = []
     into: list[str] = rest
@@ -175,7 +212,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def export_parser() -> argparse.ArgumentParser:
-    """The options of ``export``, the one command without a configuration."""
+    """Return the parser of ``export``, the one command without a configuration."""
     parser = _Parser("python -m beft_lightning export", description=SUBCOMMANDS["export"], allow_abbrev=False)
     parser.add_argument("--checkpoint", required=True, help="checkpoint of a fit, for example checkpoints/last.ckpt")
     parser.add_argument(
@@ -185,7 +222,7 @@ def export_parser() -> argparse.ArgumentParser:
         choices=("peft", "hf"),
         help="peft: an adapter beside the unchanged base; hf: the whole model with the trained values in it",
     )
-    parser.add_argument("--out", required=True, help="folder to make")
+    parser.add_argument("--out", required=True, help="new folder for the result")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),

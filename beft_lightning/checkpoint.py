@@ -1,29 +1,48 @@
 """The checkpoint format: its keys, how a file is read, and how it is checked against a model."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from beft_lightning.checksums import checksum
 from beft_lightning.errors import CheckpointError
-from beft_lightning.parameters import full_tensor, named_parameters
+from beft_lightning.fingerprint import is_identity
+from beft_lightning.parameters import named_parameters
 
-#: Where the identity of the frozen model stands in a checkpoint.
+#: Key of the identity of the frozen weights; see :mod:`~beft_lightning.fingerprint`.
 FINGERPRINT_KEY = "beft_fingerprint"
-#: Names of the trained parameters, in the order of the optimizer's state.
+#: Key of the names of the trained parameters, in the order of the optimizer's state.
 TRAINED_KEY = "beft_trained"
-#: Where a checkpoint says how its model is made, so that no configuration is needed to make it again.
+#: Key of the record of how the model is made, so that no configuration is needed to make it again.
 MODEL_KEY = "beft_model"
+#: Key of the states of the random number generators of each process.
 RNG_KEY = "beft_rng"
+#: Key of the checksum of the values and of the records above.
+CHECKSUM_KEY = "beft_checksum"
 #: The file with everything but the optimizer's state in a checkpoint that is a folder (DeepSpeed).
 ADAPTER_FILE = "adapter.ckpt"
 
+#: Entries of the record under MODEL_KEY -> their types.
+_MODEL_ENTRIES: Mapping[str, type | UnionType] = {
+    "auto_class": str,
+    "backbone": str,
+    "gguf_file": str | None,
+    "random_init": bool,
+    "dtype": str,
+    "tune": str,
+    "tune_options": dict,
+    "num_labels": int | None,
+    "labels": list,
+}
+
 
 def checkpoint_file(path: str | Path) -> Path:
-    """The file with the trained values: the checkpoint itself, or one inside it (DeepSpeed).
+    """Return the file with the trained values: the checkpoint itself, or one inside it (DeepSpeed).
 
     Raises:
         CheckpointError: If the path is a folder without such a file.
@@ -40,82 +59,118 @@ def checkpoint_file(path: str | Path) -> Path:
 
 
 def local_file(path: Any) -> Any:
-    """The file in a checkpoint that is a local folder; any other path as it is."""
+    """Return the file in a checkpoint that is a local folder; any other path as it is."""
     return checkpoint_file(path) if Path(path).is_dir() else path
 
 
 def trainable_names(module: nn.Module) -> list[str]:
-    """Names of the parameters being trained, in the module's order."""
+    """Return the names of the parameters being trained, in the module's order."""
     return [name for name, parameter in named_parameters(module) if parameter.requires_grad]
 
 
-def fingerprint(module: nn.Module) -> dict[str, Any]:
-    """What tells one model from another: the precision and a few values of each tensor."""
-    return {name: _sample(parameter) for name, parameter in module.named_parameters()}
-
-
-def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[Any]], trained: set[str]) -> None:
-    """Refuse a checkpoint that was trained over other frozen weights than this run's.
-
-    Args:
-        saved: The :func:`fingerprint` of the frozen weights when the checkpoint was written.
-        here: The fingerprint of the module that the checkpoint has been loaded into.
-        trained: Names of the parameters that the checkpoint holds.
-
-    Raises:
-        CheckpointError: If parameters are missing on either side, or values differ by more than their precision.
-    """
-    if unknown := [name for name in here if name not in saved and name not in trained]:
-        raise CheckpointError(
-            f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
-            "Give the backbone, task and head it was trained with."
-        )
-    for name, (dtype, *values) in saved.items():
-        if name not in here:
-            raise CheckpointError(
-                f"the checkpoint belongs to another model: that one has {name!r}, which this model lacks. "
-                "Give the backbone it was trained on."
-            )
-        dtype_here, *values_here = here[name]
-        # bf16 keeps 8 bits of a number: the same weights in another precision pass.
-        tolerance = 0.0 if dtype == dtype_here else 1e-2
-        if not np.allclose(values_here, values, rtol=tolerance, atol=1e-4 * tolerance):
-            raise CheckpointError(
-                f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
-                "model's. Give the backbone it was trained on (a randomly initialised one needs the same seed)."
-            )
-
-
-def _sample(parameter: nn.Parameter) -> list[Any]:
-    values = full_tensor(parameter).flatten()
-    # Evenly spread, and away from the first row of an embedding, which often is the zeros of the padding token.
-    places = [(len(values) - 1) * quarter // 4 for quarter in range(1, 5)]
-    return [str(parameter.dtype), *values[places].float().cpu().tolist()]
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of any strategy without running any code from it.
+    """Read a Lightning checkpoint of any strategy without running any code from it.
 
     Raises:
-        CheckpointError: If it is missing, unreadable, or no Lightning checkpoint.
+        CheckpointError: If it is missing, unreadable, damaged, or no Lightning checkpoint.
     """
-    path = checkpoint_file(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file. A fit leaves one in checkpoints/last.ckpt.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the broken part raises
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint (damaged, cut short, or holding more than tensors and plain types, "
-            f"which is never executed): {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    checkpoint = read_file(checkpoint_file(path))
+    if "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: a file of torch, but not a Lightning checkpoint (it has no 'state_dict').")
     return checkpoint
 
 
+def read_file(path: Path, *, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
+    """Read a local file of :func:`torch.save` and check that it is whole.
+
+    Args:
+        path: The file.
+        map_location: See :func:`torch.load`.
+        weights_only: Load tensors and plain types only; anything else may run code from the file.
+
+    Raises:
+        CheckpointError: If it is missing, unreadable or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file. A fit leaves one in checkpoints/last.ckpt.")
+    try:
+        # torch reads damaged files, too (https://github.com/pytorch/pytorch/issues/28858).
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile and torch raise whatever the broken part raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint (damaged, cut short, or holding more than tensors and plain types, "
+            f"which is never executed): {reason}"
+        ) from error
+    return check_content(checkpoint, path)
+
+
+def check_content(checkpoint: Any, path: Any) -> dict[str, Any]:
+    """Check the records of this package in a checkpoint, and the values by their checksum, where there is one.
+
+    Args:
+        checkpoint: What a file holds.
+        path: The file, for the message.
+
+    Raises:
+        CheckpointError: If the values have changed since they were saved, or a record is malformed.
+    """
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"{path}: a file of torch, but not a Lightning checkpoint (it holds no dictionary).")
+    if CHECKSUM_KEY in checkpoint and checkpoint[CHECKSUM_KEY] != content_checksum(checkpoint):
+        raise CheckpointError(
+            f"{path}: damaged: its values or records are not those that were saved (their checksum differs). Use "
+            "another checkpoint or a copy."
+        )
+    if problem := _malformed(checkpoint):
+        raise CheckpointError(f"{path}: malformed: {problem}. Use a checkpoint that a fit has written.")
+    return checkpoint
+
+
+def content_checksum(checkpoint: Mapping[str, Any]) -> str:
+    """Return the checksum of a checkpoint's values and of this package's records in it."""
+    records = {key: value for key, value in checkpoint.items() if key.startswith("beft_") and key != CHECKSUM_KEY}
+    return checksum({"state_dict": checkpoint.get("state_dict"), **dict(sorted(records.items()))})
+
+
+def _malformed(checkpoint: Mapping[str, Any]) -> str | None:
+    """What is wrong with this package's records in a checkpoint; None if nothing is, or there are none."""
+    state = checkpoint.get("state_dict", {})
+    if not isinstance(state, dict):
+        return "'state_dict' is no dictionary"
+    if TRAINED_KEY in checkpoint:
+        trained = checkpoint[TRAINED_KEY]
+        if not isinstance(trained, list) or not all(isinstance(name, str) for name in trained):
+            return f"{TRAINED_KEY!r} is no list of names"
+        if missing := [name for name in trained if not isinstance(state.get(name), torch.Tensor)]:
+            return f"{missing[0]!r} was trained, and there is no value of it"
+        for key in (FINGERPRINT_KEY, RNG_KEY):
+            if key not in checkpoint:
+                return f"there is no {key!r}"
+    elif FINGERPRINT_KEY in checkpoint or RNG_KEY in checkpoint:
+        return f"there is no {TRAINED_KEY!r}"
+    fingerprints = checkpoint.get(FINGERPRINT_KEY, {})
+    if not isinstance(fingerprints, dict) or not all(map(is_identity, fingerprints.values())):
+        return f"{FINGERPRINT_KEY!r} does not identify weights"
+    states = checkpoint.get(RNG_KEY, [])
+    if not isinstance(states, list) or not all(isinstance(of_one, dict) for of_one in states):
+        return f"{RNG_KEY!r} is no list of states"
+    record = checkpoint.get(MODEL_KEY)
+    for entry, kind in _MODEL_ENTRIES.items() if MODEL_KEY in checkpoint else ():
+        if not isinstance(record, dict) or entry not in record or not isinstance(record[entry], kind):
+            return f"{MODEL_KEY!r} has no valid {entry!r}"
+    return None
+
+
 def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: Any) -> None:
-    """Refuse a state that names tensors the module lacks, or gives them another shape.
+    """Check that the module has all tensors of a state, in the same shapes.
 
     Args:
         module: The module to load into.

@@ -1,13 +1,13 @@
-"""The command line behind ``python -m beft_lightning``: a LightningCLI that knows this package's parts."""
+"""The command line behind ``python -m beft_lightning``: a LightningCLI with this package's parts."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -27,29 +27,40 @@ from beft_lightning.errors import BeftError
 from beft_lightning.resume import NAMES, find_checkpoint
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.trainer import BeftTrainer
-from beft_lightning.tuning.methods import AUTO
+from beft_lightning.tuning.help import option_groups
 
 __all__ = ["ArgumentError", "BeftCLI", "MisconfigurationException"]
-
 
 #: Options of the trainer that do not change results.
 _PLACEMENT = frozenset(
     {"accelerator", "devices", "num_nodes", "default_root_dir", "logger", "profiler", "log_every_n_steps", "callbacks"}
     | {"enable_checkpointing", "enable_model_summary", "enable_progress_bar"}
 )
+#: Options of a comparison's trainers, which leave nothing behind.
+_QUIET = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
 
 
 class BeftCLI(LightningCLI):
-    """LightningCLI for a LanguageTaskModule and any LanguageDataModule, with the callbacks wired in."""
+    """LightningCLI for a LanguageTaskModule and any LanguageDataModule, with this package's callbacks.
+
+    Args:
+        args: The command line; by default that of this process.
+        run: Run the command. Without, there are no commands, and the parser knows the options that all share.
+    """
 
     def __init__(self, args: ArgsType = None, run: bool = True) -> None:
-        # An error shall be one message, not a page of usage before it.
+        # An error is one message, without a page of usage before it.
         options: dict[str, Any] = {"prog": "python -m beft_lightning", "exit_on_error": False}
         super().__init__(
             model_class=LanguageTaskModule,
             datamodule_class=LanguageDataModule,
             subclass_mode_data=True,
             trainer_class=BeftTrainer,
+            trainer_defaults={
+                "callbacks": [AdapterCheckpoint(), RunSummary(), PredictionWriter(), Interruption()],
+                "gradient_clip_val": 1.0,
+                "log_every_n_steps": 10,
+            },
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             auto_configure_optimizers=False,
@@ -61,39 +72,27 @@ class BeftCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """LightningCLI's own commands and ours, with the arguments that are not options."""
+        """Return LightningCLI's own commands and ours, with the arguments that are not options."""
         return {
             **LightningCLI.subcommands(),
             **{name: {"model", "datamodule"} for name in ("score", "compare", "plan", "download")},
         }
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Let the switch of ``plan`` stand without a value."""
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        for action in parser._actions:
-            if action.dest == "json":
-                action.nargs, action.const = "?", True
-        return parser
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' options, what the parts tell each other, and the defaults."""
-        parser.add_lightning_class_args(BiasSelectionCallback, "selection")
+        """Add the callbacks' options, the links between the parts, and the defaults."""
+        # Not as a callback that every trainer gets: see instantiate_trainer.
+        parser.add_class_arguments(BiasSelectionCallback, "selection", fail_untyped=False, sub_configs=True)
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(NonFiniteCheck, "nonfinite")
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
         parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
-        parser.set_defaults(
-            {
-                "checkpoint.save_last": True,
-                "checkpoint.save_top_k": 0,
-                "trainer.gradient_clip_val": 1.0,
-                "trainer.log_every_n_steps": 10,
-            }
-        )
+        for title, description in option_groups():
+            parser.add_argument_group(title, description)
+        parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and look at the checkpoint before anything is built."""
+        """Parse the command line, and check the checkpoint before anything is built."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
         if config.get("ckpt_path") in NAMES:
@@ -107,14 +106,18 @@ class BeftCLI(LightningCLI):
             config["weights_only"] = True
 
     def before_instantiate_classes(self) -> None:
-        """Log to a CSV file unless another logger was asked for; miss DeepSpeed before anything is loaded."""
-        config = self.config[self.subcommand] if self.subcommand else self.config
+        """Check options before anything is loaded, and log to a CSV file unless another logger was asked for."""
+        config = self._of_command(self.config)
         strategy = config.trainer.strategy
         name = strategy if isinstance(strategy, str) else strategy.class_path
         if "deepspeed" in name.lower() and find_spec("deepspeed") is None:
             raise BeftError(
                 f"trainer.strategy {name} needs DeepSpeed, which is not installed: `pip install deepspeed`."
             )
+        if self.subcommand == "compare" and config.trainer.callbacks:
+            raise BeftError("compare has its own callback for each run: leave out trainer.callbacks.")
+        if self.subcommand in ("validate", "test", "predict") and not config.get("ckpt_path"):
+            rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
         if config.trainer.logger in (None, True):
             folder = config.trainer.default_root_dir or str(Path.cwd())
             config.trainer.logger = Namespace(
@@ -122,34 +125,29 @@ class BeftCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with the callbacks that this run needs."""
+        """Build the trainer, with the callback that selects bias terms if the command or ``model.tune`` asks for it."""
+        config = self._of_command(self.config_init)
+        given = config.trainer.callbacks or []
+        callbacks = [*given] if isinstance(given, list) else [given]
+        if any(isinstance(callback, BiasSelectionCallback) for callback in callbacks):
+            raise BeftError("trainer.callbacks names a BiasSelectionCallback: give its options as selection instead.")
+        if self.model.method is None or self.subcommand == "score":
+            callbacks.append(config.selection)
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except (ValueError, TypeError) as error:
             raise BeftError(f"the trainer's options do not fit together: {error}") from error
-        assert isinstance(trainer, BeftTrainer)
-        if self.model.tune != AUTO and self.subcommand != "score":
-            trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, BiasSelectionCallback)]
-        if self.subcommand in ("validate", "test", "predict") and not self._get(self.config, "ckpt_path"):
-            rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
-        trainer.callbacks.extend([AdapterCheckpoint(), RunSummary(), PredictionWriter(), Interruption()])
-        if self.subcommand == "compare":
-            if self._get(self.config, "trainer.callbacks"):
-                raise BeftError("compare keeps its own watch over each run: leave out trainer.callbacks.")
-            self._scratch = TemporaryDirectory(prefix="beft-")
-            trainer.remake = self._bare_trainer
-            trainer.description = self._description()
-        return trainer
 
-    def _description(self) -> str:
-        """What results depend on, as text: not where and on how many devices they are made."""
-        text = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand]))
+    def before_compare(self) -> None:
+        """Give the trainer what a comparison's own trainers are made of."""
+        assert isinstance(self.trainer, BeftTrainer)
+        options = {**self._of_command(self.config_init).trainer, **_QUIET}
+        self.trainer.make_trainer = partial(self.trainer_class, **options)
+        # What results depend on; not where and on how many devices they are made.
+        text = yaml.safe_load(self.parser.dump(self.config))[self.subcommand]
         trainer = {name: value for name, value in text["trainer"].items() if name not in _PLACEMENT}
-        return yaml.safe_dump({"trainer": trainer, "model": text["model"], "data": text["data"]})
+        self.trainer.configuration = yaml.safe_dump({"trainer": trainer, "model": text["model"], "data": text["data"]})
 
-    def _bare_trainer(self, callbacks: list[Callback]) -> Trainer:
-        """A trainer with the same options that leaves nothing behind."""
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "callbacks": callbacks}
-        options = {**self._get(self.config_init, "trainer"), **quiet, "default_root_dir": self._scratch.name}
-        trainer: Trainer = self.trainer_class(**options)
-        return trainer
+    def _of_command(self, config: Namespace) -> Namespace:
+        """Return the command's part of a configuration; without commands, the configuration is that part."""
+        return config[self.subcommand] if self.subcommand else config

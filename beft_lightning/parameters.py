@@ -33,13 +33,3 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def numel(parameter: nn.Parameter) -> int:
     """Return the number of values of the full parameter."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))
-
-
-def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers that belong into a checkpoint, by name."""
-    return {
-        clean_name(f"{prefix}{'.' if prefix else ''}{name}"): buffer
-        for prefix, owner in module.named_modules()
-        for name, buffer in owner._buffers.items()
-        if buffer is not None and name not in owner._non_persistent_buffers_set
-    }

@@ -1,32 +1,37 @@
-"""Lightning's Trainer with this package's extra commands."""
+"""Lightning's Trainer with this package's commands."""
 
 from collections.abc import Callable
-from json import dumps
 from pathlib import Path
 from typing import Any
 
-import rich
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.callbacks import BiasSelectionCallback
-from beft_lightning.commands.compare import Comparison
-from beft_lightning.commands.compare_report import results_table, write_report
-from beft_lightning.commands.plan import plan_fit
+from beft_lightning.commands.compare import compare
+from beft_lightning.commands.download import download
+from beft_lightning.commands.plan import print_plan
+from beft_lightning.commands.score import score
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
-from beft_lightning.scoring.report import plot_scores
 from beft_lightning.tasks import LanguageTaskModule
 
 
 class BeftTrainer(Trainer):
-    """A Trainer with this package's extra commands."""
+    """Lightning's Trainer with this package's commands as methods.
+
+    LightningCLI takes a command's options and their help from a method of the trainer.
+    """
 
     callbacks: list[Callback]
-    #: Makes another trainer with the same options and the callbacks given.
-    remake: Callable[[list[Callback]], Trainer] | None = None
-    #: The configuration as text.
-    description: str = ""
+    #: Makes another trainer with the same options but those given. The command line sets it.
+    make_trainer: Callable[..., Trainer] | None = None
+    #: All options that results depend on, as text. The command line sets it.
+    configuration: str = ""
+
+    @property
+    def bias_selection(self) -> BiasSelectionCallback | None:
+        """The callback that selects bias terms, if there is one."""
+        return next((callback for callback in self.callbacks if isinstance(callback, BiasSelectionCallback)), None)
 
     def score(self, model: LightningModule, out: str, datamodule: LightningDataModule | None = None) -> None:
         """Score the bias terms without training, and write the scores to a folder.
@@ -36,25 +41,8 @@ class BeftTrainer(Trainer):
             out: Folder for ``scores.json``, ``scores.csv`` and ``scores.png``.
             datamodule: Where the training batches come from.
         """
-        (selection,) = [callback for callback in self.callbacks if isinstance(callback, BiasSelectionCallback)]
-        if Path(out).exists() and not Path(out).is_dir():
-            raise BeftError(f"--out {out}: a file is in the way; give a folder.")
-        if selection.scores_file is not None:
-            raise BeftError("score makes new scores: leave out --selection.scores.")
-        if selection.is_fixed:
-            raise BeftError("score has nothing to do with approach 'fixed': choose projection, magnitude or fisher.")
-        # A fit of no epochs ends right after the selection.
-        self.fit_loop.max_epochs = 0
-        self.fit(model, datamodule=datamodule)
-        if selection.scores is None:
-            raise BeftError(
-                "nothing was scored: biases that all start at zero cannot be ranked by projection. "
-                "Use --selection.approach magnitude or fisher."
-            )
-        if self.is_global_zero:
-            selection.scores.save(out)
-            plot_scores(selection.scores, Path(out) / "scores.png")
-            rank_zero_info(f"Wrote the scores to {out}")
+        assert self.bias_selection is not None
+        score(self, self.bias_selection, model, datamodule, Path(out))
 
     def compare(
         self,
@@ -66,7 +54,7 @@ class BeftTrainer(Trainer):
         options: dict[str, dict[str, Any]] | None = None,
         datamodule: LightningDataModule | None = None,
     ) -> None:
-        """Train the same model in several ways, each with several seeds, and write one table.
+        """Train the same model with several methods, each with several seeds, and write one table.
 
         Args:
             model: The module to train.
@@ -74,25 +62,27 @@ class BeftTrainer(Trainer):
             out: Folder for `results.csv`, `results.md`, `results.png` and each run's own file. Runs that it already
                 holds are not repeated, and reported along.
             seeds: Seeds of the runs. A `data.seed` holds for all of them, as in a fit.
-            rates: Learning rates of single ways; the configuration's holds for the others, but 1e-5 for `full`.
-            options: `tune_options` of single ways, for example `{"lora": {"r": 4}}`; the configuration's hold for the
-                others.
+            rates: Learning rates of single methods; the configuration's holds for the others, but 1e-5 for `full`.
+            options: `tune_options` of single methods, for example `{"lora": {"r": 4}}`; the configuration's hold for
+                the others.
             datamodule: The data. With `dev_size`, the best epoch is chosen and reported beside the last.
         """
         assert isinstance(model, LanguageTaskModule)
         assert isinstance(datamodule, LanguageDataModule)
-        assert self.remake is not None
+        assert self.make_trainer is not None
         if self.world_size > 1:
             raise BeftError("compare runs in one process: set trainer.devices to 1, and start one for each seed.")
-        if Path(out).exists() and not Path(out).is_dir():
-            raise BeftError(f"--out {out}: a file is in the way; give a folder.")
-        comparison = Comparison(model, datamodule, self.remake, Path(out), self.description, rates, options)
-        comparison.run(tune, seeds)
-        runs = comparison.results()
-        write_report(runs, Path(out))  # before the measures, which may fail
-        write_report(runs, Path(out), comparison.measure(runs))
-        rich.print(results_table(runs))
-        rank_zero_info(f"Wrote results.csv, results.md and results.png to {out}")
+        compare(
+            self.make_trainer,
+            self.configuration,
+            model,
+            datamodule,
+            tune,
+            seeds,
+            Path(out),
+            rates=rates,
+            options=options,
+        )
 
     def download(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Fetch the backbone and the data into their caches, for machines without network.
@@ -101,24 +91,16 @@ class BeftTrainer(Trainer):
             model: The module whose backbone is fetched.
             datamodule: The data to fetch.
         """
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        model.configure_model()
-        rank_zero_info("Everything is in the caches; set HF_HUB_OFFLINE=1 where there is no network.")
+        download(model, datamodule)
 
     def plan(
         self, model: LanguageTaskModule, datamodule: LightningDataModule | None = None, json: bool = False
     ) -> None:
-        """Say what a fit will train, store and send, before any weights are loaded.
+        """Print what a fit will train, store and send, before any weights are loaded.
 
         Args:
             model: The module whose fit is planned.
-            datamodule: The data; not looked at.
-            json: Print JSON, sizes in bytes.
+            datamodule: The data; not read.
+            json: Print JSON, sizes in bytes; `--json` alone means true.
         """
-        selection = next((c for c in self.callbacks if isinstance(c, BiasSelectionCallback)), None)
-        plan = plan_fit(model, selection)
-        if json:
-            print(dumps(plan.to_dict(), indent=2))
-        else:
-            rich.print(plan.table())
+        print_plan(model, self.bias_selection, as_json=json)

@@ -67,15 +67,15 @@ def main() -> None:
         activation_checkpointing=arguments.activation_checkpointing,
     )
     loading = seconds(module.configure_model)
-    head, model = module.head, module.model
-    assert head is not None
+    objective, model = module.objective, module.model
+    assert objective is not None
     assert model is not None
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = ReferenceAdam(trained, lr=1e-3)
 
     def forward() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
-            return head.loss(model, batch)
+            return objective.loss(model, batch)
 
     def step() -> None:
         forward().backward()

@@ -24,8 +24,8 @@ from rich.table import Table
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.data import Glue
-from benchmarks.communication import CountCommunication
 from benchmarks.encoder import MINILM
+from tests.strategies.communication import CountCommunication
 
 STRATEGIES = {"ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}
 

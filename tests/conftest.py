@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 
 from tests.tiny import save_backbone, write_sst2
@@ -85,3 +87,25 @@ def make_trainer(tmp_path: Path) -> Any:
         return Trainer(**{**defaults, **options})
 
     return make
+
+
+@pytest.fixture
+def argv(backbone: str, sst2_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A command line for a tiny run; called with a command and further options."""
+    config = {
+        "trainer": {"max_epochs": 1, "default_root_dir": str(tmp_path / "out"), "enable_progress_bar": False},
+        "model": {"backbone": backbone},
+        "data": {
+            "class_path": "beft_lightning.data.Glue",
+            "init_args": {"task": "sst2", "data_dir": sst2_dir, "batch_size": 8},
+        },
+        "selection": {"batches": 4},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    return lambda command, *options: [command, "--config", str(tmp_path / "tiny.yaml"), *options]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "lightning_logs"

@@ -1,6 +1,5 @@
 """The command line: every command, and what a user gets wrong."""
 
-import csv
 import json
 import os
 import re
@@ -14,35 +13,13 @@ import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from beft_lightning import LanguageTaskModule, data
+from beft_lightning import data
 from beft_lightning.__main__ import SUBCOMMANDS, main
 from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
-from beft_lightning.tuning.methods import WAYS
-from beft_lightning.tuning.peft_adapters import KINDS as ADAPTERS
+from beft_lightning.tuning import METHODS
+from beft_lightning.tuning.peft_adapters import PeftTuning
 from tests.tiny import LAYERS, save_backbone
-
-
-@pytest.fixture
-def argv(backbone: str, sst2_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Options of a tiny run; called with a command and further options."""
-    config = {
-        "trainer": {"max_epochs": 1, "default_root_dir": str(tmp_path / "out"), "enable_progress_bar": False},
-        "model": {"backbone": backbone},
-        "data": {
-            "class_path": "beft_lightning.data.Glue",
-            "init_args": {"task": "sst2", "data_dir": sst2_dir, "batch_size": 8},
-        },
-        "selection": {"batches": 4},
-    }
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
-    return lambda command, *options: [command, "--config", str(tmp_path / "tiny.yaml"), *options]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "lightning_logs"
 
 
 def test_fit_then_validate_test_and_predict_in_turn(argv: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,72 +85,9 @@ def test_a_resumed_fit_ends_where_the_uninterrupted_one_does(argv: Any, out: Pat
     assert not (out / "version_2" / "scores.json").exists()
 
 
-def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out: Path, tmp_path: Path) -> None:
-    assert main(argv("score", "--out", str(tmp_path / "scores"), "--selection.approach", "fisher")) == 0
-    assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
-    assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
-    assert not list(out.rglob("*.ckpt"))
-
-
-def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "comparison"
-    options = ["--data.dev_size", "8", "--tune", "value", "query,value", "head", "--seeds", "0", "1", "--out"]
-    assert main(argv("compare", *options, str(folder))) == 0
-    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
-    ways = ["value", "query,value", "head"]
-    assert [(row["tune"], row["seed"]) for row in rows] == [(way, seed) for seed in "01" for way in ways]
-    assert all(row["best_accuracy"] for row in rows)
-    assert {path.name for path in folder.iterdir()} == {
-        "config.yaml",
-        "results.csv",
-        "results.md",
-        "results.png",
-        "runs",
-    }
-    assert not out.exists()
-
-
-def test_each_way_of_a_comparison_takes_its_own_options(
-    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--out", str(tmp_path / "out"), "--tune", "head", "random_mask"]
-    assert main(argv("compare", *options, "--options", '{"random_mask": {"budget": 100}}')) == 0
-    head, mask = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
-    assert int(mask["trained_parameters"]) == int(head["trained_parameters"]) + 100
-    assert main(argv("compare", *options, "--options", '{"random_mask": 100}')) == 2
-    assert main(argv("compare", *options)) == 2
-    assert 'made with options {"budget": 100}, and {} is asked for' in capsys.readouterr().err
-
-
-def test_a_comparison_with_other_settings_needs_another_folder(
-    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--tune", "head", "--out", str(tmp_path / "comparison")]
-    assert main(argv("compare", *options)) == 0
-    before = (tmp_path / "comparison" / "results.csv").read_text()
-    assert main(argv("compare", *options, "--data.batch_size", "4")) == 2
-    assert "holds results of another configuration" in capsys.readouterr().err
-    assert (tmp_path / "comparison" / "results.csv").read_text() == before
-
-
-def test_download_fetches_without_training(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched: list[str] = []
-    original = LanguageTaskModule.configure_model
-
-    def configure_model(module: LanguageTaskModule) -> None:
-        fetched.append("model")
-        original(module)
-
-    monkeypatch.setattr(data.Glue, "prepare_data", lambda self: fetched.append("data"))
-    monkeypatch.setattr(LanguageTaskModule, "configure_model", configure_model)
-    assert main(argv("download")) == 0
-    assert fetched == ["data", "model"]
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("tune", ["value", "query,value", *sorted(WAYS)])
+@pytest.mark.parametrize("tune", ["value", "query,value", *sorted(METHODS)])
 def test_whatever_is_trained_can_be_saved_and_evaluated(tune: str, argv: Any, out: Path) -> None:
-    if tune in ADAPTERS:
+    if tune in METHODS and issubclass(METHODS[tune], PeftTuning):
         pytest.importorskip("peft", reason="adapters need peft")
     assert main(argv("fit", "--model.tune", tune)) == 0
     checkpoint = out / "version_0" / "checkpoints" / "last.ckpt"
@@ -228,8 +142,8 @@ def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit, match="0"):
         main(["plan", "--help"])
     printed = capsys.readouterr().out
-    assert "Say what a fit will train, store and send" in printed
-    assert "--json [{true,false}]" in printed
+    assert "Print what a fit will train, store and send" in printed
+    assert "`--json` alone means true" in printed
 
 
 def test_the_help_of_export_needs_no_heavy_import() -> None:
@@ -269,13 +183,14 @@ def test_a_fit_is_exported_both_ways(argv: Any, out: Path, tmp_path: Path) -> No
         (["--data.task", "sst3"], "Glue has no task 'sst3'; choose one of: cola"),
         (["--data.train_size", "2"], "training set of 2 examples is smaller than one batch of 8"),
         (["--data.data_dir", "/nowhere"], "no folder glue/sst2"),
-        (["--model.tune", "worth"], "'worth' is no way of training and no term of this model"),
+        (["--model.tune", "worth"], "'worth' is no method of training and no term of this model"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
         (["--model.dtype", "int7"], "dtype 'int7' is unknown; choose one of: float32"),
         (["--data.batch_size", "0"], "batch_size (0)"),
         (["--trainer.strategy", "nope"], "invalid strategy name"),
         (["--ckpt_path", "."], "no such checkpoint file"),
         (["--selection.terms", "[key]"], "every candidate (key) is inert"),
+        (["--trainer.callbacks", "beft_lightning.BiasSelectionCallback"], "give its options as selection instead"),
         (["--selection.terms", "[]"], "name at least one candidate"),
         (["--selection.architecture.layer", "h"], "needs exactly one '{}'"),
     ],
@@ -365,3 +280,12 @@ def test_a_signal_while_loading_ends_the_command(argv: Any, out: Path, monkeypat
     assert main(argv("score", "--out", str(out / "scores"))) == 143
     assert not (out / "scores").exists()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("form", ["{}", "[{}]"])
+def test_a_callback_of_ones_own_joins_ours(form: str, argv: Any, out: Path) -> None:
+    callback = form.format("lightning.pytorch.callbacks.LearningRateMonitor")
+    assert main(argv("fit", "--model.tune", "value", f"--trainer.callbacks={callback}")) == 0
+    assert "lr-" in (out / "version_0" / "metrics.csv").read_text().splitlines()[0]
+    assert (out / "version_0" / "summary.json").exists()
+    assert not (out / "version_0" / "scores.json").exists()

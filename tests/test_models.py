@@ -1,5 +1,8 @@
 """Loading backbones."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ from transformers import (
 
 from beft_lightning.errors import BackboneError
 from beft_lightning.models import load_model, load_tokenizer, resolve_backbone
-from beft_lightning.tuning.methods import set_up_tuning
+from beft_lightning.tuning import set_up_tuning
+from beft_lightning.tuning.terms import TermTuning
 from tests.tiny import save_backbone, token_ids
 
 HEADED = AutoModelForSequenceClassification
@@ -109,7 +113,7 @@ def test_a_type_without_the_tasks_head_is_one_clear_error(model_type: str, auto_
 
 def test_parts_of_a_fused_bias_train_in_fp32_over_half_precision_weights(tmp_path: Path) -> None:
     model = load_model(HEADED, save_backbone(tmp_path, "gpt2"), dtype="bfloat16")
-    set_up_tuning(model, "value")
+    set_up_tuning(model, TermTuning(("value",)))
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -120,3 +124,49 @@ def test_parts_of_a_fused_bias_train_in_fp32_over_half_precision_weights(tmp_pat
     optimizer.step()
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved == set(trained)
+
+
+@pytest.mark.parametrize("folder", ["model/../..", "../gt_other", "/etc", "model/../../../.."])
+def test_a_folder_of_a_package_is_inside_of_it(folder: str) -> None:
+    """A checkpoint names its backbone, and must not make `export` read any folder of the machine."""
+    with pytest.raises(BackboneError, match="leaves the package: give a folder inside of 'json'"):
+        resolve_backbone(f"pkg://json/{folder}")
+    assert Path(resolve_backbone("pkg://torch/nn/utils")).is_dir()
+
+
+@pytest.mark.parametrize("random_init", [False, True])
+def test_code_of_a_backbone_is_never_run(
+    random_init: bool, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where somebody is there to answer transformers' question."""
+    folder = tmp_path / "model"
+    shutil.copytree(backbone, folder)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')\nEvil = Config = Tokenizer = None\n")
+    for name, entries in (
+        ("config.json", {"AutoConfig": "evil.Config", HEADED.__name__: "evil.Evil"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["evil.Tokenizer", None]}),
+    ):
+        content = json.loads((folder / name).read_text())
+        content |= {"auto_map": entries, "model_type": "evil", "tokenizer_class": "Evil"}
+        (folder / name).write_text(json.dumps(content))
+    monkeypatch.setattr("builtins.input", lambda *args: "y")
+    with pytest.raises(BackboneError, match="cannot load the model"):
+        load_model(HEADED, str(folder), random_init=random_init)
+    with pytest.raises(BackboneError, match="cannot load the tokenizer"):
+        load_tokenizer(str(folder))
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_pickled_weights_run_no_code(backbone: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(backbone, folder)
+    (folder / "model.safetensors").unlink()
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    torch.save({"bert.embeddings.word_embeddings.weight": Evil()}, folder / "pytorch_model.bin")
+    with pytest.raises(BackboneError, match="cannot load the model"):
+        load_model(HEADED, str(folder))
+    assert not (tmp_path / "pwned").exists()

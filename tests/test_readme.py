@@ -10,8 +10,8 @@ import pytest
 from beft_lightning.__main__ import SUBCOMMANDS, export_parser, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
-from beft_lightning.commands.compare import ZERO_SHOT
-from beft_lightning.tuning.methods import WAYS
+from beft_lightning.commands.compared_method import ZERO_SHOT
+from beft_lightning.tuning import METHODS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,13 +40,13 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     own = {"--ckpt_path", "--out", "--rates", "--options"}
     for name in ("--rates", "--options"):
         if name in options:
-            assert set(json.loads(options[options.index(name) + 1])) <= {*WAYS, *TERM_SYMBOLS}
+            assert set(json.loads(options[options.index(name) + 1])) <= {*METHODS, *TERM_SYMBOLS}
     options = [word for word in options if word != "--json"]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":
-        ways, seeds, options = _lists(options)
+        tunes, seeds, options = _lists(options)
         assert seeds
-        assert all(way in (*WAYS, *TERM_SYMBOLS, ZERO_SHOT) for way in ways)
+        assert all(tune in (*METHODS, *TERM_SYMBOLS, ZERO_SHOT) for tune in tunes)
     cli.parser.parse_args(options)
 
 

@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Attention, Fused
-from beft_lightning.bias.architectures import ARCHITECTURES, architecture_of, attention_of, pretrained_model
+from beft_lightning.bias.architectures import ARCHITECTURES
 from beft_lightning.bias.fused import fuse_biases
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.inert import inert_by_gradient, is_inert
+from beft_lightning.bias.lookup import architecture_of, attention_of, pretrained_model
 from beft_lightning.bias.terms import (
     BiasTerms,
     add_missing_biases,

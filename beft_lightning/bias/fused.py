@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from beft_lightning.bias.architecture import Fused
+from beft_lightning.bias.parametrized import parametrize_tensor
 
 
 class FusedBias(nn.Module):
@@ -41,11 +42,11 @@ def split(owner: nn.Module, layout: Fused) -> None:
         return
     bias: Any = owner.bias
     bias.data = bias.data.to(torch.promote_types(bias.dtype, torch.float32))
-    parametrize.register_parametrization(owner, "bias", FusedBias(layout))
+    parametrize_tensor(owner, "bias", FusedBias(layout))
 
 
 def is_split(owner: nn.Module) -> bool:
-    """Whether ``owner.bias`` is split into its parts."""
+    """Return whether the parts of ``owner.bias`` are parameters of their own."""
     parametrizations = getattr(owner, "parametrizations", {})
     return "bias" in parametrizations and isinstance(parametrizations["bias"][0], FusedBias)
 

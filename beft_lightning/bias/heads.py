@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 from transformers import PreTrainedModel
 
-from beft_lightning.bias.architectures import pretrained_model
+from beft_lightning.bias.lookup import pretrained_model
 from beft_lightning.errors import ArchitectureError, TermError
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Fused
-from beft_lightning.bias.architectures import architecture_of, pretrained_model
 from beft_lightning.bias.fused import fused_parts, is_bias, split
+from beft_lightning.bias.lookup import architecture_of, pretrained_model
 from beft_lightning.errors import ArchitectureError, TermError
 
 #: A term's name -> layer index -> the bias vector of that layer.

@@ -15,14 +15,14 @@ from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
     RNG_KEY,
     TRAINED_KEY,
-    check_fingerprint,
     check_state_dict,
-    fingerprint,
     trainable_names,
 )
 from beft_lightning.errors import CheckpointError
+from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from beft_lightning.parameters import named_parameters
-from beft_lightning.strategies import adapt, call_before
+from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.checkpoints import use_atomic_checkpoints
 from beft_lightning.strategies.collectives import gather
 
 
@@ -54,26 +54,31 @@ class AdapterCheckpoint(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let partial checkpoints load, but only after checks of our own that are stricter about the rest."""
         self._resumed = self._fingerprint = None
+        use_atomic_checkpoints(trainer.strategy)
         if stage == "fit":
             _check_savers(trainer)
         self._strict = pl_module.strict_loading
         pl_module.strict_loading = False
         self._handle = pl_module.register_load_state_dict_pre_hook(check_state_dict)
+        strategy = adapt(trainer.strategy)
         if stage == "fit":
-            # Some strategies shard the frozen weights there, and scatter their values.
-            call_before(adapt(trainer.strategy), "setup", lambda: self._identify(pl_module))
+            # Some strategies shard the frozen weights then, and scatter the values of a fingerprint.
+            strategy.before_sharding(lambda: self._identify(pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stop checking."""
+        """Stop checking, and give the trainer its strategy back."""
+        self._stop_checking(pl_module)
+        release(trainer.strategy)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stop checking after a failed run, too."""
+        self._stop_checking(pl_module)
+
+    def _stop_checking(self, pl_module: LightningModule) -> None:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
             pl_module.strict_loading = self._strict
-        trainer.strategy.__dict__.pop("setup", None)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop checking after a failed run, too."""
-        self.teardown(trainer, pl_module, "")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Drop the frozen weights; add what identifies them and the random number generators."""
@@ -135,9 +140,15 @@ def _rng_states() -> dict[str, Any]:
 
 
 def _set_rng_states(states: Mapping[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    random.setstate(states["python"])
+    try:
+        torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
+        name, keys, *rest = states["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        random.setstate(states["python"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the checkpoint is malformed: its {RNG_KEY!r} holds no states of random number generators ({error}). Use "
+            "a checkpoint that a fit has written."
+        ) from error

@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import nn
-from torch.optim import Optimizer
 
 from beft_lightning.bias import (
     Architecture,
@@ -20,8 +19,8 @@ from beft_lightning.bias import (
     freeze_except,
     pretrained_model,
 )
-from beft_lightning.bias.architectures import architecture_of
 from beft_lightning.bias.heads import select_head
+from beft_lightning.bias.lookup import architecture_of
 from beft_lightning.errors import BeftError, CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES
@@ -29,7 +28,7 @@ from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule
-from beft_lightning.strategies import adapt, call_after, call_before
+from beft_lightning.strategies import adapt, release
 from beft_lightning.strategies.compatibility import check_precision
 
 #: In place of an approach: train the named terms without scoring.
@@ -174,29 +173,16 @@ class BiasSelectionCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
-        # Before the checkpoint is restored, which then finds a place for its biases under every strategy.
-        call_after(pl_module, "configure_model", lambda: self._add_missing_biases(pl_module))
         strategy = adapt(trainer.strategy)
-        if stage != "fit":
-            return
-        self._refuse_unsupported(trainer, pl_module)
-        self.selected, self.scores, self.seconds = None, None, 0.0
-        # No hook lies between the restored checkpoint and the optimizer, so the selection is put there.
-        call_before(strategy, strategy.select_before, lambda: self._select_and_freeze(trainer, pl_module))
+        strategy.before_restore(lambda: self._add_missing_biases(pl_module))
+        if stage == "fit":
+            self._refuse_unsupported(trainer, pl_module)
+            self.selected, self.scores, self.seconds = None, None, 0.0
+            strategy.before_optimizers(lambda: self._select_and_freeze(trainer, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave no replaced method behind."""
-        pl_module.__dict__.pop("configure_model", None)
-        for name in ("setup", "setup_optimizers"):
-            trainer.strategy.__dict__.pop(name, None)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no replaced method behind after a failed run, either."""
-        self.teardown(trainer, pl_module, "")
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Average the gradients that the strategy does not."""
-        adapt(trainer.strategy).finish_gradients([p for p in pl_module.parameters() if p.requires_grad])
+        """Give the trainer its strategy back."""
+        release(trainer.strategy)
 
     def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
         check_precision(trainer)

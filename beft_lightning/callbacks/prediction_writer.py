@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from beft_lightning.files import write_atomically
 from beft_lightning.strategies.collectives import gather
@@ -16,8 +16,11 @@ from beft_lightning.strategies.collectives import gather
 class PredictionWriter(BasePredictionWriter):
     """Write ``predictions.tsv`` (columns ``split``, ``id``, ``prediction``) into the log folder after ``predict``.
 
-    Under several processes each rank has predicted a slice; all slices are gathered, sorted by id, and examples
-    that the distributed sampler repeated to even out the slices are written once.
+    Splits have the names that the DataModule's task gives them, or else numbers. Predictions of another form than
+    ``LanguageTaskModule``'s are left alone, with a warning.
+
+    With several processes each has predicted a part. All parts are gathered and sorted by id; examples that the
+    distributed sampler repeated are written once.
     """
 
     def __init__(self) -> None:
@@ -31,21 +34,38 @@ class PredictionWriter(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         """Gather and write."""
-        folder = trainer.log_dir
+        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
         # With a single dataloader Lightning gives its batches directly, with several one list for each.
         loaders = predictions if predictions and isinstance(predictions[0], list) else [predictions]
-        rows = [
-            (split, row["id"], row["prediction"])
-            for split, batches in enumerate(loaders)
-            for batch in batches
-            for row in batch["rows"]
-        ]
-        names = trainer.datamodule.task.evaluation_splits  # type: ignore[attr-defined]
-        gathered = [row for part in gather(rows) for row in part]
+        parts = gather([_rows(split, batch) for split, batches in enumerate(loaders) for batch in batches])
+        gathered = [rows for part in parts for rows in part]
+        if any(rows is None for rows in gathered):
+            rank_zero_warn(
+                "PredictionWriter has written nothing: it takes predictions of the form {'rows': [{'id': 3, "
+                f"'prediction': 'yes'}}]}} for each batch, and the predict_step of {type(pl_module).__name__} returns "
+                "others. `trainer.predict` returns them; a BasePredictionWriter of your own can write them."
+            )
+            return
         if trainer.is_global_zero and folder is not None:
-            unique = {(names[split], ident): prediction for split, ident, prediction in gathered}
+            names = _split_names(trainer, len(loaders))
+            unique = {(names[split], ident): prediction for rows in gathered for split, ident, prediction in rows}
             path = write_atomically(Path(folder) / "predictions.tsv", lambda file: _write(file, unique))
             rank_zero_info(f"Wrote {len(unique):,} predictions to {path}")
+
+
+def _rows(split: int, batch: Any) -> list[tuple[int, Any, Any]] | None:
+    """Return split, id and prediction of each example of a batch; nothing if the predictions have another form."""
+    try:
+        return [(split, row["id"], row["prediction"]) for row in batch["rows"]]
+    except (KeyError, TypeError, IndexError):
+        return None
+
+
+def _split_names(trainer: Trainer, count: int) -> Sequence[str]:
+    """Return the names of the predicted splits; those of a foreign DataModule, or of plain dataloaders, are numbers."""
+    task = getattr(trainer.datamodule, "task", None)  # type: ignore[attr-defined]
+    names: Sequence[str] = getattr(task, "evaluation_splits", ())
+    return names if len(names) == count else [str(number) for number in range(count)]
 
 
 def _write(path: Path, predictions: dict[tuple[str, int], Any]) -> None:

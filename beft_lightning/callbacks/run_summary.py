@@ -18,7 +18,7 @@ from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.checkpoint import checkpoint_file
 from beft_lightning.files import write_text_atomically
 from beft_lightning.parameters import numel
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies import adapt, release
 
 
 @dataclass
@@ -29,7 +29,6 @@ class _Clock:
     epoch_start: float = 0.0
     validation_start: float = 0.0
     train: float = 0.0
-    checkpoint: float = 0.0
     validation: float = 0.0
     epochs: list[float] = field(default_factory=list)
 
@@ -46,22 +45,13 @@ class RunSummary(Callback):
         self._clock = _Clock()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start counting, and time every save: Lightning has no hook after one."""
-        clock = self._clock = _Clock()
-        adapt(trainer.strategy)
-        if stage == "fit":
-            save = trainer.save_checkpoint
-
-            def timed_save(*args: Any, **kwargs: Any) -> None:
-                start = time.perf_counter()
-                save(*args, **kwargs)
-                clock.checkpoint += time.perf_counter() - start
-
-            trainer.__dict__["save_checkpoint"] = timed_save
+        """Start counting."""
+        self._clock = _Clock()
+        adapt(trainer.strategy).checkpoint_seconds = 0.0
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the trainer its own method back."""
-        trainer.__dict__.pop("save_checkpoint", None)
+        """Give the trainer its strategy back."""
+        release(trainer.strategy)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the fit loop."""
@@ -109,18 +99,19 @@ class RunSummary(Callback):
     def content(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The summary of the run so far."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        strategy = adapt(trainer.strategy)
         selection = next((c for c in callbacks if isinstance(c, BiasSelectionCallback)), None)
         return {
             # JSON knows no NaN.
             "metrics": {n: v.item() if v.isfinite() else None for n, v in sorted(trainer.callback_metrics.items())},
             "selected": selection.selected if selection else getattr(pl_module, "tune", None),
             "trained_parameters": sum(numel(p) for p in pl_module.parameters() if p.requires_grad),
-            "total_parameters": adapt(trainer.strategy).total_parameters,
+            "total_parameters": strategy.total_parameters,
             "seconds": {
                 "score": selection.seconds if selection else 0.0,
                 "train": self._clock.train,
                 "train_epoch": statistics.median(self._clock.epochs) if self._clock.epochs else 0.0,
-                "checkpoint": self._clock.checkpoint,
+                "checkpoint": strategy.checkpoint_seconds,
             },
         }
 

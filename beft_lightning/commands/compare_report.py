@@ -1,16 +1,15 @@
 """The results of a comparison for people: a CSV file, a Markdown table and a picture."""
 
-import csv
-import io
 import json
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from beft_lightning.commands.compare import Run
+from beft_lightning.commands.markdown import markdown_table
+from beft_lightning.commands.run import Run
 from beft_lightning.files import write_atomically, write_text_atomically
 
 
@@ -27,93 +26,159 @@ def write_report(runs: Sequence[Run], folder: Path, notes: str = "") -> None:
     write_atomically(folder / "results.png", lambda path: plot(runs).savefig(path, dpi=150))
 
 
-def by_way(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
-    """The runs of each way, in the order in which they were asked for."""
-    ways: dict[str, list[Run]] = {}
+def to_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Put each run in a row, with a column for each metric after the last and after the best epoch.
+
+    Metrics of a diverged run are missing, so that no mean includes them.
+
+    Args:
+        runs: All runs.
+    """
+    rows = []
     for run in runs:
-        ways.setdefault(run.tune, []).append(run)
-    return ways
-
-
-def main_metric(runs: Sequence[Run]) -> str:
-    """Name of the metric that ways are compared by: the task's first."""
-    return next(iter(runs[0].last))
+        last, best = ({}, {}) if run.diverged else (run.last, run.best or {})
+        rows.append(
+            {
+                "tune": run.tune,
+                "seed": run.seed,
+                "learning_rate": run.learning_rate,
+                "best_epoch": None if run.diverged else run.best_epoch,
+                **{f"last_{metric}": last.get(metric) for metric in runs[0].last},
+                **{f"best_{metric}": best.get(metric) for metric in runs[0].last},
+                "trained_parameters": run.trained_parameters,
+                "total_parameters": run.total_parameters,
+                "seconds": run.seconds,
+                "peak_memory": run.peak_memory,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    types = {name: "float64" for name in frame if name.startswith(("last_", "best_"))}
+    return frame.astype({**types, "best_epoch": "Int64", "peak_memory": "Int64"})
 
 
 def to_csv(runs: Sequence[Run]) -> str:
-    """One line for each run, one column for each metric after the last and after the best epoch."""
-    metrics = list(runs[0].last)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    numbers = ["trained_parameters", "total_parameters", "seconds", "peak_memory"]
-    names = ["tune", "seed", "learning_rate", "best_epoch"]
-    writer.writerow([*names, *(f"last_{m}" for m in metrics), *(f"best_{m}" for m in metrics), *numbers])
-    for run in runs:
-        last, best = [run.last[m] for m in metrics], [run.best[m] if run.best else "" for m in metrics]
-        values = vars(run)
-        writer.writerow([*(values[name] for name in names), *last, *best, *(values[name] for name in numbers)])
-    return text.getvalue()
+    """Return one line for each run; see :func:`to_frame` for the columns.
+
+    Args:
+        runs: All runs.
+    """
+    text: str = to_frame(runs).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def summarized(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row of formatted text for each method, in the order in which the methods were run.
+
+    Args:
+        runs: All runs.
+
+    Returns:
+        The columns of ``results.md``. Results are mean and standard deviation over the seeds.
+    """
+    metric = main_metric(runs)
+    frame = to_frame(runs)
+    groups = frame.groupby("tune", sort=False)
+    first = groups.first()
+    return pd.DataFrame(
+        {
+            f"{metric}, last epoch": groups[f"last_{metric}"].apply(_spread_or_diverged),
+            f"{metric}, best dev epoch": groups[f"best_{metric}"].apply(_spread),
+            "trained": first["trained_parameters"].map("{:,}".format),
+            "share": (first["trained_parameters"] / first["total_parameters"]).map("{:.4%}".format),
+            "learning rate": first["learning_rate"].map("{:g}".format).where(first["trained_parameters"] > 0, "-"),
+            "seconds": groups["seconds"].mean().map("{:.0f}".format),
+            "peak memory": groups["peak_memory"].max().map(_mebibytes),
+        }
+    ).reset_index()
 
 
 def to_markdown(runs: Sequence[Run]) -> str:
-    """A table with mean and standard deviation over the seeds for each way."""
-    metric = main_metric(runs)
-    lines = [
-        f"| tune | {metric}, last epoch | {metric}, best dev epoch | trained | share | learning rate | seconds "
-        "| peak memory |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for way, group in by_way(runs).items():
-        last = _spread([run.last[metric] for run in group])
-        best = _spread([run.best[metric] for run in group if run.best])
-        first = group[0]
-        share = first.trained_parameters / first.total_parameters
-        peak = max(run.peak_memory or 0 for run in group)
-        memory = f"{peak / 2**20:,.0f} MiB" if peak else "-"
-        rate = f"{first.learning_rate:g}" if first.trained_parameters else "-"
-        seconds = statistics.mean(run.seconds for run in group)
-        lines.append(
-            f"| {way} | {last} | {best} | {first.trained_parameters:,} | {share:.4%} | {rate} "
-            f"| {seconds:.0f} | {memory} |"
-        )
+    """Return a table with a row for each method, and its legend.
+
+    Args:
+        runs: All runs.
+    """
     seeds = sorted({run.seed for run in runs})
     legend = f"Mean and standard deviation over seeds {', '.join(map(str, seeds))}; seconds are a run's mean.\n"
     if options := {run.tune: run.options for run in runs if run.options}:
-        legend += f"\nOptions: {'; '.join(f'{way} {json.dumps(given)}' for way, given in options.items())}.\n"
-    return "\n".join(lines) + f"\n\n{legend}"
+        legend += f"\nOptions: {'; '.join(f'{tune} {json.dumps(given)}' for tune, given in options.items())}.\n"
+    if note := diverged_note(runs):
+        legend += f"\n{note}\n"
+    return f"{markdown_table(summarized(runs))}\n{legend}"
+
+
+def diverged_note(runs: Sequence[Run]) -> str:
+    """Return a sentence that names the diverged runs; empty if there are none.
+
+    Args:
+        runs: All runs.
+    """
+    diverged = [f"{run.tune} with seed {run.seed}" for run in runs if run.diverged]
+    return f"Diverged, and left out of the means: {', '.join(diverged)}." if diverged else ""
 
 
 def results_table(runs: Sequence[Run]) -> Table:
-    """Mean and standard deviation for each way, as a table for ``rich.print``."""
+    """Return the results of each method as a table for ``rich.print``.
+
+    Args:
+        runs: All runs.
+    """
     metric = main_metric(runs)
-    table = Table(title=f"{metric} over {len({run.seed for run in runs})} seeds")
+    title = f"{metric} over {len({run.seed for run in runs})} seeds"
+    table = Table(title=title, caption=diverged_note(runs) or None)
     for name in ("tune", "last epoch", "best dev epoch", "trained"):
         table.add_column(name, justify="left" if name == "tune" else "right")
-    for way, group in by_way(runs).items():
-        last, best = _spread([run.last[metric] for run in group]), _spread([r.best[metric] for r in group if r.best])
-        table.add_row(way, last, best, f"{group[0].trained_parameters:,}")
+    summary = summarized(runs)
+    for row in summary[["tune", f"{metric}, last epoch", f"{metric}, best dev epoch", "trained"]].values:
+        table.add_row(*row)
     return table
 
 
 def plot(runs: Sequence[Run]) -> Figure:
-    """Each way's results over the number of values it trains: a dot for each seed, a bar for the mean."""
+    """Draw each method's results: a dot for each seed, a bar for the mean, and the number of values it trains.
+
+    Args:
+        runs: All runs.
+    """
     metric = main_metric(runs)
-    groups = by_way(runs)
+    groups = to_frame(runs).groupby("tune", sort=False)
     figure = Figure(figsize=(7, 0.9 + 0.35 * len(groups)), layout="constrained")
     axes = figure.add_subplot()
-    for row, group in enumerate(groups.values()):
-        values = [run.last[metric] for run in group]
-        axes.barh(row, statistics.mean(values), color="0.85")
+    for row, (_, group) in enumerate(groups):
+        values = group[f"last_{metric}"].dropna()
+        axes.barh(row, values.mean() if len(values) else 0.0, color="0.85")
         axes.plot(values, [row] * len(values), "o", color="tab:blue", markersize=4)
-        axes.text(0.0, row, f" {group[0].trained_parameters:,}", va="center", fontsize="small")
-    axes.set_yticks(range(len(groups)), list(groups))
+        trained = f"{group['trained_parameters'].iloc[0]:,}"
+        label = f" {trained}" if len(values) else f" {trained}, diverged"
+        axes.text(0.0, row, label, va="center", fontsize="small")
+    axes.set_yticks(range(len(groups)), [str(tune) for tune, _ in groups])
     axes.invert_yaxis()
     axes.set_xlabel(f"{metric} after the last epoch (numbers: values trained)")
     return figure
 
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
+def main_metric(runs: Sequence[Run]) -> str:
+    """Return the name of the metric that methods are compared by: the task's first.
+
+    Args:
+        runs: All runs.
+    """
+    return next(iter(runs[0].last))
+
+
+def _spread(values: pd.Series) -> str:
+    found = values.dropna()
+    if found.empty:
         return "-"
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
+    return f"{found.mean():.3f}" + (f" ± {found.std():.3f}" if len(found) > 1 else "")
+
+
+def _spread_or_diverged(values: pd.Series) -> str:
+    missing = int(values.isna().sum())
+    if missing == len(values):
+        return "diverged"
+    return _spread(values) + (f" ({missing} of {len(values)} diverged)" if missing else "")
+
+
+def _mebibytes(size: int) -> str:
+    return "-" if pd.isna(size) or not size else f"{size / 2**20:,.0f} MiB"

@@ -1,8 +1,10 @@
-"""What a fit will train, store and send, said before any weights are loaded."""
+"""The command ``plan``: sizes of a fit, before any weights are loaded."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+import rich
 import torch
 from rich.table import Table
 from torch import nn
@@ -12,10 +14,10 @@ from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import BeftError
 from beft_lightning.models import QUANTIZED
 from beft_lightning.tasks import LanguageTaskModule
-from beft_lightning.tuning.methods import AUTO, tuned_terms
+from beft_lightning.tuning import tuned_terms
 
-# What a checkpoint file takes beside the values of its tensors, as measured: the states of random number generators
-# and loops; for each stored tensor its name, place and alignment; for each frozen one the few values that identify it.
+# Bytes of a checkpoint file beside the values of its tensors, as measured: the states of random number generators and
+# loops; for each stored tensor its name, place and alignment; for each frozen one the few values that identify it.
 _FILE_BYTES = 17_000
 _STORED_BYTES = 300
 _FROZEN_BYTES = 140
@@ -23,7 +25,7 @@ _FROZEN_BYTES = 140
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of a fit; activations are not among them, as they depend on the batches.
+    """Sizes of a fit, without activations, which depend on the batches.
 
     Args:
         tune: What is trained beside the head. Where scores decide, sizes are those of the largest choice.
@@ -34,7 +36,7 @@ class Plan:
         gradient_bytes: Gradients of the trained parameters.
         optimizer_bytes: State of the optimizer.
         checkpoint_bytes: File size of an adapter checkpoint, estimated within 5 % and 2 KB.
-        reduced_bytes_per_step: What each process gives to the all-reduce of an optimizer step under DDP.
+        reduced_bytes_per_step: Bytes that each process contributes to the all-reduce of an optimizer step under DDP.
     """
 
     tune: str
@@ -53,11 +55,11 @@ class Plan:
         return self.trained_parameters / self.total_parameters
 
     def to_dict(self) -> dict[str, object]:
-        """Plain types, ready for JSON."""
+        """Return the sizes as plain types, ready for JSON."""
         return asdict(self) | {"trained_share": self.trained_share}
 
     def table(self) -> Table:
-        """The plan for the eye."""
+        """Return the sizes as a table for ``rich.print``."""
         table = Table(title="plan", show_header=False)
         table.add_row("trained", self.tune)
         share = f"{self.trained_parameters:,} of {self.total_parameters:,} ({self.trained_share:.4%})"
@@ -73,14 +75,30 @@ class Plan:
         return table
 
 
-def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None = None) -> Plan:
-    """The sizes of a fit of ``module``, which is built without weights.
+def print_plan(module: LanguageTaskModule, selection: BiasSelectionCallback | None, *, as_json: bool) -> None:
+    """Print the sizes of a fit, as a table or as JSON.
 
     Args:
-        module: The module before its model is loaded. It is of no use for training afterwards.
+        module: The module before its model is loaded.
+        selection: The callback that decides where ``module.tune`` is ``auto``.
+        as_json: Print JSON, sizes in bytes.
+    """
+    plan = plan_fit(module, selection)
+    if as_json:
+        print(json.dumps(plan.to_dict(), indent=2))
+    else:
+        rich.print(plan.table())
+
+
+def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None = None) -> Plan:
+    """Compute the sizes of a fit of ``module``, which is built without weights.
+
+    Args:
+        module: The module before its model is loaded. It cannot be trained afterwards.
         selection: The callback that decides where ``module.tune`` is ``auto``.
 
     Raises:
+        BeftError: If the weights are quantized, whose sizes are known only once they are loaded.
         BackboneError: If the backbone's configuration cannot be loaded.
         TermError: If a term does not exist.
     """
@@ -89,19 +107,20 @@ def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None
     module.random_init = True  # On the meta device there are no values to load.
     with torch.device("meta"):
         module.configure_model()
-    tune = ", ".join(tuned_terms(module.tune))
-    if tune == AUTO:
+    if module.method is None:
         tune = (selection or BiasSelectionCallback()).freeze_largest(module)
+    else:
+        tune = ", ".join(tuned_terms(module.tune))
     return plan_of(module, module.make_optimizer(), tune)
 
 
 def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:
-    """The sizes of a fit of ``module`` as it is frozen now.
+    """Compute the sizes of a fit of ``module`` with the parameters that require gradients now.
 
     Args:
         module: The module, on the meta device: the optimizer takes a step.
         optimizer: The optimizer over what is trainable.
-        tune: What is trained, for people.
+        tune: What is trained, in words.
     """
     parameters = list(module.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]

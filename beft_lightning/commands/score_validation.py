@@ -1,9 +1,10 @@
-"""What tells beforehand which term to train: the scores, beside controls that need no training."""
+"""Validation of the scores: measures of the terms before training, compared with the results of training them."""
 
 import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
+import pandas as pd
 import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, Trainer
@@ -12,6 +13,7 @@ from torchmetrics.functional import spearman_corrcoef
 from beft_lightning.bias import add_missing_biases, find_bias_terms, resolve
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.commands.markdown import markdown_table
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.isolation import eval_mode
@@ -28,10 +30,10 @@ def measure_terms(
     terms: Sequence[str],
     batches: int = 32,
 ) -> Measures:
-    """The three scores of each term, the norm of its gradient at the checkpoint, and how small the term is.
+    """Return three scores of each term, the norm of its gradient at the checkpoint, and ``1/norm(b0)``.
 
-    Adam moves every value by about the same amount, so a relative score might say little more than how small the
-    pretrained bias was; ``1/norm(b0)`` is there to tell.
+    The last two are controls that need no training. Adam moves every value by about the same amount, so a relative
+    score may depend on little but the norm of the pretrained bias ``b0``; ``1/norm(b0)`` alone shows how much.
 
     Args:
         module: The pretrained module, with ``tune`` set to ``auto``; it is not changed.
@@ -41,7 +43,7 @@ def measure_terms(
         batches: Number of training batches to score on.
 
     Returns:
-        The measures. What is not defined is left out: for biases that start at zero, projection and ``1/norm(b0)``.
+        The measures. For biases that start at zero, projection and ``1/norm(b0)`` are not defined and left out.
     """
     assert module.model is not None
     pretrained = find_bias_terms(module.model)
@@ -70,16 +72,19 @@ def measure_terms(
 def gradient_norms(
     module: LanguageTaskModule, data: LanguageDataModule, terms: Sequence[str], batches: int
 ) -> dict[str, float]:
-    """Norm of each term's mean gradient over training batches at the checkpoint, without dropout, mean over layers.
+    """Compute the norm of each term's mean gradient over training batches at the checkpoint, without dropout.
 
     Args:
         module: The pretrained module; biases it lacks are added.
         data: Where the training batches come from.
         terms: Names of the terms.
         batches: Number of training batches.
+
+    Returns:
+        Term -> norm, the mean over the layers.
     """
     assert module.model is not None
-    assert module.head is not None
+    assert module.objective is not None
     add_missing_biases(module.model, terms)
     found = find_bias_terms(module.model)
     biases = [bias.requires_grad_() for term in terms for bias in found[term].values()]
@@ -92,7 +97,7 @@ def gradient_norms(
     with eval_mode(module), torch.enable_grad(), autocast:
         for batch in itertools.islice(data.train_dataloader(), batches):
             used += 1
-            loss = module.head.loss(module.model, move_data_to_device(batch, module.device))
+            loss = module.objective.loss(module.model, move_data_to_device(batch, module.device))
             gradients = torch.autograd.grad(loss, biases, allow_unused=True, materialize_grads=True)
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient
@@ -101,7 +106,7 @@ def gradient_norms(
 
 
 def rank_correlations(measures: Measures, accuracies: Mapping[str, float]) -> dict[str, float]:
-    """Spearman's rank correlation of each measure with the measured accuracies, over the terms.
+    """Compute Spearman's rank correlation of each measure with the measured accuracies, over the terms.
 
     Args:
         measures: From :func:`measure_terms`.
@@ -116,15 +121,17 @@ def rank_correlations(measures: Measures, accuracies: Mapping[str, float]) -> di
 
 
 def measures_table(measures: Measures, accuracies: Mapping[str, float], metric: str) -> str:
-    """The measures as Markdown, terms by measured accuracy from best to worst, with the rank correlations."""
+    """Return the measures as a table in Markdown: terms from the best result to the worst, then the rank correlation.
+
+    Args:
+        measures: From :func:`measure_terms`.
+        accuracies: Term -> mean accuracy when it is trained; at least three terms.
+        metric: Name of the accuracies' metric.
+    """
     terms = sorted(accuracies, key=lambda term: -accuracies[term])
-    correlations = rank_correlations(measures, accuracies)
-    lines = [
-        f"| measure | {' | '.join(terms)} | rank correlation with {metric} |",
-        "|---" * (len(terms) + 2) + "|",
-        f"| {metric} | {' | '.join(f'{accuracies[term]:.3f}' for term in terms)} | |",
-    ]
-    for name, values in measures.items():
-        cells = " | ".join(f"{values[term]:.3g}" for term in terms)
-        lines.append(f"| {name} | {cells} | {correlations[name]:+.2f} |")
-    return "\n".join(lines) + "\n"
+    values = pd.DataFrame(measures).T[terms].map("{:.3g}".format)
+    last = f"rank correlation with {metric}"
+    values[last] = pd.Series(rank_correlations(measures, accuracies)).map("{:+.2f}".format)
+    values.loc[metric] = {term: f"{accuracies[term]:.3f}" for term in terms} | {last: ""}
+    order = [metric, *measures]
+    return markdown_table(values.loc[order].rename_axis("measure").reset_index())

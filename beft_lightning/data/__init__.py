@@ -1,4 +1,4 @@
-"""Benchmarks: a record of each task, and DataModules that read it."""
+"""Task records, preprocessors, and DataModules of benchmarks."""
 
 from beft_lightning.data.benchmarks.glue import GLUE_TASKS, Glue
 from beft_lightning.data.benchmarks.movie_reviews import MovieReviews
@@ -7,7 +7,8 @@ from beft_lightning.data.benchmarks.reading_comprehension import Drop, Squad
 from beft_lightning.data.benchmarks.super_glue import SUPER_GLUE_TASKS, SuperGlue
 from beft_lightning.data.datamodule import LanguageDataModule
 from beft_lightning.data.prompt_task import Prompted, PromptTask
-from beft_lightning.data.task import Task
+from beft_lightning.data.task import Task, TaskRecord
+from beft_lightning.data.verbalizer import Verbalizer
 
 __all__ = [
     "GLUE_TASKS",
@@ -22,4 +23,6 @@ __all__ = [
     "Squad",
     "SuperGlue",
     "Task",
+    "TaskRecord",
+    "Verbalizer",
 ]

@@ -7,13 +7,13 @@ T = TypeVar("T")
 
 
 def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], size: int) -> list[list[T]]:
-    """All examples in batches of at most ``size``, shortest first, with little padding.
+    """Divide examples into batches of at most ``size``, shortest first, with little padding.
 
     A batch also ends where one more example would make more than a seventeenth of its tokens padding: a few long
     examples must not make a whole batch as long.
 
     Args:
-        examples: What to divide.
+        examples: Examples of any type.
         length: Number of tokens of an example.
         size: Most examples in a batch.
     """
@@ -30,6 +30,6 @@ def batches_of_like_length(examples: Sequence[T], length: Callable[[T], int], si
 
 
 def collate_one(collate: Callable[[list[T]], Any], batches: list[list[T]]) -> Any:
-    """Batches of a loader that holds whole ones, and gives them one at a time."""
+    """Collate the one item of a loader whose items are whole batches of examples."""
     (examples,) = batches
     return collate(examples)

@@ -1,4 +1,4 @@
-"""Prompts and their options as token ids: where an option begins, what options share, how they are packed."""
+"""Prompts and their options as token ids, packed so that options share their prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ PADDING, PROMPT = -1, 0
 
 @dataclass(frozen=True)
 class EncodedOptions:
-    """A prompt and its options, as token ids: each option's row is what all share, then tokens of its own.
+    """A prompt and its options as token ids: the row of an option is the shared tokens, then its own.
 
     Args:
-        shared: What all rows begin with: the prompt, special tokens included, and the words that all options
-            begin with.
-        own: How each row goes on; at least one token for each option.
+        shared: The tokens that all rows begin with: the prompt, special tokens included, and the words that all
+            options begin with.
+        own: The further tokens of each row; at least one for each option.
         starts: For each row, the place of its first scored token, at least 1. It lies behind what is shared only
             where a tokenizer merges the end of the prompt with the beginning of another option.
-        truncated: How many of the prompt's tokens were cut off at its beginning.
+        truncated: Number of the prompt's tokens that were cut off at its beginning.
     """
 
     shared: tuple[int, ...]
@@ -33,20 +33,20 @@ class EncodedOptions:
 
     @property
     def length(self) -> int:
-        """Tokens that have to be run: the shared ones, and each row's own less its last, which predicts nothing."""
+        """Number of tokens to run: the shared ones, and each row's own less its last, which predicts nothing."""
         return len(self.shared) + sum(len(own) - 1 for own in self.own)
 
     @property
     def prompt(self) -> tuple[int, ...]:
-        """The tokens that no option is scored on."""
+        """The tokens on which no option is scored."""
         return self.shared[: min(self.starts)]
 
     def row(self, option: int) -> tuple[int, ...]:
-        """All tokens of the prompt with one option."""
+        """Return all tokens of the prompt with one option."""
         return (*self.shared, *self.own[option])
 
     def only(self, option: int) -> "EncodedOptions":
-        """The same prompt with no other option."""
+        """Return the prompt with one option alone."""
         row = self.row(option)
         return EncodedOptions(row[:-1], (row[-1:],), (self.starts[option],), self.truncated)
 
@@ -102,7 +102,7 @@ def encode_options(
 
 
 def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str, Any]:
-    """One row for each example: what its options share, then their own tokens side by side, padded on the left.
+    """Pack each example into a row: the tokens its options share, then their own side by side, padded on the left.
 
     The last token of an option predicts nothing and is left out, so options of one token need no column.
 
@@ -113,7 +113,7 @@ def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str
     Returns:
         ``input_ids``, ``segment_ids`` and ``position_ids`` of shape ``(batch, columns)``; for each scored token
         ``target_row``, ``target_column`` (which predicts it), ``target_token`` and ``target_option``;
-        ``option_row``, the row of each option; and ``logits_to_keep``, how many of the last columns predict.
+        ``option_row``, the row of each option; and ``logits_to_keep``, the number of last columns that predict.
     """
     columns = max(example.length for example in examples)
     rows: list[tuple[list[int], list[int], list[int]]] = []
@@ -145,12 +145,12 @@ def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str
 
 
 def _common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
-    """Number of first tokens that all rows share, at most ``longest``."""
+    """Return the number of first tokens that all rows share, at most ``longest``."""
     return next((i for i in range(longest) if len({row[i] for row in rows}) > 1), longest)
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What stands before a text that begins with an option: a model can only predict what follows something."""
+    """Return the token before a text that begins with an option: a model can only predict what follows something."""
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None:
         raise DataError("an empty prompt needs a tokenizer with a bos or eos token, and this one has neither.")

@@ -1,12 +1,12 @@
-"""A prompted task as a declarative record: how an example becomes a prompt with options, or with an answer."""
+"""Prompted tasks as declarative records: how an example becomes a prompt with options, or with an answer."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
-from beft_lightning.data.task import Evaluated
-
-Row = Mapping[str, Any]
+from beft_lightning.data.sources import Row
+from beft_lightning.data.task import TaskRecord
+from beft_lightning.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -15,61 +15,107 @@ class Prompted:
 
     Args:
         prompt: The text before the options, or before the answer to generate.
-        options: What may follow, with the white space that separates it; for generation, the answer to learn.
-        gold: Indices of the right options.
+        options: The texts that may follow, with the white space that separates them; for generation, the answer to
+            learn.
+        labels: Indices of the right options.
         answers: For generation and extraction, the acceptable answers, each as its one or more spans.
         candidates: The bare texts of the options, where metrics compare texts.
         calibration_prompt: A prompt without the example's content, to calibrate the options' scores with.
-        group: What the example is a part of: a question that has several answers to judge.
-        source: What the example was taken from, together with others: a paragraph that several questions are about.
-            The training set and the dev set have none in common.
+        group: The unit that the example is a part of: a question that has several answers to judge.
+        source: The text that the example was taken from, together with others: a paragraph that several questions are
+            about. The training set and the dev set have none in common.
+        id: Number to report the prediction under; by default the example's place in its split.
     """
 
     prompt: str
     options: tuple[str, ...]
-    gold: tuple[int, ...] = (0,)
+    labels: tuple[int, ...] = (0,)
     answers: tuple[tuple[str, ...], ...] = ()
     candidates: tuple[str, ...] = ()
     calibration_prompt: str | None = None
     group: str = ""
     source: str = ""
+    id: int | None = None
+
+    def with_demonstrations(self, solved: Sequence["Prompted"]) -> Self:
+        """Return the example behind solved ones (in-context learning).
+
+        Args:
+            solved: The examples to show with their right options, in this order.
+        """
+        shown = [(example.prompt + example.options[example.labels[0]]).strip() for example in solved]
+        context = "\n\n".join([*shown, ""])
+        calibration = None if self.calibration_prompt is None else context + self.calibration_prompt
+        return replace(self, prompt=context + self.prompt, calibration_prompt=calibration)
 
 
-@dataclass(frozen=True)
-class PromptTask(Evaluated):
-    """A task for causal language models, told in data.
+def one_row(row: Row) -> list[Row]:
+    """Return an object of the original file as the one row that it is."""
+    return [row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTask(TaskRecord):
+    """A task for causal language models.
 
     Args:
-        name: Short name, as in ``--data.task``.
         kind: ``choice`` between options, or ``generation``.
         columns: The columns that an example needs.
-        examples: Makes the examples of a row.
-        metrics: Names of the metrics to report, the main one first.
+        examples: Makes the examples of a row; see :class:`~beft_lightning.data.verbalizer.Verbalizer`.
         labels: Names of the options, where all examples have the same ones.
         loss: ``classification`` over the options, or ``lm`` on the right one.
         learning_rate: Recommended learning rate when biases are trained (OPT).
-        epochs: Recommended number of epochs.
+        sizes: Number of training examples in each named data regime, or all if there are fewer. The published runs
+            use 1,000.
         batch_size: Recommended number of examples that fit on one GPU together; the effective batch is 8.
         max_length: Most tokens of prompt and answer together.
         flatten: Turns an object of the original file into rows; by default it is one row.
-        hub: Dataset id and configuration on the hub.
     """
 
-    name: str
+    kinds = ("choice", "generation")
+    adds_head = False
+
     kind: Literal["choice", "generation"]
     columns: tuple[str, ...]
     examples: Callable[[Row], list[Prompted]]
     metrics: tuple[str, ...] = ("accuracy",)
-    labels: tuple[str, ...] = ()
     loss: Literal["classification", "lm"] = "classification"
-    learning_rate: float = 1e-3
     epochs: int = 5
+    sizes: Mapping[str, int] = field(default_factory=lambda: {"low": 1000})
     batch_size: int = 8
     max_length: int = 2048
-    flatten: Callable[[Row], Iterator[Row]] = lambda row: iter([row])
-    hub: tuple[str, str | None] = ("", None)
+    flatten: Callable[[Row], Iterable[Row]] = one_row
 
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """The published runs use 1,000 examples, or all if there are fewer."""
-        return {"low": 1000}
+    def parse_row(self, row: Row, where: str) -> list[Prompted]:
+        """Return the prompted examples of an object of the original file."""
+        examples: list[Prompted] = []
+        try:
+            for flat in self.flatten(row):
+                if missing := [name for name in self.columns if name not in flat]:
+                    raise DataError(f"no {', '.join(map(repr, missing))}, which {self.name} needs")
+                examples.extend(self.examples(flat))
+        except DataError as error:
+            raise DataError(f"{where}: {error}.") from error
+        except (KeyError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{where}: not as {self.name} lays its data out ({type(error).__name__}: {error})."
+            ) from error
+        return examples
+
+    def numbered(self, examples: Sequence[Prompted]) -> list[Prompted]:
+        """Give each example that has no id its place in the split."""
+        return [replace(e, id=place) if e.id is None else e for place, e in enumerate(examples)]
+
+    def sources(self, examples: Sequence[Prompted]) -> list[str]:
+        """Return the source of each example; empty if none has one."""
+        sources = [example.source for example in examples]
+        return sources if any(sources) else []
+
+    def regime_size(self, regime: str, available: int) -> int:
+        """Return the number of training examples of a named data regime, or all if there are fewer."""
+        return min(super().regime_size(regime, available), available)
+
+    def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
+        """Check that there are options where they are to be calibrated."""
+        if calibrate and self.kind == "generation":
+            raise DataError(f"{self.name} generates its answers, so there are no options to calibrate.")

@@ -12,13 +12,13 @@ from beft_lightning.errors import DataError
 
 
 class ResumableSampler(DistributedLengthGroupedSampler):
-    """Indices of examples of like length, the same for a seed and epoch, that can leave out the first ones."""
+    """Sampler of examples of like length, in an order of seed and epoch, that can leave out the first ones."""
 
     #: Number of this process's indices to leave out when they are next asked for.
     skipped = 0
 
     def __iter__(self) -> Iterator[int]:
-        """This process's indices."""
+        """Yield the indices of this process."""
         skipped, self.skipped = self.skipped, 0
         return islice(super().__iter__(), skipped, None)
 
@@ -31,18 +31,21 @@ class ResumableDataLoader(DataLoader[Any]):
     _given = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator will do
-        """The batches of an epoch, or what is left of it after :meth:`load_state_dict`."""
+        """Yield the batches of an epoch, or those left of it after :meth:`load_state_dict`."""
         self._given = self._sampler.skipped // self._size if self._resumable else 0
         for batch in super().__iter__():
             self._given += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of this epoch each process has had, and what makes them the same ones in another run."""
+        """Return the number of batches that each process has finished in this epoch, and what identifies the epoch."""
         return {"batches": self._done, **self._identity} if self._resumable else {"batches": 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin where the checkpoint was written.
+
+        Args:
+            state: A state of :meth:`state_dict`.
 
         Raises:
             DataError: If that was in the middle of an epoch of other batches.
@@ -52,8 +55,8 @@ class ResumableDataLoader(DataLoader[Any]):
         there = {name: value for name, value in state.items() if name != "batches"}
         if there != self._identity:
             raise DataError(
-                f"the checkpoint was written in the middle of an epoch with {_readable(there)}, and this run has "
-                f"{_readable(self._identity)}: use the same data, seed, and batch size times number of processes, or "
+                f"the checkpoint was written in the middle of an epoch with {_described(there)}, and this run has "
+                f"{_described(self._identity)}: use the same data, seed, and batch size times number of processes, or "
                 "resume from a checkpoint of the end of an epoch."
             )
         self._sampler.skipped = state["batches"] * self._size
@@ -69,7 +72,7 @@ class ResumableDataLoader(DataLoader[Any]):
 
     @property
     def _resumable(self) -> bool:
-        """Not where Lightning has put in a sampler of its own, as it does for ``overfit_batches``."""
+        """False where Lightning has put in a sampler of its own, as it does for ``overfit_batches``."""
         return isinstance(self.sampler, ResumableSampler)
 
     @property
@@ -92,5 +95,5 @@ class ResumableDataLoader(DataLoader[Any]):
         }
 
 
-def _readable(identity: dict[str, int]) -> str:
+def _described(identity: dict[str, int]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in identity.items())

@@ -2,12 +2,10 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from beft_lightning.data.prompt_task import Prompted, PromptTask
-from beft_lightning.data.task import Task
 from beft_lightning.errors import DataError
 
 #: Other names that the original archives give to a split.
@@ -17,13 +15,14 @@ _FILE_NAMES = {
     "validation_matched": ("validation_matched", "dev_matched"),
     "validation_mismatched": ("validation_mismatched", "dev_mismatched"),
 }
-Row = dict[str, Any]
-#: A row and where it stands: ``file:line``.
+#: The columns of a row by name.
+Row = Mapping[str, Any]
+#: A row behind the place where it stands: ``file:line``.
 Located = tuple[str, Row]
 
 
 def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequence[str] = ()) -> Iterator[Located]:
-    """The rows of a split's original file, each with its place for error messages.
+    """Yield the rows of a split's original file, each with its place for error messages.
 
     Args:
         folder: The folder that holds the task's files.
@@ -53,7 +52,7 @@ def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequenc
 
 
 def hub_rows(hub: tuple[str, str | None], split: str, hub_id: str | None, revision: str | None) -> Iterator[Located]:
-    """The rows of a split as ``datasets.load_dataset`` gives them, each with its place for error messages.
+    """Return the rows of a split as ``datasets.load_dataset`` gives them, each with its place for error messages.
 
     Args:
         hub: Dataset id and configuration on the hub.
@@ -109,7 +108,7 @@ def _read_jsonl(path: Path) -> Iterator[Located]:
 
 
 def _read_json(path: Path) -> Iterator[Located]:
-    """SQuAD keeps a list of articles under ``data``, DROP a dictionary of passages."""
+    """Return SQuAD's list of articles under ``data``, or DROP's dictionary of passages, as rows."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -118,52 +117,3 @@ def _read_json(path: Path) -> Iterator[Located]:
         raise DataError(f"{path}: a {type(content).__name__}, but SQuAD's and DROP's files hold an object.")
     collection = dict(enumerate(content["data"])) if isinstance(content.get("data"), list) else content
     return ((f"{path} [{key}]", row) for key, row in collection.items())
-
-
-def text_examples(rows: Iterable[Located], task: Task, source: str) -> list[Row]:
-    """Rows as encoders need them: the task's text columns, ``label`` (a number) and ``id`` (the row's place).
-
-    Args:
-        rows: Rows of a file or of the hub.
-        task: What to read.
-        source: Where they come from, for error messages.
-
-    Raises:
-        DataError: If there is no row, a column is missing, or a label is outside the set.
-    """
-    examples: list[Row] = []
-    for place, (where, raw) in enumerate(rows):
-        row = {task.columns.get(name, name): value for name, value in raw.items()}
-        if missing := [name for name in (*task.columns_read, "label") if name not in row]:
-            original = {meant: name for name, meant in task.columns.items()}
-            raise DataError(
-                f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
-                f"{task.name} needs; there are: {', '.join(map(str, raw))}."
-            )
-        if wrong := [name for name in task.columns_read if not isinstance(row[name], str)]:
-            raise DataError(f"{where}: column {wrong[0]!r} is no text but {row[wrong[0]]!r}.")
-        example = {name: row[name] for name in task.columns_read}
-        examples.append({**example, "label": task.label_id(row["label"], where), "id": place})
-    if not examples:
-        raise DataError(f"{source}: the split is empty; {task.name} needs at least one example.")
-    return examples
-
-
-def prompted_examples(rows: Iterable[Located], task: PromptTask, source: str) -> list[Prompted]:
-    """Rows as causal language models need them; arguments and errors as for :func:`text_examples`."""
-    examples: list[Prompted] = []
-    for where, raw in rows:
-        try:
-            for row in task.flatten(raw):
-                if missing := [name for name in task.columns if name not in row]:
-                    raise DataError(f"no {', '.join(map(repr, missing))}, which {task.name} needs")
-                examples.extend(task.examples(row))
-        except DataError as error:
-            raise DataError(f"{where}: {error}.") from error
-        except (KeyError, TypeError, IndexError) as error:
-            raise DataError(
-                f"{where}: not as {task.name} lays its data out ({type(error).__name__}: {error})."
-            ) from error
-    if not examples:
-        raise DataError(f"{source}: the split is empty; {task.name} needs at least one example.")
-    return examples

@@ -1,104 +1,196 @@
-"""A task as a declarative record: everything about it that is not code."""
+"""Tasks as declarative records: what a task says of itself, and nothing that has to be computed with tensors."""
 
-import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+from beft_lightning.data.labels import LABEL_READERS
+from beft_lightning.data.sources import Located, Row
 from beft_lightning.errors import DataError
 
+#: Name of the training split.
+TRAIN = "train"
 #: Name of the split of examples set aside from the training split.
 DEV = "dev"
 
-Kind = Literal["classification", "regression", "multiple_choice"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """On what a task is evaluated.
+class TaskRecord(ABC):
+    """Base of all task records: :class:`Task` for bare texts, :class:`~.prompt_task.PromptTask` for prompts.
+
+    The kind is the key to everything else: its preprocessor in ``PREPROCESSORS`` of
+    :mod:`beft_lightning.data.preprocessors`, its objective in ``OBJECTIVES`` of
+    :mod:`beft_lightning.tasks.objectives`, and the metrics that suit it in ``METRICS`` of
+    :mod:`beft_lightning.tasks.metrics`.
 
     Args:
+        name: Short name, as in ``--data.task``.
+        kind: Kind of task, one of the class's ``kinds``.
+        metrics: Names of the metrics to report, the main one first.
+        labels: Label names in the order of their ids; empty where examples have none in common.
+        learning_rate: Recommended learning rate when biases are trained.
+        epochs: Recommended number of epochs.
+        sizes: Number of training examples in each named data regime.
+        max_length: Longest input, in tokens.
+        hub: Dataset id and configuration on the hub.
+        header: Column names of the original file, if it has no header line of its own.
         evaluation_splits: Splits to report results on.
-        dev: Evaluate during training on examples set aside from the training split instead, so that whatever is
-            chosen by them, such as the best epoch, has not seen the reported splits.
+        dev: Evaluate during training on examples set aside from the training split instead. Whatever is chosen by
+            them, such as the best epoch, has then not seen the reported splits.
+
+    Raises:
+        DataError: If the kind is unknown.
     """
 
+    #: The kinds of task that this class describes.
+    kinds: ClassVar[tuple[str, ...]]
+    #: Whether the model answers with a new head. It starts from random weights, so there is no zero-shot result.
+    adds_head: ClassVar[bool]
+
+    name: str
+    kind: str
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    learning_rate: float = 1e-3
+    epochs: int = 30
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    max_length: int = 128
+    hub: tuple[str, str | None] = ("", None)
+    header: tuple[str, ...] = ()
     evaluation_splits: tuple[str, ...] = ("validation",)
     dev: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in self.kinds:
+            raise DataError(
+                f"task {self.name!r}: {type(self).__name__} has no kind {self.kind!r}; choose one of: "
+                f"{', '.join(self.kinds)}."
+            )
 
     @property
     def validation_splits(self) -> tuple[str, ...]:
         """Splits to evaluate on during training."""
         return (DEV,) if self.dev else self.evaluation_splits
 
+    def parse(self, rows: Iterable[Located], source: str) -> list[Any]:
+        """Check raw rows, and make the examples that the kind's preprocessor encodes.
 
-@dataclass(frozen=True)
-class Task(Evaluated):
-    """A task, told in data.
+        Args:
+            rows: Rows of a file or of the hub, each with its place for error messages.
+            source: Name of the file or dataset, for error messages.
+
+        Returns:
+            The examples in the order of the rows, each with an id.
+
+        Raises:
+            DataError: If there is no row, a column is missing, or a value is not as the task needs it.
+        """
+        examples = [example for where, row in rows for example in self.parse_row(row, where)]
+        if not examples:
+            raise DataError(f"{source}: the split is empty; {self.name} needs at least one example.")
+        return self.numbered(examples)
+
+    @abstractmethod
+    def parse_row(self, row: Row, where: str) -> list[Any]:
+        """Make the examples of one raw row; arguments and errors as for :meth:`parse`."""
+
+    @abstractmethod
+    def numbered(self, examples: Sequence[Any]) -> list[Any]:
+        """Give each example that has no id its place in the split."""
+
+    def sources(self, examples: Sequence[Any]) -> list[str]:
+        """Return the source of each example that has to stay with the others of its source; empty if none has to."""
+        return []
+
+    def regime_size(self, regime: str, available: int) -> int:
+        """Return the number of training examples of a named data regime.
+
+        Args:
+            regime: Name of the regime.
+            available: Number of examples there are.
+
+        Raises:
+            DataError: If the task has no such regime.
+        """
+        if regime not in self.sizes:
+            raise DataError(
+                f"train_size {regime!r} is not defined for {self.name}; use {', '.join([*self.sizes, 'all'])}, or a "
+                "number."
+            )
+        return self.sizes[regime]
+
+    @abstractmethod
+    def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
+        """Check that baselines without training suit the task.
+
+        Args:
+            demonstrations: Number of solved examples in front of each prompt.
+            calibrate: Compare options by how much the prompt's content changes their score.
+
+        Raises:
+            DataError: If one is asked for that the task has no use for.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(TaskRecord):
+    """A task of bare texts, for encoders.
 
     Args:
-        name: Short name, as in ``--data.task``.
         kind: ``classification``, ``regression`` or ``multiple_choice``.
         text: The one or two columns that hold the text; for multiple choice, the columns of the context.
         labels: Label names in the order of their ids; empty for regression; for multiple choice, the columns of the
             choices.
-        metrics: Names of the metrics to report, the main one first.
-        learning_rate: Recommended learning rate when biases are trained.
-        epochs: Recommended number of epochs.
-        sizes: Number of training examples in the ``low``, ``medium`` and ``high`` data regimes.
-        hub: Dataset id and configuration on the hub.
         columns: Column in the original file -> the column meant here, where the names differ.
-        header: Column names of the original file, if it has no header line of its own.
     """
 
-    name: str
-    kind: Kind
-    text: tuple[str, ...]
-    metrics: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    learning_rate: float = 1e-3
-    epochs: int = 30
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    hub: tuple[str, str] = ("", "")
-    columns: Mapping[str, str] = field(default_factory=dict)
-    header: tuple[str, ...] = ()
+    kinds = ("classification", "regression", "multiple_choice")
+    adds_head = True
 
-    @property
-    def outputs(self) -> int:
-        """Number of model outputs: one per label; one for regression and for each choice."""
-        return len(self.labels) if self.kind == "classification" else 1
+    kind: Literal["classification", "regression", "multiple_choice"]
+    text: tuple[str, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns_read(self) -> tuple[str, ...]:
         """The columns that hold text."""
         return (*self.text, *self.labels) if self.kind == "multiple_choice" else self.text
 
+    def parse_row(self, row: Row, where: str) -> list[Row]:
+        """Return the text columns and ``label``, a number."""
+        renamed = {self.columns.get(name, name): value for name, value in row.items()}
+        if missing := [name for name in (*self.columns_read, "label") if name not in renamed]:
+            original = {meant: name for name, meant in self.columns.items()}
+            raise DataError(
+                f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
+                f"{self.name} needs; there are: {', '.join(map(str, row))}."
+            )
+        if wrong := [name for name in self.columns_read if not isinstance(renamed[name], str)]:
+            raise DataError(f"{where}: column {wrong[0]!r} is no text but {renamed[wrong[0]]!r}.")
+        texts = {name: renamed[name] for name in self.columns_read}
+        return [{**texts, "label": self.label_id(renamed["label"], where)}]
+
+    def numbered(self, examples: Sequence[Row]) -> list[Row]:
+        """Give each row that has no ``id`` its place in the split."""
+        return [{**row, "id": row.get("id", place)} for place, row in enumerate(examples)]
+
     def label_id(self, value: object, where: str) -> int | float:
-        """A raw label as the number to train on.
+        """Return a raw label as the number to train on.
 
         Args:
-            value: Label name, id, boolean or score, as text or not, as the original file or the hub has it.
+            value: Label name, id, truth value or score, as text or not, as the original file or the hub has it.
             where: File and line, for the error.
 
         Raises:
             DataError: If the label is outside the set.
         """
-        if self.kind == "regression":
-            try:
-                score = float(str(value))
-            except ValueError:
-                score = math.nan
-            if not math.isfinite(score):
-                raise DataError(f"{where}: {value!r} is not a number, as the labels of {self.name} must be.")
-            return score
-        if isinstance(value, bool):
-            value = int(value)
-        text = str(value)
-        if text in self.labels:
-            return self.labels.index(text)
-        if text.isdecimal() and int(text) < len(self.labels):
-            return int(text)
-        raise DataError(
-            f"{where}: label {text!r} is outside the set of {self.name}: {', '.join(self.labels)} "
-            f"(or 0 to {len(self.labels) - 1})."
-        )
+        try:
+            return LABEL_READERS[self.kind](value, self.labels)
+        except DataError as error:
+            raise DataError(f"{where}: {error}.") from error
+
+    def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
+        """Check that there are none: they belong to prompts."""
+        if demonstrations or calibrate:
+            raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} is read without one.")

@@ -1,6 +1,8 @@
-"""A trained model for other programs: as a PEFT adapter, or as a plain folder of transformers."""
+"""Export of a trained model for other programs: as a PEFT adapter, or as a plain folder of transformers."""
 
-from beft_lightning.export.export import FORMATS, export, load_trained, peft_adapter
+from beft_lightning.export.formats import FORMATS, export
+from beft_lightning.export.loading import load_trained
 from beft_lightning.export.merging import merge
+from beft_lightning.export.peft import peft_adapter
 
 __all__ = ["FORMATS", "export", "load_trained", "merge", "peft_adapter"]

@@ -1,4 +1,4 @@
-"""Put trained values into a model so that its own configuration builds it again, without this package."""
+"""Merge trained values into a model so that transformers alone can load it."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from beft_lightning.bias.architectures import attention_of
+from beft_lightning.bias.lookup import attention_of
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError, ExportError
 
@@ -16,7 +16,7 @@ _SWITCHES = (("attention_bias",), ("mlp_bias",), ("attention_bias", "mlp_bias"),
 
 
 def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
-    """Put trained values into a model, so that its own configuration builds it again.
+    """Put trained values into a model, so that its own configuration still builds it.
 
     Biases that the model lacks come in through a switch of its configuration, such as ``attention_bias``, or, as
     attention passes the value bias on as a constant, through the bias of the output projection.
@@ -38,7 +38,11 @@ def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
 
 
 def _switch_on(model: PreTrainedModel, added: Mapping[str, Tensor]) -> bool:
-    """Add biases, and zeros where there are others, in the way of the configuration; False if it has none."""
+    """Add biases through switches of the configuration; other biases that come along are zero.
+
+    Returns:
+        False, with the model unchanged, if no switch adds all of them.
+    """
     for switches in _SWITCHES:
         if any(getattr(model.config, switch, None) is not False for switch in switches):
             continue
@@ -59,7 +63,13 @@ def _switch_on(model: PreTrainedModel, added: Mapping[str, Tensor]) -> bool:
 
 @torch.no_grad()
 def _fold(model: PreTrainedModel, added: Mapping[str, Tensor]) -> None:
-    """Move value biases behind the attention: its weights sum to 1, so that it passes ``b`` on as ``W_o b``."""
+    """Fold value biases into the biases of the output projections.
+
+    Attention weights sum to 1, so that attention passes a value bias ``b`` on as the constant ``W_o b``.
+
+    Raises:
+        ExportError: If a bias is no value bias, or the output projection has no bias.
+    """
     try:
         owners = bias_owners(model)
     except ArchitectureError:
@@ -86,11 +96,11 @@ def _fold(model: PreTrainedModel, added: Mapping[str, Tensor]) -> None:
 
 
 def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear]:
-    """Give linear layers zero biases where ``names`` tells of one that ``module`` lacks.
+    """Give linear layers the biases among ``names`` that ``module`` lacks, as zeros.
 
     Args:
         module: Changed in place.
-        names: Names of parameters; those that are no bias of a linear layer are passed over.
+        names: Names of parameters; those that are no bias of a linear layer are ignored.
 
     Returns:
         The layers that were given one.

@@ -1,6 +1,5 @@
 """The batches to score on, and the single examples of a batch."""
 
-import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from beft_lightning.errors import ScoringError
+from beft_lightning.strategies.internals import OwnIterator
 
 
 def training_batches(trainer: Trainer) -> Iterator[Any]:
@@ -32,13 +32,9 @@ def training_batches(trainer: Trainer) -> Iterator[Any]:
             return
 
 
-def _own_iterator(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Return a loader with an iterator of its own: persistent workers have only one, and the fit has it already."""
-    if not loader.persistent_workers:
-        return loader
-    own = copy.copy(loader)
-    own.__dict__.update(persistent_workers=False, _iterator=None)
-    return own
+def _own_iterator(loader: DataLoader[Any]) -> DataLoader[Any] | OwnIterator:
+    """Return the loader, or one with an iterator of its own if there is only one, which is the fit's."""
+    return OwnIterator(loader) if loader.persistent_workers else loader
 
 
 def examples(batch: Any) -> Iterator[Any]:

@@ -1,9 +1,9 @@
-"""Running a module before its fit so that nobody can tell afterwards."""
+"""Train a module before its fit, and restore everything afterwards."""
 
 import copy
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -13,11 +13,20 @@ from torch import nn
 from torchmetrics import Metric, MetricCollection
 
 from beft_lightning.errors import ScoringError
+from beft_lightning.strategies.internals import version
 
 
 @contextmanager
 def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.Parameter]) -> Iterator[None]:
     """Train ``trained`` inside this context; on leaving, everything is as it was.
+
+    Args:
+        trainer: Its dataloaders' random generators are restored, and it logs nothing.
+        module: The module to train.
+        trained: Some of its parameters.
+
+    Raises:
+        ScoringError: If frozen parameters were changed.
 
     Restored are weights, buffers, gradients' absence, what is trainable, torchmetrics' states, the random number
     generators (global ones and those of the dataloaders), and ``self.log``, which does nothing inside. Not restored is
@@ -29,21 +38,20 @@ def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.P
     buffers = [
         (owner, name, buffer, buffer.detach().clone())
         for owner in module.modules()
-        for name, buffer in owner._buffers.items()
-        if buffer is not None
+        for name, buffer in owner.named_buffers(recurse=False)
     ]
-    versions = {parameter: parameter._version for parameter in requires_grad if parameter not in values}
+    versions = {parameter: version(parameter) for parameter in requires_grad if parameter not in values}
     optimizers = trainer.strategy.optimizers
     with ExitStack() as stack:
         stack.enter_context(isolate_rng())
         stack.enter_context(_restored_generators(trainer))
         stack.enter_context(_copied_metrics(module))
-        stack.enter_context(_silent_logging(module))
+        stack.enter_context(_silent_logging(trainer))
         try:
             for parameter in requires_grad:
                 parameter.requires_grad_(parameter in values)
             yield
-            if changed := [p for p, version in versions.items() if p._version != version]:
+            if changed := [p for p, before in versions.items() if version(p) != before]:
                 raise ScoringError(
                     f"`training_step` changes {len(changed)} frozen parameters in place (an average of weights?), "
                     "which scoring cannot take back: use approach 'fixed', or score another module."
@@ -54,7 +62,7 @@ def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.P
                 for parameter, value in values.items():
                     parameter.copy_(value)
                 for owner, name, buffer, value in buffers:
-                    owner._buffers[name] = buffer.copy_(value)
+                    setattr(owner, name, buffer.copy_(value))
             for parameter, trainable in requires_grad.items():
                 parameter.grad = None
                 parameter.requires_grad_(trainable)
@@ -95,30 +103,28 @@ def _copied_metrics(module: nn.Module) -> Iterator[None]:
         (parent, name, child)
         for parent in module.modules()
         if not isinstance(parent, Metric | MetricCollection)
-        for name, child in parent._modules.items()
+        for name, child in parent.named_children()
         if isinstance(child, Metric | MetricCollection)
     ]
     for parent, name, child in owners:
-        parent._modules[name] = copy.deepcopy(child)
+        parent.register_module(name, copy.deepcopy(child))
     try:
         yield
     finally:
         for parent, name, child in owners:
-            parent._modules[name] = child
+            parent.register_module(name, child)
 
 
 @contextmanager
-def _silent_logging(module: LightningModule) -> Iterator[None]:
-    """Make ``self.log`` and ``self.log_dict`` do nothing: the fit's results are not set up yet."""
-    loggers = [child for child in module.modules() if isinstance(child, LightningModule)]
+def _silent_logging(trainer: Trainer) -> Iterator[None]:
+    """Make ``self.log`` and ``self.log_dict`` do nothing: the fit's results are not set up yet.
 
-    def ignore(*args: Any, **kwargs: Any) -> None:
-        pass
-
-    for child in loggers:
-        child.__dict__.update(log=ignore, log_dict=ignore)
+    They do so under ``Trainer(barebones=True)``, with a warning.
+    """
+    barebones, trainer.barebones = trainer.barebones, True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*`self\.log\(\)` but `Trainer\(barebones=True\)`")
+            yield
     finally:
-        for child in loggers:
-            del child.__dict__["log"], child.__dict__["log_dict"]
+        trainer.barebones = barebones

@@ -27,6 +27,7 @@ from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies import AdapterStrategy, adapt
+from beft_lightning.strategies.internals import set_up_training_data
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ScoringPass:
         biases = [bias for layers in terms.values() for bias in layers.values()]
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
         # Outside the isolation below: the fit reuses this loader, and must find the RNG as if it had made it itself.
-        trainer.fit_loop.setup_data()
+        set_up_training_data(trainer)
         if trainer.train_dataloader is None:
             raise ScoringError("there are no training batches to score on (limit_train_batches is 0).")
         with strategy.scoring(trained), leave_no_trace(trainer, module, trained), torch.enable_grad():

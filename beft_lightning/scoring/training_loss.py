@@ -11,6 +11,7 @@ from torch import Tensor
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.errors import ScoringError
 from beft_lightning.strategies import AdapterStrategy
+from beft_lightning.strategies.internals import before_batch_transfer
 
 
 def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any, index: int) -> Tensor | None:
@@ -31,7 +32,7 @@ def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any
         ScoringError: If the step returns something else.
     """
     device = strategy.root_device
-    batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
+    batch = before_batch_transfer(module, batch)
     batch = strategy.batch_to_device(batch, device)
     takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
     half = half_dtype(module)

@@ -3,10 +3,12 @@
 from lightning.pytorch import Trainer
 
 from beft_lightning.errors import BeftError
+from beft_lightning.models import QUANTIZED
+from beft_lightning.strategies import adapt
 
 
 def check_precision(trainer: Trainer) -> None:
-    """Refuse a precision that would keep the trained biases in half precision.
+    """Check that the precision keeps the trained biases in fp32.
 
     Raises:
         BeftError: If it is ``bf16-true`` or ``16-true``.
@@ -15,4 +17,40 @@ def check_precision(trainer: Trainer) -> None:
         raise BeftError(
             f"precision {trainer.precision!r} would cast the trained biases to half precision, where small "
             "updates are lost: use 'bf16-mixed', or '32-true'; the frozen weights may be loaded in half precision."
+        )
+
+
+def check_model_options(trainer: Trainer, dtype: str, activation_checkpointing: bool) -> None:
+    """Check that options of the model fit the trainer.
+
+    Args:
+        trainer: Has the precision and the strategy.
+        dtype: Precision of the frozen weights.
+        activation_checkpointing: Whether layers are computed again in the backward pass.
+
+    Raises:
+        BeftError: If the frozen weights and fp32 biases could not meet, or the strategy cannot do what is asked for.
+    """
+    strategy = adapt(trainer.strategy)
+    full = str(trainer.precision).startswith("32")
+    if dtype in QUANTIZED and not full:
+        raise BeftError(
+            f"dtype {dtype!r} with trainer precision {trainer.precision!r}: bitsandbytes casts a layer's bias to the "
+            "precision of its input, which autocast makes half; set trainer.precision to '32-true'."
+        )
+    if activation_checkpointing and not strategy.recomputes:
+        raise BeftError(
+            "activation_checkpointing does not work under ZeRO-3, which releases the weights of a layer after its "
+            "forward pass: leave it out, or use ModelParallelStrategy (FSDP2)."
+        )
+    if dtype in QUANTIZED and dtype not in strategy.quantized:
+        others = "DDPStrategy" if dtype == "int8" else "DDPStrategy, ModelParallelStrategy (FSDP2)"
+        raise BeftError(
+            f"dtype {dtype!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: use {others}, "
+            "or dtype 'bfloat16'."
+        )
+    if dtype in ("bfloat16", "float16") and full:
+        raise BeftError(
+            f"dtype {dtype!r} with trainer precision {trainer.precision!r}: the trained parameters stay fp32, so set "
+            f"trainer.precision to '{'bf16' if dtype == 'bfloat16' else '16'}-mixed'."
         )

@@ -13,11 +13,15 @@ from torch.optim import Optimizer
 
 from beft_lightning.checkpoint import ADAPTER_FILE
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.strategies.adapter import ShardedAdapterStrategy
+from beft_lightning.strategies.internals import (
+    gathered_throughout,
+    is_partitioned,
+    partitioned_shape,
+    step_inside_forward,
+)
+from beft_lightning.strategies.sharded import ShardedAdapterStrategy
 
-#: Stands among the modules that use a parameter, which DeepSpeed then does not release.
-_IN_USE = "scoring"
-#: Where a checkpoint says who can read its optimizer's state: stage and number of processes.
+#: Key of a checkpoint under which it says who can read its optimizer's state: stage and number of processes.
 _ENGINE_KEY = "beft_deepspeed"
 
 
@@ -36,21 +40,32 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         """Not with ZeRO-3: torch finds released weights where there were gathered ones."""
         return not self.zero_stage_3
 
+    def prepare_model(self) -> None:
+        """Configure the engine, then select the term: the engine takes what is trainable once and for all."""
+        self._give_batch_size()
+        super().prepare_model()
+
     @contextmanager
     def model_sharded_context(self) -> Iterator[None]:
-        """Tell transformers, too, that weights are to be sharded as they are loaded (ZeRO-3)."""
-        assert isinstance(self.config, dict)
-        # It is for logs of the speed only, and Lightning would make a training loader to find out.
-        self.config.setdefault("train_micro_batch_size_per_gpu", 1)
-        self._init_config_if_needed()
-        if self.zero_stage_3:
-            if find_spec("accelerate") is None:
-                raise BeftError("transformers needs accelerate for ZeRO stage 3: `pip install accelerate`.")
-            from transformers.integrations import HfDeepSpeedConfig
+        """Tell transformers, too, that weights are to be sharded as they are loaded (ZeRO-3).
 
-            self._config_of_transformers = HfDeepSpeedConfig(self.config)  # it goes by a weak reference
+        Raises:
+            BeftError: If accelerate is missing, which transformers needs for that.
+        """
+        self._give_batch_size()
         with super().model_sharded_context():
+            if self.zero_stage_3:
+                if find_spec("accelerate") is None:
+                    raise BeftError("transformers needs accelerate for ZeRO stage 3: `pip install accelerate`.")
+                from transformers.integrations import HfDeepSpeedConfig
+
+                self._config_of_transformers = HfDeepSpeedConfig(self.config)  # it goes by a weak reference
             yield
+
+    def _give_batch_size(self) -> None:
+        """Name a batch size, which only logs of the speed need; Lightning would make a training loader to find out."""
+        assert isinstance(self.config, dict)
+        self.config.setdefault("train_micro_batch_size_per_gpu", 1)
 
     def teardown(self) -> None:
         """Let transformers load whole models again."""
@@ -61,10 +76,10 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
 
     @contextmanager
     def scoring(self, trained: Sequence[nn.Parameter]) -> Iterator[None]:
-        """Under ZeRO-3, an engine without optimizer that gathers the weights layer by layer, and is thrown away."""
+        """Under ZeRO-3, gather the weights layer by layer with an engine that has no optimizer, and is thrown away."""
         module = self.lightning_module
         assert module is not None
-        if not any(hasattr(parameter, "ds_id") for parameter in module.parameters()):
+        if not any(map(is_partitioned, module.parameters())):
             with super().scoring(trained):
                 yield
             return
@@ -80,43 +95,36 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
             dist_init_required=False,
         )
         # Norms, too, as they take one precision for weight and bias.
-        parameters: Any = [*trained, *(p for p in module.parameters() if len(_shape(p)) < 2)]
-        kept = list(dict.fromkeys(parameters))
+        norms = [p for p in module.parameters() if len(partitioned_shape(p)) < 2]
+        kept = list(dict.fromkeys([*trained, *norms]))
         precision = {parameter: parameter.dtype for parameter in kept}
         try:
-            with deepspeed.zero.GatheredParameters(kept):
+            with gathered_throughout(engine, kept):
                 for parameter in kept:
-                    parameter.ds_active_sub_modules.add(_IN_USE)
                     parameter.data = parameter.data.float()
-                try:
-                    yield
-                finally:
-                    for parameter in kept:
-                        parameter.ds_active_sub_modules.clear()
+                yield
         finally:
-            engine.optimizer.partition_all_parameters()
-            engine.destroy()
             for parameter in kept:
                 parameter.data = parameter.data.to(precision[parameter])
 
     def scoring_step(self, *arguments: Any) -> Any:
-        """The module's ``training_step`` inside its ``forward``, where the engine has hooked itself in."""
+        """Run the module's ``training_step`` inside its ``forward``, where the engine's hooks are."""
         module = self.lightning_module
         assert module is not None
-        return self._forward_redirection(module, module, "training_step", *arguments)
+        return step_inside_forward(self, module, *arguments)
 
     def trained_value(self, parameter: nn.Parameter) -> Tensor:
-        """The optimizer's own fp32 value, of which the module may have a half-precision copy."""
+        """Return the optimizer's own fp32 value, of which the module may have a half-precision copy."""
         from deepspeed.utils import safe_get_full_fp32_param
 
         value = safe_get_full_fp32_param(parameter)
         return super().trained_value(parameter) if value is None else value.detach()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Nothing: the engine writes it."""
+        """Return nothing: the engine writes it."""
         return {}
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+    def _write_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any) -> None:
         """Write a folder: the engine's files, and one with everything but the optimizer's state."""
         folder = Path(self.broadcast(filepath))
         self.deepspeed_engine.save_checkpoint(
@@ -126,7 +134,7 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
             exclude_frozen_parameters=True,
         )
         content = {**checkpoint, "optimizer_states": [], _ENGINE_KEY: self._engine}
-        super().save_checkpoint(content, folder / ADAPTER_FILE, storage_options)
+        super()._write_checkpoint(content, folder / ADAPTER_FILE, storage_options)
 
     @property
     def _engine(self) -> str:
@@ -145,7 +153,7 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
 
         assert self.lightning_module is not None
         named = dict(self.lightning_module.named_parameters())
-        parts = [named[name] for name in checkpoint["state_dict"] if hasattr(named.get(name), "ds_id")]
+        parts = [named[name] for name in checkpoint["state_dict"] if name in named and is_partitioned(named[name])]
         with deepspeed.zero.GatheredParameters(parts, modifier_rank=0, enabled=bool(parts)):
             super().load_model_state_dict(checkpoint)
 
@@ -169,7 +177,3 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
                 f"{self._folder}: the run was stopped while it wrote this checkpoint, whose files are not of one step: "
                 "resume from another."
             )
-
-
-def _shape(parameter: Any) -> Any:
-    return parameter.ds_shape

@@ -1,6 +1,5 @@
-"""How a task is learnt: the LightningModule, its losses, metrics and ways of tuning."""
+"""Learning a task: the LightningModule, its objectives and its metrics."""
 
 from beft_lightning.tasks.module import LanguageTaskModule
-from beft_lightning.tuning.methods import WAYS
 
-__all__ = ["WAYS", "LanguageTaskModule"]
+__all__ = ["LanguageTaskModule"]

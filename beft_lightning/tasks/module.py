@@ -1,6 +1,7 @@
 """The LightningModule for language tasks."""
 
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -11,42 +12,21 @@ from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
 from beft_lightning.checkpoint import MODEL_KEY
-from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.task import DEV, Task
+from beft_lightning.data.task import DEV, TaskRecord
 from beft_lightning.errors import BeftError
 from beft_lightning.models import (
-    QUANTIZED,
     check_dtype,
-    check_language_model,
     checkpoint_activations,
     load_model,
     load_tokenizer,
 )
 from beft_lightning.scoring.reference_adam import ReferenceAdam
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies import adapt, release
 from beft_lightning.strategies.collectives import check_same
-from beft_lightning.strategies.compatibility import check_precision
+from beft_lightning.strategies.compatibility import check_model_options, check_precision
 from beft_lightning.tasks.metrics import TaskMetrics
-from beft_lightning.tasks.objectives.classification import ClassificationObjective
-from beft_lightning.tasks.objectives.generation import GenerationObjective
-from beft_lightning.tasks.objectives.options import OptionObjective
-from beft_lightning.tuning.methods import AUTO, set_up_tuning, tuned_terms
-
-
-class Head(Protocol):
-    """How a model learns and answers a kind of task."""
-
-    auto_class: Any
-    config: dict[str, Any]
-
-    def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-        """The loss of a training batch."""
-
-    def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        """Predictions of an evaluation batch, and its loss if it has one."""
-
-    def decode(self, predicted: Any, batch: dict[str, Any]) -> list[Any]:
-        """Predictions for people."""
+from beft_lightning.tasks.objectives import Objective, make_objective
+from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_method
 
 
 class LanguageTaskModule(LightningModule):
@@ -60,8 +40,7 @@ class LanguageTaskModule(LightningModule):
             ``value.3``), ``all`` (every bias), ``head``, ``full``, ``random_mask``, ``random_rows``,
             ``low_rank_bias``, ``vera_bias``, ``scalar_bias``, ``lora``, ``dora``, ``vera``, ``ia3`` or ``prefix``. The
             task head is always trained.
-        tune_options: Options of that way of training, such as ``{"rank": 4}``; see
-            :func:`~beft_lightning.tuning.methods.set_up_tuning`.
+        tune_options: Options of that method of training, such as ``{"rank": 4}``; ``fit --help`` lists them.
         random_init: Use the backbone's architecture with random weights.
         dtype: Precision of the frozen weights: ``float32``, ``bfloat16``, ``float16``, or the linear layers' in
             ``int8`` or ``nf4``. Biases are always fp32.
@@ -79,7 +58,7 @@ class LanguageTaskModule(LightningModule):
     def __init__(
         self,
         backbone: str,
-        task: Task | PromptTask,
+        task: TaskRecord,
         gguf_file: str | None = None,
         tune: str | list[str] = AUTO,
         tune_options: dict[str, Any] | None = None,
@@ -93,17 +72,17 @@ class LanguageTaskModule(LightningModule):
     ) -> None:
         super().__init__()
         check_dtype(dtype)
-        if tune == AUTO and tune_options:
-            raise BeftError("tune_options belong to a way of training, and tune 'auto' leaves it to a callback.")
-        if activation_checkpointing and tuned_terms(tune) == ["prefix"]:
-            raise BeftError("tune 'prefix' stands in a cache, which activation_checkpointing drops: leave out one.")
+        #: The method of training; None if a BiasSelectionCallback decides. It may be set until the model is loaded.
+        self.method: TuningMethod | None = tuning_method(tune, tune_options)
+        if activation_checkpointing and self.method is not None and self.method.needs_cache:
+            raise BeftError(
+                f"tune {self.tune!r} stands in a cache, which activation_checkpointing drops: leave out one."
+            )
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")
         self.backbone = backbone
         self.gguf_file = gguf_file
         self.task = task
-        self.tune = tune
-        self.tune_options = tune_options
         self.random_init = random_init
         self.dtype_name = dtype
         self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
@@ -112,16 +91,25 @@ class LanguageTaskModule(LightningModule):
         self.schedule = schedule
         self.activation_checkpointing = activation_checkpointing
         self.model: PreTrainedModel | None = None
-        self.head: Head | None = None
+        self.objective: Objective[Any] | None = None
         self.validation_metrics, self.test_metrics = (
             nn.ModuleList(TaskMetrics(task, metric_prefix(stage, split)) for split in splits)
             for stage, splits in (("val", task.validation_splits), ("test", task.evaluation_splits))
         )
 
+    @property
+    def tune(self) -> str:
+        """The method of training as text, ``auto`` if a BiasSelectionCallback decides."""
+        return AUTO if self.method is None else self.method.tune
+
+    @property
+    def tune_options(self) -> dict[str, Any]:
+        """The options of the method that differ from their defaults."""
+        return {} if self.method is None else self.method.options()
+
     def setup(self, stage: str) -> None:
-        """Refuse a precision in which the frozen weights and fp32 biases cannot meet, or that stalls the biases."""
-        strategy = adapt(self.trainer.strategy)
-        strategy.use_all_processes()
+        """Prepare the strategy; check that precision, strategy and options fit, and are the same in all processes."""
+        adapt(self.trainer.strategy).use_all_processes()
         if stage == "fit":
             check_precision(self.trainer)
         names = (
@@ -130,77 +118,52 @@ class LanguageTaskModule(LightningModule):
         )
         data = getattr(self.trainer, "datamodule", None)
         check_same({name: getattr(self, name) for name in names} | getattr(data, "identity", {}))
-        full = str(self.trainer.precision).startswith("32")
-        if self.dtype_name in QUANTIZED and not full:
-            raise BeftError(
-                f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: bitsandbytes casts a "
-                "layer's bias to the precision of its input, which autocast makes half; set trainer.precision to "
-                "'32-true'."
-            )
-        if self.activation_checkpointing and not strategy.recomputes:
-            raise BeftError(
-                "activation_checkpointing does not work under ZeRO-3, which releases the weights of a layer after its "
-                "forward pass: leave it out, or use ModelParallelStrategy (FSDP2)."
-            )
-        if self.dtype_name in QUANTIZED and self.dtype_name not in strategy.quantized:
-            others = "DDPStrategy" if self.dtype_name == "int8" else "DDPStrategy, ModelParallelStrategy (FSDP2)"
-            raise BeftError(
-                f"dtype {self.dtype_name!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: "
-                f"use {others}, or dtype 'bfloat16'."
-            )
-        if self.dtype_name in ("bfloat16", "float16") and full:
-            raise BeftError(
-                f"dtype {self.dtype_name!r} with trainer precision {self.trainer.precision!r}: the trained parameters "
-                f"stay fp32, so set trainer.precision to '{'bf16' if self.dtype_name == 'bfloat16' else '16'}-mixed'."
-            )
+        check_model_options(self.trainer, self.dtype_name, self.activation_checkpointing)
+
+    def teardown(self, stage: str) -> None:
+        """Give the trainer its strategy back."""
+        release(self.trainer.strategy)
 
     def configure_model(self) -> None:
         """Load the backbone under the task's head, and freeze what ``tune`` says."""
         if self.model is not None:
             return
-        self.head = self._make_head()
+        self.objective = make_objective(self.task, partial(load_tokenizer, self.backbone, self.gguf_file))
         self.model = load_model(
-            self.head.auto_class,
+            self.objective.auto_class,
             self.backbone,
             gguf_file=self.gguf_file,
             random_init=self.random_init,
             dtype=self.dtype_name,
-            **self.head.config,
+            **self.objective.config,
         )
-        if isinstance(self.task, PromptTask):
-            check_language_model(self.model, self.task.name)
+        self.objective.check_model(self.model)
         if self.activation_checkpointing:
             checkpoint_activations(self.model)
-        if self.tune != AUTO:
-            self.set_up_tuning()
-
-    def set_up_tuning(self) -> None:
-        """Make trainable what ``tune`` says; the model must be loaded."""
-        assert self.model is not None
-        set_up_tuning(self.model, self.tune, self.tune_options)
+        if self.method is not None:
+            set_up_tuning(self.model, self.method)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say how the model is made. Plain types only."""
-        assert self.head is not None
-        named = isinstance(self.task, Task) and self.task.kind == "classification"
+        """Store how the model is made, in plain types only."""
+        assert self.objective is not None
         checkpoint[MODEL_KEY] = {
-            "auto_class": self.head.auto_class.__name__,
+            "auto_class": self.objective.auto_class.__name__,
             "backbone": self.backbone,
             "gguf_file": self.gguf_file,
             "random_init": self.random_init,
             "dtype": self.dtype_name,
-            "tune": ",".join(tuned_terms(self.tune)),
-            "tune_options": dict(self.tune_options or {}),
-            "num_labels": self.head.config.get("num_labels"),
-            "labels": list(self.task.labels) if named else [],
+            "tune": self.tune,
+            "tune_options": self.tune_options,
+            "num_labels": self.objective.config.get("num_labels"),
+            "labels": list(self.objective.output_names),
         }
 
     def on_fit_start(self) -> None:
-        """Refuse inputs that are longer than the model has positions for."""
+        """Check that the model has positions for the longest input."""
         self._check_length()
 
     def on_validation_start(self) -> None:
-        """See :meth:`on_fit_start`; for runs that do not train."""
+        """Check the same in runs that do not train."""
         self._check_length()
 
     on_test_start = on_predict_start = on_validation_start
@@ -214,23 +177,11 @@ class LanguageTaskModule(LightningModule):
                 f"data.max_length to at most {positions}."
             )
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Average the gradients that the strategy does not, unless a BiasSelectionCallback does."""
-        if self.tune != AUTO:
-            adapt(self.trainer.strategy).finish_gradients([p for p in self.parameters() if p.requires_grad])
-
-    def _make_head(self) -> Head:
-        if isinstance(self.task, Task):
-            return ClassificationObjective(self.task)
-        if self.task.kind == "generation":
-            return GenerationObjective(self.task, load_tokenizer(self.backbone, self.gguf_file))
-        return OptionObjective(self.task)
-
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The batch's loss."""
-        assert self.head is not None
+        """Return the batch's loss."""
+        assert self.objective is not None
         assert self.model is not None
-        loss = self.head.loss(self.model, batch)
+        loss = self.objective.loss(self.model, batch)
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
         return loss
 
@@ -245,7 +196,7 @@ class LanguageTaskModule(LightningModule):
         self._evaluate(batch, self.test_metrics[dataloader_idx], self._is_repeated("test", batch_idx, dataloader_idx))
 
     def _is_repeated(self, stage: Literal["val", "test"], batch_idx: int, dataloader_idx: int) -> bool:
-        """Whether the distributed sampler gives this batch only so that every process has as many."""
+        """Return whether the distributed sampler repeats this batch, so that every process has as many."""
         if self.trainer.world_size == 1:
             return False
         loaders: Any = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
@@ -267,15 +218,15 @@ class LanguageTaskModule(LightningModule):
             self.log(f"{metrics.prefix}loss", loss, sync_dist=True, **shared)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """Predictions of a batch: ``rows``, each with the example's ``id`` and the ``prediction`` (label or score)."""
-        assert self.head is not None
-        predictions = self.head.decode(self._predict(batch)[0], batch)
+        """Return the predictions of a batch: ``rows``, each with ``id`` and decoded ``prediction``."""
+        assert self.objective is not None
+        predictions = self.objective.decode(self._predict(batch)[0], batch)
         return {"rows": [{"id": i, "prediction": p} for i, p in zip(batch["id"].tolist(), predictions, strict=True)]}
 
     def _predict(self, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        assert self.head is not None
+        assert self.objective is not None
         assert self.model is not None
-        return self.head.evaluate(self.model, batch)
+        return self.objective.evaluate(self.model, batch)
 
     def make_optimizer(self) -> Optimizer:
         """The optimizer over what is trainable."""
@@ -284,7 +235,7 @@ class LanguageTaskModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer over what is trainable, and the scheduler if there is one."""
-        if self.tune == AUTO and all(parameter.requires_grad for parameter in self.parameters()):
+        if self.method is None and all(parameter.requires_grad for parameter in self.parameters()):
             raise BeftError(
                 "tune is 'auto', but no bias term has been selected: add BiasSelectionCallback() to the trainer's "
                 "callbacks, or say what to train, for example tune='value'."
@@ -296,11 +247,16 @@ class LanguageTaskModule(LightningModule):
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         # In closed form, so that a run resumed with more epochs falls along its own line.
-        decay = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        decay = LambdaLR(optimizer, partial(_linear_decay, steps))
         return [optimizer], [{"scheduler": decay, "interval": "step"}]
 
 
+def _linear_decay(steps: int, step: int) -> float:
+    """Return the share of the learning rate after ``step`` of ``steps``."""
+    return max(0.0, 1 - step / steps)
+
+
 def metric_prefix(stage: str, split: str) -> str:
-    """What stands before the names of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
+    """Return the prefix of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
     name = "" if split == DEV else split.removeprefix("validation").lstrip("_")
     return "_".join(filter(None, [stage, name])) + "_"

@@ -16,7 +16,7 @@ from beft_lightning.data.packed_options import PADDING, PROMPT
 
 
 def option_mask(segment_ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """The additive attention mask of rows with several options.
+    """Return the additive attention mask of rows with several options.
 
     Args:
         segment_ids: Segment of each column: padding, prompt, or an option's number. Shape ``(batch, columns)``.
@@ -37,11 +37,11 @@ def option_mask(segment_ids: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Sum of the log-probabilities of each option's tokens, and their number.
+    """Return the sum of the log-probabilities of each option's tokens, and their number.
 
     Args:
         model: A causal language model.
-        batch: What :func:`~beft_lightning.data.packed_options.pack_options` gives.
+        batch: A batch of :func:`~beft_lightning.data.packed_options.pack_options`.
 
     Returns:
         Two vectors with one entry for each option of the batch, in its order.
@@ -83,10 +83,10 @@ def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:
 
 
 def separate_rows(batch: dict[str, Any]) -> dict[str, Any]:
-    """Packed rows as ordinary ones: each option behind its own copy of the prompt, padded on the left.
+    """Turn packed rows into ordinary ones: each option behind its own copy of the prompt, padded on the left.
 
     Args:
-        batch: What :func:`~beft_lightning.data.packed_options.pack_options` gives.
+        batch: A batch of :func:`~beft_lightning.data.packed_options.pack_options`.
 
     Returns:
         The same with a row for each option.
@@ -113,7 +113,7 @@ def separate_rows(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def by_example(scores: Tensor, option_row: Tensor, examples: int) -> Tensor:
-    """Scores of a batch's options as a table of shape ``(examples, most options)``; minus infinity where none is.
+    """Arrange scores in a table of shape ``(examples, most options)``, with minus infinity where there is no option.
 
     Args:
         scores: One score for each option.
@@ -127,18 +127,18 @@ def by_example(scores: Tensor, option_row: Tensor, examples: int) -> Tensor:
     return table.index_put((option_row, place), scores)
 
 
-def classification_loss(sums: Tensor, lengths: Tensor, option_row: Tensor, gold: Tensor) -> Tensor:
-    """Cross-entropy over the options' mean log-probabilities, averaged over the examples.
+def classification_loss(sums: Tensor, lengths: Tensor, option_row: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy over the options' mean log-probabilities, averaged over the examples.
 
     Args:
         sums: Log-probability of each option.
         lengths: Number of tokens of each option.
         option_row: The example of each option.
-        gold: Index of the right option of each example, shape ``(examples,)``.
+        labels: Index of the right option of each example, shape ``(examples,)``.
     """
-    return F.cross_entropy(by_example(sums / lengths, option_row, len(gold)), gold)
+    return F.cross_entropy(by_example(sums / lengths, option_row, len(labels)), labels)
 
 
 def language_model_loss(sums: Tensor, lengths: Tensor) -> Tensor:
-    """Cross-entropy averaged over all option tokens of the batch, so that long options weigh more."""
+    """Return the cross-entropy averaged over all option tokens of the batch, so that long options weigh more."""
     return -sums.sum() / lengths.sum()

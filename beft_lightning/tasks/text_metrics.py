@@ -11,12 +11,12 @@ _PUNCTUATION = set(string.punctuation)
 
 
 def answer_f1(prediction: str, answers: Sequence[Sequence[str]]) -> float:
-    """SQuAD's token F1 (Rajpurkar et al. 2016, arXiv 1606.05250), the best over all acceptable answers' spans."""
+    """Return SQuAD's token F1 (Rajpurkar et al. 2016, arXiv 1606.05250), the best over all answers' spans."""
     return _squad(prediction, answers)["f1"]
 
 
 def answer_em(prediction: str, answers: Sequence[Sequence[str]]) -> float:
-    """SQuAD's exact match after normalisation, the best over all acceptable answers' spans."""
+    """Return SQuAD's exact match after normalisation, the best over all acceptable answers' spans."""
     return _squad(prediction, answers)["exact_match"]
 
 
@@ -28,12 +28,12 @@ def _squad(prediction: str, answers: Sequence[Sequence[str]]) -> dict[str, float
 
 
 def drop_em(prediction: str, answers: Sequence[Sequence[str]]) -> float:
-    """DROP's exact match: the predicted span is the answer's only one; the best over the acceptable answers."""
+    """Return DROP's exact match: the predicted span is the answer's only one; the best over the acceptable answers."""
     return max(float([drop_normalise(prediction)] == [drop_normalise(span) for span in spans]) for spans in answers)
 
 
 def drop_f1(prediction: str, answers: Sequence[Sequence[str]]) -> float:
-    """DROP's F1 (Dua et al. 2019, arXiv 1903.00161), the best over the acceptable answers.
+    """Return DROP's F1 (Dua et al. 2019, arXiv 1903.00161), the best over the acceptable answers.
 
     A prediction is one span; it is aligned with the answer's most similar span, and the others count as missed. If
     an answer's span holds numbers, the prediction must share one of them.
@@ -46,18 +46,18 @@ def _aligned_f1(prediction: str, spans: Sequence[str]) -> float:
     return max(_bag_f1(predicted, set(drop_normalise(span).split())) for span in spans) / len(spans)
 
 
-def _bag_f1(predicted: set[str], gold: set[str]) -> float:
-    numbers = {token for token in gold if _is_number(token)}
+def _bag_f1(predicted: set[str], expected: set[str]) -> float:
+    numbers = {token for token in expected if _is_number(token)}
     if numbers and not numbers & predicted:
         return 0.0
-    common = len(predicted & gold)
-    if not predicted or not gold:
-        return float(predicted == gold)
-    return 2 * common / (len(predicted) + len(gold))
+    common = len(predicted & expected)
+    if not predicted or not expected:
+        return float(predicted == expected)
+    return 2 * common / (len(predicted) + len(expected))
 
 
 def drop_normalise(text: str) -> str:
-    """Lower-case words without punctuation and articles, and numbers in one form (``1,000`` and ``1000.0``)."""
+    """Return lower-case words without punctuation and articles, and numbers in one form (``1,000`` and ``1000.0``)."""
     tokens = (_normalise_token(token) for token in re.split(r"[ -]", text.lower()))
     return " ".join(token for token in tokens if token)
 

@@ -1,29 +1,64 @@
-"""Prefix tuning (Li and Liang 2021, arXiv 2101.00190): trained keys and values in front of every layer's own.
+"""Prefix tuning (arXiv 2101.00190): trained keys and values before those of the tokens, in each layer.
 
-They enter as a cache that is filled beforehand, so that attention itself is the model's own. The positions of the
-tokens stay what they are without a prefix.
+They enter through a cache that is filled beforehand, so that the attention code of the model runs unchanged. The
+tokens keep the positions that they have without a prefix.
 """
 
 import copy
 import inspect
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from beft_lightning.bias.architectures import attention_of, pretrained_model
+from beft_lightning.bias.lookup import attention_of, pretrained_model
 from beft_lightning.errors import BeftError
+from beft_lightning.tuning.method import TuningMethod
+
+
+@dataclass(frozen=True)
+class PrefixTuning(TuningMethod):
+    """Keys and values of virtual tokens before the input, in each layer (prefix tuning, arXiv 2101.00190).
+
+    Args:
+        num_virtual_tokens: Length of the prefix. Five is MeZO's value (arXiv 2305.17333).
+        seed: Seed of the random tokens whose keys and values the prefix starts from.
+    """
+
+    name: ClassVar[str] = "prefix"
+    needs_cache: ClassVar[bool] = True
+    num_virtual_tokens: int = 5
+    seed: int = 0
+
+    @property
+    def export_obstacle(self) -> str:
+        """The prefix, which stands in a cache."""
+        return "a prefix, which is no part of the model's own weights"
+
+    def check(self, model: nn.Module) -> None:
+        """Check that the attention of the model takes a prefix.
+
+        Raises:
+            BeftError: If it does not.
+        """
+        check_takes_prefix(model)
+
+    def apply(self, model: nn.Module) -> None:
+        """Add the prefix, and train it alone."""
+        model.requires_grad_(False)
+        add_prefix(model, self.num_virtual_tokens, self.seed)
 
 
 class Prefix(nn.Module):
-    """Keys and values that all tokens see, in every layer.
+    """Keys and values that all tokens attend to, in each layer.
 
     Args:
-        key_values: What they are at the start, shape ``(layers, 2, key-value heads, virtual tokens, head size)``.
-            They are held and trained in fp32.
+        key_values: Initial values, shape ``(layers, 2, key-value heads, virtual tokens, head size)``. They are held and
+            trained in fp32.
     """
 
     def __init__(self, key_values: Tensor) -> None:
@@ -33,9 +68,17 @@ class Prefix(nn.Module):
     def precede(
         self, model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """A forward pre-hook of the model without its head: put the prefix into its cache and its attention mask.
+        """Put the prefix into the cache and the attention mask of a call: a forward pre-hook.
 
-        In the later steps of ``generate``, the cache that this has filled comes back, and only the mask is lengthened.
+        In the later steps of ``generate``, the cache comes back filled, and only the mask is lengthened.
+
+        Args:
+            model: The model without its head.
+            args: Positional arguments of its ``forward``.
+            kwargs: Keyword arguments of its ``forward``.
+
+        Returns:
+            The arguments to call ``forward`` with.
 
         Raises:
             BeftError: If there are no token ids, or the model would drop the prefix: in a cache of another kind, behind
@@ -82,7 +125,10 @@ class Prefix(nn.Module):
 
 
 def check_takes_prefix(module: nn.Module) -> None:
-    """Refuse a model that would not see a prefix.
+    """Check that the attention of a model takes a prefix.
+
+    Args:
+        module: A model, or any module that contains one.
 
     Raises:
         BeftError: If its attention does not take one, or is unknown.
@@ -91,19 +137,20 @@ def check_takes_prefix(module: nn.Module) -> None:
     if not attention_of(config).takes_prefix:
         raise BeftError(
             f"tune 'prefix' cannot train a {config.model_type}, whose attention is not known to take a prefix: choose "
-            "another way, for example 'value', or another backbone, for example of type 'bert', 'opt' or 'llama'."
+            "another method, for example 'value', or another backbone, for example of type 'bert', 'opt' or 'llama'."
         )
 
 
 def add_prefix(module: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) -> Prefix:
-    """Put a prefix before the inputs of a model. Its first values are what random tokens have as keys and values.
-
-    Five tokens that start from real activations are MeZO's values (arXiv 2305.17333).
+    """Put a trainable prefix before the inputs of a model. It starts from the keys and values of random tokens.
 
     Args:
-        module: A model, or any module that contains one.
+        module: A model, or any module that contains one; changed in place.
         num_virtual_tokens: Length of the prefix.
         seed: Seed of the random tokens.
+
+    Returns:
+        The prefix, which the model now contains.
 
     Raises:
         BeftError: If the model takes no prefix, or none of this length.
@@ -138,14 +185,14 @@ def add_prefix(module: nn.Module, num_virtual_tokens: int = 5, seed: int = 0) ->
 
 @torch.no_grad()
 def activations(base: Any, token_ids: Tensor) -> Tensor:
-    """The keys and values that a model computes for some tokens.
+    """Compute the keys and values of some tokens.
 
     Args:
         base: A model without its head.
         token_ids: Shape ``(1, tokens)``.
 
     Returns:
-        As :class:`Prefix` takes them.
+        Shape ``(layers, 2, key-value heads, tokens, head size)``.
     """
     device, half = token_ids.device.type, base.dtype in (torch.bfloat16, torch.float16)
     if device == "meta":  # There are only shapes, and no autocast to bring precisions together.
@@ -163,7 +210,7 @@ def activations(base: Any, token_ids: Tensor) -> Tensor:
 
 
 def _positions(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, seen: int) -> Tensor:
-    """The positions that the model gives tokens if it is not told any, and has no prefix."""
+    """Return the positions that the model itself gives to tokens, if it has no prefix."""
     counted = attention_of(model.config).positions
     if counted == "mask" and mask is not None:
         return ((mask.cumsum(dim=1) * mask).long() - 1)[:, seen:]
@@ -175,7 +222,15 @@ def _positions(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, seen: i
 
 
 def _check_kept(model: PreTrainedModel, columns: int) -> None:
-    """Refuse what would make the model leave out the prefix without a word."""
+    """Check that the model will not silently drop the prefix.
+
+    Args:
+        model: The model without its head.
+        columns: Number of tokens, prefix included.
+
+    Raises:
+        BeftError: If activation checkpointing or a sliding window would drop it.
+    """
     if model.training and getattr(model, "gradient_checkpointing", False):
         raise BeftError("activation_checkpointing drops the cache that a prefix stands in: leave it out.")
     window = attention_of(model.config).window

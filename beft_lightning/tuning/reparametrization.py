@@ -1,24 +1,136 @@
-"""A bias as its pretrained value plus a function of fewer numbers: low rank, VeRA, a single scalar.
+"""Train a bias as its pretrained value plus a function of fewer numbers: low rank, VeRA, or one scalar.
 
 The published experiments (BEFT, LoRA-type re-parameterised biases) write the 768 values of a bias as a matrix of
-32 x 24. Here any width will do, and all kinds start from the pretrained bias itself, where the published VeRA and
-scalar kinds start beside it.
+32 x 24. Here any width is possible, and all methods start from the pretrained bias itself; the published VeRA and
+scalar variants start from other values.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from beft_lightning.bias import add_missing_biases
 from beft_lightning.bias.architectures import Architecture
+from beft_lightning.bias.parametrized import parametrize_tensor
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import TermError
+from beft_lightning.tuning.method import TuningMethod
+
+
+@dataclass(frozen=True)
+class ReparametrizedBiasTuning(TuningMethod):
+    """Biases as functions of fewer numbers.
+
+    Args:
+        terms: Names of bias terms; biases that the model lacks are added as zeros.
+    """
+
+    terms: list[str] = field(default_factory=lambda: ["value"])
+
+    @abstractmethod
+    def delta(self, bias: Tensor) -> nn.Module:
+        """Return the parametrization of a bias of shape ``(d,)``."""
+
+    def check(self, model: nn.Module) -> None:
+        """Check that the model has the terms.
+
+        Raises:
+            TermError: If there is no such term.
+        """
+        known = bias_owners(model)
+        if unknown := [term for term in self.terms if term not in known]:
+            raise TermError(
+                f"tune {self.name!r}: no term {unknown[0]!r} in this model; it can have: {', '.join(known)}."
+            )
+
+    def apply(self, model: nn.Module) -> None:
+        """Replace the biases, and train the new numbers alone."""
+        add_missing_biases(model, self.terms)
+        model.requires_grad_(False)
+        for parameter in reparametrize_biases(model, self.terms, self.delta):
+            parameter.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class RankedBiasTuning(ReparametrizedBiasTuning):
+    """Biases as functions of low rank.
+
+    Args:
+        terms: Names of bias terms; biases that the model lacks are added as zeros.
+        rank: Rank of the update of a bias, written as a nearly square matrix.
+    """
+
+    rank: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the rank.
+
+        Raises:
+            TermError: If it is not positive.
+        """
+        if self.rank < 1:
+            raise TermError(f"the rank of a re-parametrised bias must be at least 1, not {self.rank}.")
+
+
+@dataclass(frozen=True)
+class LowRankBiasTuning(RankedBiasTuning):
+    """Biases with LoRA's update: the product of two small matrices.
+
+    Args:
+        terms: Names of bias terms; biases that the model lacks are added as zeros.
+        rank: Rank of the update of a bias, written as a nearly square matrix.
+    """
+
+    name: ClassVar[str] = "low_rank_bias"
+
+    def delta(self, bias: Tensor) -> nn.Module:
+        """Return a :class:`LowRankBias`."""
+        return LowRankBias(bias, self.rank)
+
+
+@dataclass(frozen=True)
+class VeraBiasTuning(RankedBiasTuning):
+    """Biases with VeRA's update: vectors that scale two frozen random matrices.
+
+    Args:
+        terms: Names of bias terms; biases that the model lacks are added as zeros.
+        rank: Rank of the frozen matrices.
+    """
+
+    name: ClassVar[str] = "vera_bias"
+
+    def delta(self, bias: Tensor) -> nn.Module:
+        """Return a :class:`VeraBias`."""
+        return VeraBias(bias, self.rank)
+
+
+@dataclass(frozen=True)
+class ScalarBiasTuning(ReparametrizedBiasTuning):
+    """Biases plus one trained number for each layer.
+
+    Args:
+        terms: Names of bias terms; biases that the model lacks are added as zeros.
+    """
+
+    name: ClassVar[str] = "scalar_bias"
+
+    def delta(self, bias: Tensor) -> nn.Module:
+        """Return a :class:`ScalarBias`."""
+        return ScalarBias(bias)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Make the method from ``tune_options``. A ``rank``, which old files may hold, never had an effect."""
+        return super().from_options({name: value for name, value in options.items() if name != "rank"})
 
 
 def grid(width: int) -> tuple[int, int]:
-    """Rows and columns of the most nearly square matrix that holds ``width`` values, as exactly as it can.
+    """Return rows and columns of a nearly square matrix that holds ``width`` values, with as few unused as possible.
 
     >>> grid(768), grid(384), grid(13)
     ((32, 24), (24, 16), (4, 4))
@@ -31,7 +143,7 @@ def grid(width: int) -> tuple[int, int]:
 
 
 class _Delta(nn.Module):
-    """The frozen pretrained bias, to which a subclass adds."""
+    """Parametrization of a bias as the frozen pretrained bias, shape ``(d,)``, plus an update."""
 
     def __init__(self, bias: Tensor) -> None:
         super().__init__()
@@ -42,7 +154,7 @@ class _Delta(nn.Module):
 
 
 class LowRankBias(_Delta):
-    """LoRA's update, flattened: the bias plus ``B A / rank`` with ``A`` random and ``B`` zero at the start.
+    """LoRA's update (arXiv 2106.09685), flattened: ``bias + B A / rank``, from a random ``A`` and a zero ``B``.
 
     Args:
         bias: The pretrained bias, shape ``(d,)``.
@@ -54,11 +166,11 @@ class LowRankBias(_Delta):
         self.rank = rank
 
     def forward(self, down: Tensor, up: Tensor) -> Tensor:
-        """The bias, from the factors."""
+        """Return the bias from the factors, shapes ``(rank, columns)`` and ``(rows, rank)``."""
         return self._added(up @ down / self.rank)
 
     def right_inverse(self, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors at the start."""
+        """Return the initial factors."""
         rows, columns = grid(len(bias))
         down = torch.empty(self.rank, columns)
         nn.init.kaiming_uniform_(down, a=math.sqrt(5))
@@ -66,7 +178,7 @@ class LowRankBias(_Delta):
 
 
 class VeraBias(_Delta):
-    """VeRA's update, flattened: frozen random factors, of which two vectors scale the ranks and the rows.
+    """VeRA's update (arXiv 2310.11454), flattened: frozen random factors, with trained scales for ranks and rows.
 
     Args:
         bias: The pretrained bias, shape ``(d,)``.
@@ -79,16 +191,16 @@ class VeraBias(_Delta):
     def __init__(self, bias: Tensor, rank: int) -> None:
         super().__init__(bias)
         rows, columns = grid(len(bias))
-        # Kept in checkpoints: what was trained means nothing without them.
+        # Buffers are saved in checkpoints: the trained scales mean nothing without the factors.
         for name, shape in (("down", (rank, columns)), ("up", (rows, rank))):
             self.register_buffer(name, nn.init.kaiming_uniform_(torch.empty(shape)))
 
     def forward(self, of_ranks: Tensor, of_rows: Tensor) -> Tensor:
-        """The bias, from the scaling vectors."""
+        """Return the bias from the scales, shapes ``(rank,)`` and ``(rows,)``."""
         return self._added(of_rows[:, None] * (self.up @ (of_ranks[:, None] * self.down)))
 
     def right_inverse(self, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The vectors at the start: VeRA's own, 0.1 and zero."""
+        """Return the initial scales, VeRA's own: 0.1 and zero."""
         return torch.full((len(self.down),), 0.1), torch.zeros(len(self.up))
 
 
@@ -97,54 +209,37 @@ class ScalarBias(_Delta):
 
     Args:
         bias: The pretrained bias, shape ``(d,)``.
-        rank: Not used; all kinds take it.
     """
 
-    def __init__(self, bias: Tensor, rank: int) -> None:
-        super().__init__(bias)
-
     def forward(self, scalar: Tensor) -> Tensor:
-        """The bias, from the number."""
+        """Return the bias from the number, shape ``(1,)``."""
         return self.pretrained + scalar
 
     def right_inverse(self, bias: Tensor) -> Tensor:
-        """The number at the start: zero."""
+        """Return the initial number: zero."""
         return torch.zeros(1)
-
-
-KINDS: Mapping[str, Callable[[Tensor, int], nn.Module]] = {
-    "low_rank": LowRankBias,
-    "vera": VeraBias,
-    "scalar": ScalarBias,
-}
 
 
 def reparametrize_biases(
     module: nn.Module,
     terms: Iterable[str],
-    kind: str,
-    rank: int = 8,
+    delta: Callable[[Tensor], nn.Module],
     architecture: Architecture | None = None,
 ) -> list[nn.Parameter]:
     """Replace bias vectors by functions of fewer trainable numbers; the model's output does not change.
 
     Args:
-        module: A model, or any module that contains one.
+        module: A model, or any module that contains one; changed in place.
         terms: Names of terms, all of whose biases exist.
-        kind: A key of :data:`KINDS`.
-        rank: Rank of the update, for the kinds that have one.
+        delta: Makes the parametrization of a bias, such as :class:`ScalarBias`.
         architecture: Where the terms are; by default looked up by the model's type.
 
     Returns:
         The new trainable parameters.
 
     Raises:
-        TermError: If the kind is unknown, the rank is not positive, or a term or one of its biases does not exist.
+        TermError: If a term or one of its biases does not exist.
     """
-    if kind not in KINDS:
-        raise TermError(f"no kind {kind!r} of re-parametrised bias; choose one of: {', '.join(KINDS)}.")
-    if rank < 1:
-        raise TermError(f"the rank of a re-parametrised bias must be at least 1, not {rank}.")
     owners = bias_owners(module, architecture)
     created: list[nn.Parameter] = []
     for term in terms:
@@ -154,6 +249,6 @@ def reparametrize_biases(
             bias = getattr(owner, "bias", None)
             if not isinstance(bias, nn.Parameter):
                 raise TermError(f"term {term!r} of layer {index} has no bias of its own to re-parametrise.")
-            parametrize.register_parametrization(owner, "bias", KINDS[kind](bias, rank))
+            parametrize_tensor(owner, "bias", delta(bias))
             created.extend(owner.get_submodule("parametrizations.bias").parameters(recurse=False))
     return created

@@ -6,18 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from beft_lightning.bias import (
     ARCHITECTURES,
     TERM_SYMBOLS,
     Architecture,
-    Attention,
     add_missing_biases,
     architecture_of,
-    attention_of,
     find_bias_terms,
-    pretrained_model,
 )
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError
@@ -167,34 +164,6 @@ def test_the_gate_closes(form: str) -> None:
     assert (closed == 0).all()
 
 
-@pytest.mark.parametrize(
-    ("form", "facts"),
-    [
-        ("bert", Attention(takes_prefix=True)),
-        ("bloom", Attention(takes_prefix=True, alibi=True)),
-        ("deberta-v2", Attention()),
-        ("falcon", Attention(takes_prefix=True, parallel_mlp=True)),
-        ("falcon alibi", Attention(takes_prefix=True, alibi=True, parallel_mlp=True)),
-        ("gpt_neo", Attention(window=256)),
-        ("opt", Attention(takes_prefix=True, positions="mask")),
-        ("roberta", Attention(takes_prefix=True, positions="padding")),
-    ],
-)
-def test_facts_about_attention(form: str, facts: Attention) -> None:
-    assert attention_of(make_model(form).config) == facts
-
-
-def test_a_sliding_window_is_read_from_the_configuration_of_any_type() -> None:
-    assert attention_of(make_model("mistral", sliding_window=16).config).window == 16
-    assert attention_of(AutoConfig.for_model("starcoder2", sliding_window=8)) == Attention(window=8)
-
-
-def test_an_unknown_type_is_an_error_that_lists_the_known_ones() -> None:
-    model = AutoModel.from_config(AutoConfig.for_model("ctrl", n_layer=1, n_embd=8, n_head=2, dff=8, vocab_size=9))
-    with pytest.raises(ArchitectureError, match=r"'ctrl' is unknown.*bert, .*opt.*(?s:.*)architecture:"):
-        find_bias_terms(model)
-
-
 def test_a_mapping_of_ones_own_works_without_a_transformers_model() -> None:
     blocks = nn.ModuleList(nn.ModuleDict({"v": nn.Linear(4, 4), "q": nn.Linear(4, 4)}) for _ in range(2))
     mine = Architecture(layer="blocks.{}", terms={"value": "v", "query": "q"})
@@ -209,19 +178,3 @@ def test_a_mapping_of_ones_own_works_without_a_transformers_model() -> None:
 def test_a_mapping_that_matches_nothing_is_an_error() -> None:
     with pytest.raises(ArchitectureError, match="no module for 'value' at 'h.{}.nowhere'"):
         find_bias_terms(make_model("bert"), Architecture(layer="h.{}", terms={"value": "nowhere"}))
-
-
-def test_the_model_is_found_inside_any_module() -> None:
-    model = make_model("bert")
-    assert pretrained_model(nn.ModuleDict({"student": nn.Sequential(model)})) is model
-
-
-def test_two_models_side_by_side_are_an_error() -> None:
-    both = nn.ModuleDict({"teacher": make_model("bert"), "student": make_model("opt")})
-    with pytest.raises(ArchitectureError, match="student, teacher"):
-        find_bias_terms(both)
-
-
-def test_a_module_without_a_model_is_an_error() -> None:
-    with pytest.raises(ArchitectureError, match="contains no transformers model"):
-        find_bias_terms(nn.Linear(2, 2))

@@ -1,7 +1,5 @@
 """Checkpoints hold what was trained, resume exactly, and refuse what does not fit."""
 
-import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.bias import find_bias_terms, freeze_except
-from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY, check_fingerprint, fingerprint, read_checkpoint
+from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY
 from beft_lightning.errors import CheckpointError
+from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from tests.tiny import LAYERS, ForeignModule, make_model, token_batches
 
 MakeTrainer = Callable[..., Trainer]
@@ -199,52 +198,10 @@ def test_tied_weights_are_left_out_under_all_their_names(make_trainer: MakeTrain
     assert sorted(checkpoint["state_dict"]) == sorted([*checkpoint[TRAINED_KEY], "running"])
 
 
-def test_tensors_of_any_size_have_a_fingerprint() -> None:
-    """Above 2^24 elements, places computed in fp32 would round beyond the end."""
-    large = torch.nn.ParameterDict({"a": torch.nn.Parameter(torch.zeros(1).expand(49152 * 576), requires_grad=False)})
-    assert fingerprint(large) == {"a": ["torch.float32", 0.0, 0.0, 0.0, 0.0]}
-    small = torch.nn.ParameterDict({"a": torch.nn.Parameter(torch.tensor([3.0]), requires_grad=False)})
-    assert fingerprint(small) == {"a": ["torch.float32", 3.0, 3.0, 3.0, 3.0]}
-
-
 def test_nothing_stays_behind_after_a_run(fit: Any) -> None:
     module, _, _ = fit(1)
     assert module.strict_loading
     assert not module._load_state_dict_pre_hooks
-
-
-class Evil:
-    """What an attacker would put into a checkpoint."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.path),)
-
-
-def test_reading_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
-    torch.save({"state_dict": Evil(tmp_path / "pwned")}, tmp_path / "evil.ckpt")
-    with pytest.raises(CheckpointError, match="which is never executed"):
-        read_checkpoint(tmp_path / "evil.ckpt")
-    assert not (tmp_path / "pwned").exists()
-
-
-def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path, fit: Any) -> None:
-    _, _, path = fit(1)
-    cut = tmp_path / "cut.ckpt"
-    cut.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(CheckpointError, match="cut.ckpt: not a readable checkpoint"):
-        read_checkpoint(cut)
-    text = tmp_path / "text.ckpt"
-    text.write_bytes(pickle.dumps("hello"))
-    with pytest.raises(CheckpointError, match="text.ckpt: "):
-        read_checkpoint(text)
-    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match="not a Lightning checkpoint"):
-        read_checkpoint(tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match="no such checkpoint file"):
-        read_checkpoint(tmp_path / "none.ckpt")
 
 
 def test_a_remote_checkpoint_resumes(make_trainer: MakeTrainer) -> None:

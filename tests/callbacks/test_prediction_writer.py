@@ -3,13 +3,17 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import Trainer
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
 from beft_lightning.data import Glue
+from tests.tiny import ForeignModule, token_batches
 
 
 def predicted(trainer: Trainer) -> list[dict[str, str]]:
@@ -44,3 +48,44 @@ def test_several_splits_are_told_apart(backbone: str, make_trainer: Callable[...
         *(("validation_matched", str(i)) for i in range(2)),
         *(("validation_mismatched", str(i)) for i in range(3)),
     ]
+
+
+class Foreign(ForeignModule):
+    """Predicts rows of its own, or tensors."""
+
+    def __init__(self, rows: bool) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def predict_step(self, batch: dict[str, torch.Tensor], batch_idx: int, dataloader_idx: int = 0) -> Any:
+        rows = [{"id": batch_idx, "prediction": dataloader_idx}]
+        return {"rows": rows} if self.rows else batch["input_ids"]
+
+
+class ForeignData(LightningDataModule):
+    """Somebody else's DataModule, which has no task."""
+
+    def predict_dataloader(self) -> Any:
+        return [token_batches(), token_batches()]
+
+
+@pytest.mark.parametrize("data", [ForeignData(), None])
+def test_splits_of_a_foreign_datamodule_are_numbered(
+    data: ForeignData | None, make_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer = make_trainer(callbacks=[PredictionWriter()], logger=CSVLogger(tmp_path), limit_predict_batches=2)
+    loaders = ForeignData().predict_dataloader() if data is None else None
+    trainer.predict(Foreign(rows=True), loaders, datamodule=data)
+    assert [(row["split"], row["id"], row["prediction"]) for row in predicted(trainer)] == [
+        *(("0", "0", "0"), ("0", "1", "0")),
+        *(("1", "0", "1"), ("1", "1", "1")),
+    ]
+
+
+def test_predictions_of_another_form_are_left_alone(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    trainer = make_trainer(callbacks=[PredictionWriter()], logger=CSVLogger(tmp_path), limit_predict_batches=2)
+    with pytest.warns(UserWarning, match="has written nothing: .* the predict_step of Foreign returns"):
+        predictions = trainer.predict(Foreign(rows=False), token_batches())
+    assert predictions is not None
+    assert len(predictions) == 2
+    assert not (Path(str(trainer.log_dir)) / "predictions.tsv").exists()

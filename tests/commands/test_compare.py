@@ -1,286 +1,55 @@
-"""Ways of training side by side."""
+"""The command ``compare``."""
 
 import csv
-import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
 
-from beft_lightning import LanguageTaskModule
-from beft_lightning.commands.compare import Comparison, _variant
-from beft_lightning.commands.compare_report import to_csv, to_markdown, write_report
-from beft_lightning.data import Glue
-from beft_lightning.errors import BeftError
-from tests.tiny import save_backbone
-
-MakeTrainer = Callable[..., Trainer]
-RATE = 1e-2
+from beft_lightning.__main__ import main
 
 
-@pytest.fixture
-def make(backbone: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path) -> Any:
-    """A comparison on a tiny BERT, and how often its backbone was loaded."""
-
-    def build(description: str = "tiny", dev_size: int = 8, seed: int | None = None, **options: Any) -> Comparison:
-        data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=dev_size, seed=seed)
-        module = LanguageTaskModule(backbone, data.task, learning_rate=RATE)
-        trainers = lambda callbacks: make_trainer(callbacks=callbacks, max_epochs=2, gradient_clip_val=1.0)  # noqa: E731
-        return Comparison(module, data, trainers, tmp_path / "out", description, **options)
-
-    return build
-
-
-def _with_epochs(make_trainer: Any, epochs: int, callbacks: list[Callback]) -> Trainer:
-    trainer: Trainer = make_trainer(callbacks)
-    assert trainer.fit_loop is not None
-    trainer.fit_loop.max_epochs = epochs
-    return trainer
+def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    options = ["--data.dev_size", "8", "--tune", "value", "query,value", "head", "--seeds", "0", "1", "--out"]
+    assert main(argv("compare", *options, str(folder))) == 0
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    tunes = ["value", "query,value", "head"]
+    assert [(row["tune"], row["seed"]) for row in rows] == [(tune, seed) for seed in "01" for tune in tunes]
+    assert all(row["best_accuracy"] for row in rows)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "results.csv",
+        "results.md",
+        "results.png",
+        "runs",
+    }
+    assert not out.exists()
 
 
-def _first_is_best(self: Any, trainer: Trainer, pl_module: Any) -> None:
-    if not trainer.sanity_checking:
-        if not self.history:
-            self.best = {n: p.detach().clone() for n, p in pl_module.named_parameters() if p.requires_grad}
-            self.best_epoch = 1
-        self.history.append(-float(len(self.history)))
+def test_each_method_takes_its_own_options(argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--out", str(tmp_path / "out"), "--tune", "head", "random_mask"]
+    assert main(argv("compare", *options, "--options", '{"random_mask": {"budget": 100}}')) == 0
+    head, mask = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
+    assert int(mask["trained_parameters"]) == int(head["trained_parameters"]) + 100
+    assert main(argv("compare", *options, "--options", '{"random_mask": 100}')) == 2
+    assert main(argv("compare", *options)) == 2
+    assert 'made with options {"budget": 100}, and {} is asked for' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("way", ["value", "head", "full", "random_mask", "prefix"])
-def test_a_run_is_the_fit_with_the_same_way_and_seed(
-    way: str, make: Any, backbone: str, sst2_dir: str, make_trainer: MakeTrainer
+def test_a_comparison_with_other_settings_needs_another_folder(
+    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Bit for bit, although other ways ran before it in the same process."""
-    comparison = make()
-    _, run = comparison.run(["query", way], [3])
-    loaded = {name: value.clone() for name, value in comparison.module.state_dict().items()}
-    seed_everything(3, verbose=False)
-    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=8, seed=3)
-    options = {"seed": 3} if way in ("random_mask", "prefix") else None
-    rate = 1e-5 if way == "full" else RATE
-    module = LanguageTaskModule(backbone, data.task, tune=way, tune_options=options, learning_rate=rate)
-    trainer = make_trainer(max_epochs=2, gradient_clip_val=1.0)
-    trainer.fit(module, datamodule=data)
-    assert run.history[-1] == float(trainer.callback_metrics["val_accuracy"])
-    (tested,) = trainer.test(module, datamodule=data, verbose=False)
-    assert run.last == {name.removeprefix("test_"): value for name, value in tested.items()}
-    assert run.trained_parameters == sum(p.numel() for p in module.parameters() if p.requires_grad)
-    # What the next way starts from is as it was loaded.
-    seed_everything(3, verbose=False)
-    untouched = LanguageTaskModule(backbone, data.task, tune="head")
-    untouched.configure_model()
-    assert all(torch.equal(loaded[name], value) for name, value in untouched.state_dict().items())
+    options = ["--tune", "head", "--out", str(tmp_path / "comparison")]
+    assert main(argv("compare", *options)) == 0
+    before = (tmp_path / "comparison" / "results.csv").read_text()
+    assert main(argv("compare", *options, "--data.batch_size", "4")) == 2
+    assert "holds results of another configuration" in capsys.readouterr().err
+    assert (tmp_path / "comparison" / "results.csv").read_text() == before
 
 
-def test_the_best_epoch_is_chosen_on_examples_that_are_not_reported(make: Any) -> None:
-    (run,) = make().run(["all"], [0])
-    assert len(run.history) == 2
-    assert run.best_epoch == 1 + run.history.index(max(run.history))
-    assert set(run.best or {}) == set(run.last)
-
-
-def test_the_best_epochs_weights_are_the_ones_reported(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a rate that ruins the model after the first epoch, best and last differ, and best is what epoch 1 had."""
-    alone = make("one epoch")
-    alone.make_trainer = partial(_with_epochs, alone.make_trainer, 1)
-    (first,) = alone.run(["all"], [0])
-    both = make("one epoch")
-    (both.folder / "runs" / "all-seed0.json").unlink()
-    monkeypatch.setattr("beft_lightning.commands.compare._Progress.on_validation_end", _first_is_best)
-    (run,) = both.run(["all"], [0])
-    assert run.best_epoch == 1
-    assert run.best == first.last
-
-
-def test_without_a_development_set_only_the_last_epoch_counts(make: Any) -> None:
-    (run,) = make(dev_size=0).run(["value"], [0])
-    assert run.best is None
-    assert run.best_epoch is None
-    assert "| - |" in to_markdown([run])
-
-
-def test_finished_runs_are_not_repeated(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make().run(["value"], [0, 1])
-    kept = tmp_path / "out" / "runs" / "value-seed0.json"
-    changed = {**json.loads(kept.read_text()), "seconds": 123.0}
-    kept.write_text(json.dumps(changed))
-    again = make().run(["value", "head"], [0, 1])
-    assert [(run.tune, run.seed) for run in again] == [("value", 0), ("head", 0), ("value", 1), ("head", 1)]
-    assert again[0].seconds == 123.0
-    assert again[2] == first[1]
-    loads: list[None] = []
-    monkeypatch.setattr(LanguageTaskModule, "configure_model", lambda self: loads.append(None))
-    make().run(["head", "value"], [1])
-    assert not loads
-
-
-def test_another_configuration_does_not_mix_with_the_results(make: Any) -> None:
-    make("one").run(["head"], [0])
-    with pytest.raises(BeftError, match=r"holds results of another configuration.*another --out"):
-        make("two")
-
-
-@pytest.mark.parametrize(
-    ("ways", "seeds", "message"),
-    [
-        ([], [0], "at least one way"),
-        (["value"], [], "at least one way"),
-        (["value", "value"], [0], "each named once"),
-        (["auto"], [0], "name the terms instead of 'auto'"),
-        (["zero_shot"], [0], "sst2 is learnt with a new head, so there is no zero-shot result"),
-        (["value", "worth"], [0], "'worth' is no way of training .*: all, head, .*terms: query, key"),
-        (["value", " value"], [0], "each named once"),
-    ],
-)
-def test_what_cannot_be_compared_is_an_error(ways: list[str], seeds: list[int], message: str, make: Any) -> None:
-    with pytest.raises(BeftError, match=message):
-        make().run(ways, seeds)
-
-
-def test_a_language_model_is_loaded_once_and_compared_with_itself_untrained(
-    decoder: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = Glue(decoder, task="sst2", prompt=True, data_dir=sst2_dir, batch_size=8)
-    module = LanguageTaskModule(decoder, data.task, learning_rate=RATE)
-    loads: list[None] = []
-    load = LanguageTaskModule.configure_model
-
-    def counted(self: LanguageTaskModule) -> None:
-        if self.model is None:
-            loads.append(None)
-        load(self)
-
-    monkeypatch.setattr(LanguageTaskModule, "configure_model", counted)
-    trainers: Callable[[list[Callback]], Trainer] = lambda callbacks: make_trainer(callbacks=callbacks)  # noqa: E731
-    runs = Comparison(module, data, trainers, tmp_path / "out", "").run(["zero_shot", "value", "lora"], [0, 1])
-    assert len(loads) == 1
-    zero_shot, again = (run for run in runs if run.tune == "zero_shot")
-    assert zero_shot.last == again.last
-    assert zero_shot.trained_parameters == 0
-    assert zero_shot.history == []
-    expected = make_trainer().test(LanguageTaskModule(decoder, data.task, tune="value"), datamodule=data, verbose=False)
-    assert zero_shot.last["accuracy"] == expected[0]["test_accuracy"]
-
-
-def test_another_learning_rate_does_not_mix_with_the_results(make: Any) -> None:
-    make().run(["value"], [0])
-    with pytest.raises(BeftError, match="made with learning rate 0.01, and 0.5 is asked for"):
-        make(rates={"value": 0.5}).run(["value"], [0, 1])
-    with pytest.raises(BeftError, match="rates name 'query', which is not compared"):
-        make(rates={"query": 0.5}).run(["value"], [0])
-
-
-def test_a_wrong_way_is_found_before_anything_is_trained(make: Any, tmp_path: Path) -> None:
-    with pytest.raises(BeftError, match="'worth' is no way of training"):
-        make().run(["head", "worth"], [0])
+def test_callbacks_of_ones_own_are_refused(argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--tune", "head", "--out", str(tmp_path / "out"), "--trainer.callbacks", "lightning.pytorch.Callback"]
+    assert main(argv("compare", *options)) == 2
+    assert "leave out trainer.callbacks" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_a_model_that_takes_no_prefix_is_found_before_anything_is_trained(
-    sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
-    backbone = save_backbone(tmp_path / "backbone", "distilbert")
-    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
-    comparison = Comparison(LanguageTaskModule(backbone, data.task), data, make_trainer, tmp_path / "out", "one")
-    with pytest.raises(BeftError, match="'prefix' cannot train a distilbert"):
-        comparison.run(["head", "prefix"], [0])
-    assert not (tmp_path / "out").exists()
-
-
-def test_results_of_several_calls_are_reported_together(make: Any) -> None:
-    make().run(["head"], [1])
-    comparison = make()
-    comparison.run(["value"], [0])
-    assert [(run.tune, run.seed) for run in comparison.results()] == [("value", 0), ("head", 1)]
-
-
-def test_each_seed_draws_another_mask_unless_the_mask_has_a_seed(make: Any) -> None:
-    """Its spread is part of the control's."""
-    pristine = make()._load(0)
-    masks = []
-    for seed, options in ((0, {}), (0, {}), (1, {}), (1, {"seed": 0})):
-        module = _variant(pristine, "random_mask", RATE, options, seed)
-        module.set_up_tuning()
-        masks.append({name: value.tolist() for name, value in module.named_buffers() if name.endswith("index")})
-    assert masks[0] == masks[1] == masks[3] != masks[2]
-
-
-def test_each_way_has_options_of_its_own(make: Any, tmp_path: Path) -> None:
-    options = {"random_mask": {"budget": 100}, "low_rank_bias": {"rank": 2}}
-    head, mask, low = make(options=options).run(["head", "random_mask", "low_rank_bias"], [0])
-    assert mask.trained_parameters == head.trained_parameters + 100
-    assert (head.options, mask.options, low.options) == ({}, *options.values())
-    (wider,) = make(options={"low_rank_bias": {"rank": 4}}).run(["low_rank_bias"], [1])
-    assert wider.trained_parameters - head.trained_parameters == 2 * (low.trained_parameters - head.trained_parameters)
-    assert 'Options: random_mask {"budget": 100}; low_rank_bias {"rank": 2}.' in to_markdown([head, mask, low])
-
-
-def test_other_options_do_not_mix_with_the_results(make: Any) -> None:
-    first = make(options={"random_mask": {"budget": 100}})
-    kept = first.run(["random_mask"], [0])
-    assert make(options={"random_mask": {"budget": 100}}).run(["random_mask"], [0]) == kept
-    for options in ({"random_mask": {"budget": 200}}, None):
-        with pytest.raises(BeftError, match='made with options {"budget": 100}, and {.* is asked for: give another'):
-            make(options=options).run(["random_mask"], [0, 1])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"lora": {"r": 4}}, "options name 'lora', which is not compared; there are: head, random_mask"),
-        ({"random_mask": {"size": 4}}, "tune 'random_mask' takes no option 'size'; its tune_options are: budget, seed"),
-        ({"head": {"rank": 4}}, "tune 'head' takes no option 'rank'; its tune_options are: none"),
-    ],
-)
-def test_wrong_options_are_found_before_anything_is_trained(
-    options: dict[str, Any], message: str, make: Any, tmp_path: Path
-) -> None:
-    with pytest.raises(BeftError, match=message):
-        make(options=options).run(["head", "random_mask"], [0])
-    assert not (tmp_path / "out").exists()
-
-
-def test_data_with_a_seed_of_its_own_keeps_it(
-    make: Any, backbone: str, sst2_dir: str, make_trainer: MakeTrainer
-) -> None:
-    comparison = make(seed=5)
-    (run,) = comparison.run(["value"], [3])
-    seed_everything(3, verbose=False)
-    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, dev_size=8, seed=5)
-    module = LanguageTaskModule(backbone, data.task, tune="value", learning_rate=RATE)
-    trainer = make_trainer(max_epochs=2, gradient_clip_val=1.0)
-    trainer.fit(module, datamodule=data)
-    (tested,) = trainer.test(module, datamodule=data, verbose=False)
-    assert run.last == {name.removeprefix("test_"): value for name, value in tested.items()}
-    assert comparison.data.reseeded(3).identity["seed"] == 5
-    assert make().data.reseeded(3).identity["seed"] == 3
-
-
-def test_three_terms_are_ranked_beside_what_would_have_told_their_order(make: Any, tmp_path: Path) -> None:
-    comparison = make()
-    runs = comparison.run(["query", "key", "value", "head"], [0])
-    table = comparison.measure(runs)
-    for name in ("projection", "magnitude", "fisher", "gradient norm", "1/norm(b0)"):
-        assert f"\n| {name} |" in table
-    measures = json.loads(next((tmp_path / "out" / "runs").glob("measures-*.json")).read_text())
-    assert measures["gradient norm"]["key"] < 1e-4 * measures["gradient norm"]["value"]
-    assert comparison.measure(runs) == table  # from its file
-    assert comparison.measure(runs[:2]) == ""
-
-
-def test_the_report_holds_every_run(make: Any, tmp_path: Path) -> None:
-    runs = make().run(["value", "head"], [0, 1])
-    write_report(runs, tmp_path / "report", notes="A note.")
-    rows = list(csv.DictReader((tmp_path / "report" / "results.csv").read_text().splitlines()))
-    assert [(row["tune"], int(row["seed"])) for row in rows] == [(run.tune, run.seed) for run in runs]
-    assert [float(row["last_accuracy"]) for row in rows] == [run.last["accuracy"] for run in runs]
-    assert to_csv(runs).splitlines()[0].startswith("tune,seed,learning_rate,best_epoch,last_accuracy")
-    text = (tmp_path / "report" / "results.md").read_text()
-    values = torch.tensor([run.last["accuracy"] for run in runs if run.tune == "value"])
-    assert f"| value | {values.mean():.3f} ± {values.std():.3f} |" in text
-    assert text.endswith("A note.")
-    assert (tmp_path / "report" / "results.png").read_bytes().startswith(b"\x89PNG")

@@ -132,7 +132,7 @@ def test_a_table_is_printed_for_people(
 def test_what_cannot_be_planned_is_an_error(backbone: str) -> None:
     with pytest.raises(BackboneError, match="cannot load the model"):
         plan_fit(LanguageTaskModule("/nowhere", SST2, tune="value"))
-    with pytest.raises(TermError, match="'worth' is no way of training"):
+    with pytest.raises(TermError, match="'worth' is no method of training"):
         plan_fit(LanguageTaskModule(backbone, SST2, tune="worth"))
     with pytest.raises(TermError, match="no term 'worth'"):
         plan_fit(LanguageTaskModule(backbone, SST2), BiasSelectionCallback(terms=["worth"]))

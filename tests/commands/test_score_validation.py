@@ -35,12 +35,12 @@ def test_the_gradient_norm_is_that_of_the_mean_loss_without_dropout(backbone: st
     module = LanguageTaskModule(backbone, data.task)
     module.configure_model()
     norms = gradient_norms(module, data, ["value", "query"], batches=2)
-    assert module.head is not None
+    assert module.objective is not None
     assert module.model is not None
     module.eval()
     module.zero_grad()
     for batch in data.train_dataloader():
-        (module.head.loss(module.model, batch) / 2).backward()
+        (module.objective.loss(module.model, batch) / 2).backward()
     terms = find_bias_terms(module.model)
     for term, norm in norms.items():
         layers = [bias.grad.norm().item() for bias in terms[term].values() if bias.grad is not None]

@@ -21,6 +21,16 @@ def make(backbone: str, sst2_dir: str) -> Any:
     return build
 
 
+@pytest.fixture
+def prompted(decoder: str, sst2_dir: str) -> Any:
+    def build(**options: Any) -> Glue:
+        data = Glue(decoder, task="sst2", prompt=True, data_dir=sst2_dir, **{"batch_size": 4, "seed": 0, **options})
+        data.setup("fit")
+        return data
+
+    return build
+
+
 def ids(data: Glue) -> list[int]:
     return [i for batch in data.train_dataloader() for i in batch["id"].tolist()]
 
@@ -114,3 +124,30 @@ def test_pairs_are_encoded_as_pairs(backbone: str, tmp_path: Path) -> None:
     (batch,) = data.train_dataloader()
     assert batch["token_type_ids"][0].tolist() == [0] * 6 + [1] * 4
     assert batch["labels"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("kind", "different"), [("per_example", True), ("fixed", False)])
+def test_demonstrations_are_drawn_anew_or_once(kind: str, different: bool, prompted: Any) -> None:
+    data = prompted(demonstrations=3, demonstration_set=kind)
+    contexts = {example.prompt.rpartition("\n\n")[0] for example in data._examples("validation")[:10]}
+    assert (len(contexts) > 1) == different
+    assert all(context.count("\n\n") == 2 for context in contexts)
+
+
+def test_too_many_demonstrations_are_an_error(prompted: Any) -> None:
+    with pytest.raises(DataError, match="100 demonstrations asked for, but 48 training examples"):
+        prompted(demonstrations=100)
+
+
+def test_demonstrations_belong_to_prompts(backbone: str, sst2_dir: str) -> None:
+    with pytest.raises(DataError, match="belong to prompts, and sst2 is read without one"):
+        Glue(backbone, task="sst2", data_dir=sst2_dir, demonstrations=2)
+
+
+def test_an_evaluation_subset_is_the_prefix_of_a_permutation(prompted: Any) -> None:
+    ids = []
+    for size in (5, 12):
+        (loader,) = prompted(eval_size=size).val_dataloader()
+        ids.append({i for batch in loader for i in batch["id"].tolist()})
+    assert len(ids[0]) == 5
+    assert ids[0] < ids[1]

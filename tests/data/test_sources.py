@@ -7,7 +7,7 @@ import datasets
 import pytest
 
 from beft_lightning.data import GLUE_TASKS, SUPER_GLUE_TASKS
-from beft_lightning.data.sources import Row, hub_rows, local_rows, text_examples
+from beft_lightning.data.sources import Row, hub_rows, local_rows
 from beft_lightning.data.task import Task
 from beft_lightning.errors import DataError
 
@@ -16,11 +16,11 @@ WIC = SUPER_GLUE_TASKS["wic"]
 
 
 def read_local(folder: Path, task: Task, split: str, suffix: str) -> list[Row]:
-    return text_examples(local_rows(folder, task.name, split, suffix, task.header), task, str(folder / split))
+    return task.parse(local_rows(folder, task.name, split, suffix, task.header), str(folder / split))
 
 
 def read_hub(task: Task, split: str, hub_id: str | None, revision: str | None) -> list[Row]:
-    return text_examples(hub_rows(task.hub, split, hub_id, revision), task, "hub")
+    return task.parse(hub_rows(task.hub, split, hub_id, revision), "hub")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_cola_has_no_header(tmp_path: Path) -> None:
     [
         ("sentence\tlabel\nfine\t1\nno label here\n", r"train.tsv:3: 1 fields instead of 2 \(sentence, label\)"),
         ("sentence\tlabel\nfine\t1\textra\n", "train.tsv:2: 3 fields instead of 2"),
-        ("sentence\tlabel\nfine\t7\n", "train.tsv:2: label '7' is outside the set of sst2: negative, positive"),
+        ("sentence\tlabel\nfine\t7\n", "train.tsv:2: label '7' is outside the set of labels: negative, positive"),
         ("text\tlabel\nfine\t1\n", "train.tsv:2: no column 'sentence', which sst2 needs; there are: text, label"),
         ("sentence\tlabel\n", "train: the split is empty"),
         ("", "train: the split is empty"),

@@ -1,35 +1,38 @@
 """Task records."""
 
+from dataclasses import replace
+
 import pytest
 
 from beft_lightning.data import GLUE_TASKS, SUPER_GLUE_TASKS, Task
+from beft_lightning.data.sources import Located
 from beft_lightning.errors import DataError
 
 PAIRS = Task(name="pairs", kind="classification", text=("a",), labels=("no", "yes"), metrics=("accuracy",))
 SCORES = Task(name="scores", kind="regression", text=("a",), metrics=("pearson",))
 
 
-@pytest.mark.parametrize("value", ["yes", "1", 1, True])
-def test_labels_are_read_by_name_id_or_truth(value: object) -> None:
-    assert PAIRS.label_id(value, "here") == 1
+def test_errors_name_the_place() -> None:
+    with pytest.raises(DataError, match=r"file.tsv:3: label 'maybe' is outside the set of labels: no, yes"):
+        PAIRS.label_id("maybe", "file.tsv:3")
+    with pytest.raises(DataError, match=r"file.tsv:9: label 'high' is not a number"):
+        SCORES.label_id("high", "file.tsv:9")
 
 
-@pytest.mark.parametrize("value", ["maybe", "2", -1, "", "1.0", None])
-def test_a_label_outside_the_set_is_an_error_with_its_place(value: object) -> None:
-    with pytest.raises(DataError, match=r"file.tsv:3: label .* outside the set of pairs: no, yes \(or 0 to 1\)"):
-        PAIRS.label_id(value, "file.tsv:3")
+def test_rows_become_texts_labels_and_ids() -> None:
+    rows: list[Located] = [("f:1", {"a": "one", "label": "yes", "b": "other"}), ("f:2", {"a": "two", "label": 0})]
+    assert PAIRS.parse(rows, "f") == [{"a": "one", "label": 1, "id": 0}, {"a": "two", "label": 0, "id": 1}]
+    with pytest.raises(DataError, match="f: the split is empty; pairs needs at least one example"):
+        PAIRS.parse([], "f")
 
 
-@pytest.mark.parametrize("value", ["5", "5.0", "5.000", 5.0])
-def test_scores_are_read_in_any_precision(value: object) -> None:
-    assert SCORES.label_id(value, "here") == 5.0
-    assert SCORES.outputs == 1
+def test_rows_keep_an_id_of_their_own() -> None:
+    assert [row["id"] for row in PAIRS.numbered([{"id": 5}, {}])] == [5, 1]
 
 
-@pytest.mark.parametrize("value", ["high", "nan", "inf"])
-def test_a_score_that_is_no_number_is_an_error_with_its_place(value: str) -> None:
-    with pytest.raises(DataError, match=f"file.tsv:9: '{value}' is not a number"):
-        SCORES.label_id(value, "file.tsv:9")
+def test_an_unknown_kind_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(DataError, match="Task has no kind 'choice'; choose one of: classification, regression, mul"):
+        replace(PAIRS, kind="choice")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,25 @@
 """The tasks' metrics against hand-computed cases."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
-from beft_lightning.tasks.metrics import TEXT_METRICS, QuestionExactMatch, TaskMetrics
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, TaskRecord
+from beft_lightning.data.preprocessors.prompt import NO_LABEL
+from beft_lightning.errors import BeftError
+from beft_lightning.tasks.metrics import METRICS, QuestionExactMatch, TaskMetrics, check_metrics
 
-TASKS = {**GLUE_TASKS, **SUPER_GLUE_TASKS}
+TASKS = [*GLUE_TASKS.values(), *SUPER_GLUE_TASKS.values(), *PROMPT_TASKS.values()]
 
 PREDICTED = torch.tensor([1, 1, 0, 0, 1, 0])
 TARGET = torch.tensor([1, 0, 0, 1, 1, 0])  # 2 true positives, 1 false positive, 1 false negative, 2 true negatives
+
+
+def value(name: str, labels: int, predictions: torch.Tensor, target: torch.Tensor) -> float:
+    definition = METRICS[name]
+    return definition.make(labels)(*definition.arguments(predictions, {"labels": target})).item()
 
 
 @pytest.mark.parametrize(
@@ -24,43 +32,60 @@ TARGET = torch.tensor([1, 0, 0, 1, 1, 0])  # 2 true positives, 1 false positive,
     ],
 )
 def test_classification_metrics(name: str, expected: float) -> None:
-    assert TEXT_METRICS[name].make(2)(PREDICTED, TARGET).item() == pytest.approx(expected)
+    assert value(name, 2, PREDICTED, TARGET) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("constant", [0, 1])
 def test_the_mcc_of_a_constant_prediction_is_zero(constant: int) -> None:
     predicted = torch.full((1043,), constant)
     target = torch.tensor([1] * 721 + [0] * 322)
-    assert TEXT_METRICS["mcc"].make(2)(predicted, target).item() == 0
+    assert value("mcc", 2, predicted, target) == 0
 
 
 def test_macro_f1_weighs_a_rare_class_like_the_others() -> None:
     """CB: classes with F1 of 1, 2/3 and 0; a class that neither occurs nor is predicted would not count."""
     predicted, target = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 1, 2])
-    assert TEXT_METRICS["macro_f1"].make(3)(predicted, target).item() == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert value("macro_f1", 3, predicted, target) == pytest.approx((1 + 2 / 3 + 0) / 3)
 
 
 def test_correlations() -> None:
     predicted, target = torch.tensor([1.0, 2.0, 3.0, 10.0]), torch.tensor([1.0, 2.0, 4.0, 3.0])
-    assert TEXT_METRICS["spearman"].make(0)(predicted, target).item() == pytest.approx(0.8)
+    assert value("spearman", 0, predicted, target) == pytest.approx(0.8)
     centred = predicted - predicted.mean(), target - target.mean()
     expected = (centred[0] * centred[1]).sum() / (centred[0].norm() * centred[1].norm())
-    assert TEXT_METRICS["pearson"].make(0)(predicted, target).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert value("pearson", 0, predicted, target) == pytest.approx(expected.item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
-def test_every_task_has_its_metrics_under_their_names(task: str) -> None:
-    assert list(TaskMetrics(TASKS[task], "val_").named()) == [f"val_{name}" for name in TASKS[task].metrics]
+@pytest.mark.parametrize("task", TASKS, ids=[f"{task.name}-{task.kind}" for task in TASKS])
+def test_every_task_has_its_metrics_under_their_names(task: TaskRecord) -> None:
+    assert list(TaskMetrics(task, "val_").named()) == [f"val_{name}" for name in task.metrics]
 
 
-def batch(gold: list[list[int]], **further: Any) -> dict[str, Any]:
-    """What prompted metrics look at in a batch."""
-    nothing: list[Any] = [[]] * len(gold)
-    basic = {"id": torch.arange(len(gold)), "gold": gold, "answers": nothing, "candidates": nothing}
-    return {**basic, "group": torch.zeros(len(gold)), **further}
+@pytest.mark.parametrize(
+    ("task", "metrics", "message"),
+    [
+        (GLUE_TASKS["sst2"], ("acc",), "no metric 'acc' for classification with 2 .*: accuracy, f1, macro_f1, mcc"),
+        (GLUE_TASKS["sst2"], ("accuracy", "pearson"), "no metric 'pearson' for classification"),
+        (GLUE_TASKS["mnli"], ("f1",), "'mnli': no metric 'f1' for .* 3 label names; .*: accuracy, macro_f1, mcc"),
+        (GLUE_TASKS["stsb"], ("accuracy",), "no metric 'accuracy' for regression .*: spearman, pearson"),
+        (PROMPT_TASKS["squad"], ("accuracy",), "for generation .*: answer_f1, answer_em, drop_f1, drop_em"),
+        (PROMPT_TASKS["copa"], ("macro_f1",), "no metric 'macro_f1' for choice with 0 label names"),
+        (GLUE_TASKS["sst2"], (), "no metric for classification"),
+    ],
+)
+def test_a_metric_that_does_not_suit_is_an_error(task: TaskRecord, metrics: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BeftError, match=message):
+        check_metrics(replace(task, metrics=metrics))
 
 
-def computed(name: str, predictions: list[Any], data: dict[str, Any]) -> dict[str, float]:
+def batch(labels: list[list[int]], **further: Any) -> dict[str, Any]:
+    """The parts of a batch that prompted metrics look at."""
+    nothing: list[Any] = [[]] * len(labels)
+    basic = {"id": torch.arange(len(labels)), "labels": torch.tensor(labels)}
+    return {**basic, "answers": nothing, "candidates": nothing, "group": torch.zeros(len(labels)), **further}
+
+
+def computed(name: str, predictions: Any, data: dict[str, Any]) -> dict[str, float]:
     metrics = TaskMetrics(PROMPT_TASKS[name], "")
     # In two parts, as two batches.
     for part in (slice(0, 1), slice(1, None)):
@@ -69,7 +94,7 @@ def computed(name: str, predictions: list[Any], data: dict[str, Any]) -> dict[st
 
 
 def test_cb_with_prompts_reports_accuracy_and_macro_f1() -> None:
-    assert computed("cb", [0, 0, 1], batch([[0], [2], [1]])) == pytest.approx(
+    assert computed("cb", torch.tensor([0, 0, 1]), batch([[0], [2], [1]])) == pytest.approx(
         {"accuracy": 2 / 3, "macro_f1": (2 / 3 + 1 + 0) / 3}
     )
 
@@ -78,17 +103,17 @@ def test_multirc_judges_answers_and_whole_questions() -> None:
     data = batch([[1], [0], [1], [1]], group=torch.tensor([7, 7, 8, 9]))
     # Answers: 2 true positives, 1 false negative, no false positive; question 8 is wrong.
     expected = {"accuracy": 3 / 4, "f1a": 2 * 2 / (2 * 2 + 0 + 1), "em": 2 / 3}
-    assert computed("multirc", [1, 0, 0, 1], data) == pytest.approx(expected)
+    assert computed("multirc", torch.tensor([1, 0, 0, 1]), data) == pytest.approx(expected)
 
 
-def test_record_accepts_any_gold_entity_and_compares_texts() -> None:
+def test_record_accepts_any_right_entity_and_compares_texts() -> None:
     data = batch(
-        [[0, 2], [1]],
+        [[0, 2], [1, NO_LABEL]],
         candidates=[["Ada Lovelace", "Babbage", "ada lovelace."], ["Mary", "Mary Somerville"]],
         answers=[[["Ada Lovelace"], ["Ada"]], [["Mary Somerville"]]],
     )
     expected = {"accuracy": 1 / 2, "answer_f1": (1 + 2 / 3) / 2, "answer_em": 1 / 2}
-    assert computed("record", [2, 0], data) == pytest.approx(expected)
+    assert computed("record", torch.tensor([2, 0]), data) == pytest.approx(expected)
 
 
 def test_drop_reports_both_metrics_of_generated_texts() -> None:

@@ -232,11 +232,11 @@ def kept_bytes(module: LanguageTaskModule, batch: dict[str, Any]) -> int:
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    assert module.head is not None
+    assert module.objective is not None
     assert module.model is not None
     seed_everything(0, verbose=False)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = module.head.loss(module.model, batch)
+        loss = module.objective.loss(module.model, batch)
     loss.backward()
     return sum(storages.values())
 

@@ -172,7 +172,7 @@ def test_a_table_by_example_is_filled_up_with_minus_infinity() -> None:
 
 def test_the_losses_are_those_of_the_formulas() -> None:
     sums, lengths = torch.tensor([-2.0, -1.0, -6.0]), torch.tensor([2.0, 1.0, 3.0])
-    option_row, gold = torch.tensor([0, 0, 0]), torch.tensor([2])
+    option_row, labels = torch.tensor([0, 0, 0]), torch.tensor([2])
     expected = torch.tensor([-1.0, -1.0, -2.0]).log_softmax(0)[2].neg()
-    torch.testing.assert_close(classification_loss(sums, lengths, option_row, gold), expected)
+    torch.testing.assert_close(classification_loss(sums, lengths, option_row, labels), expected)
     assert language_model_loss(sums, lengths).item() == pytest.approx(9 / 6)

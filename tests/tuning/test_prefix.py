@@ -19,8 +19,9 @@ from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.models import load_model
 from beft_lightning.scoring.reference_adam import ReferenceAdam
-from beft_lightning.tuning.methods import set_up_tuning
-from beft_lightning.tuning.prefix import Prefix, activations, add_prefix
+from beft_lightning.tuning import set_up_tuning
+from beft_lightning.tuning.prefix import Prefix, PrefixTuning, activations, add_prefix
+from beft_lightning.tuning.terms import HeadTuning
 from tests.tiny import LAYERS, MODEL_FORMS, MODEL_TYPES, make_model, token_ids
 
 PROMPT = torch.tensor([[11, 12, 13, 14]])
@@ -100,11 +101,11 @@ def test_padding_changes_nothing(model_type: str, side: str) -> None:
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "opt", "gpt2", "llama"])
 def test_the_prefix_and_the_head_are_trained_and_nothing_else_moves(model_type: str) -> None:
     model = make_model(model_type)
-    set_up_tuning(model, "prefix", {"num_virtual_tokens": 2})
+    set_up_tuning(model, PrefixTuning(num_virtual_tokens=2))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     prefixes = [name for name in trained if name.endswith(".prefix.key_values")]
     untuned = make_model(model_type)
-    set_up_tuning(untuned, "head")
+    set_up_tuning(untuned, HeadTuning())
     assert trained.keys() - prefixes == {name for name, p in untuned.named_parameters() if p.requires_grad}
     (name,) = prefixes
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -174,7 +175,7 @@ def test_a_planned_prefix_has_the_real_ones_shape(form: str, half: bool) -> None
 def test_a_prefix_stands_before_quantized_weights(dtype: str, decoder: str) -> None:
     pytest.importorskip("bitsandbytes", reason="quantized weights need bitsandbytes")
     model: Any = load_model(AutoModelForCausalLM, decoder, dtype=dtype)
-    set_up_tuning(model, "prefix")
+    set_up_tuning(model, PrefixTuning())
     model(input_ids=TEXT).logits.square().sum().backward()
     gradient = model.get_parameter("model.decoder.prefix.key_values").grad
     assert gradient.abs().amax(dim=(2, 3, 4)).min() > 0
@@ -184,7 +185,7 @@ def test_a_prefix_stands_before_quantized_weights(dtype: str, decoder: str) -> N
 def test_other_models_are_refused(model_type: str) -> None:
     model = make_model(model_type)
     with pytest.raises(BeftError, match=f"cannot train a {model_type}, whose attention is not known to take a prefix"):
-        set_up_tuning(model, "prefix")
+        set_up_tuning(model, PrefixTuning())
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_a_prefix_needs_a_length_that_fits(model_type: str, tokens: Any) -> None
     options: dict[str, Any] = {"sliding_window": 16} if model_type == "mistral" else {}
     model = make_model(model_type, **options)
     with pytest.raises(BeftError, match="num_virtual_tokens must be a whole number from 1 to"):
-        set_up_tuning(model, "prefix", {"num_virtual_tokens": tokens})
+        set_up_tuning(model, PrefixTuning(num_virtual_tokens=tokens))
 
 
 def test_a_prefix_stays_within_the_sliding_window() -> None:
@@ -297,4 +298,4 @@ def test_weights_that_are_sharded_as_they_are_loaded_have_no_activations() -> No
     for parameter in model.parameters():
         parameter.data = torch.empty(0)
     with pytest.raises(BeftError, match="weights are sharded as they are loaded"):
-        set_up_tuning(model, "prefix")
+        set_up_tuning(model, PrefixTuning())

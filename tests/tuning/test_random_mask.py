@@ -1,4 +1,4 @@
-"""Random parts of a model's weights, as the ways of training set them up."""
+"""Random parts of a model's weights, as the methods of training set them up."""
 
 from typing import Any
 
@@ -9,18 +9,19 @@ from transformers import AutoModelForSequenceClassification
 
 from beft_lightning.errors import TermError
 from beft_lightning.models import load_model
-from beft_lightning.tuning.methods import set_up_tuning
+from beft_lightning.tuning import METHODS, set_up_tuning
+from beft_lightning.tuning.random_mask import RandomMaskTuning, RandomRowTuning
 from tests.tiny import make_model
 
 
-@pytest.mark.parametrize(("way", "options"), [("random_mask", {"budget": 100}), ("random_rows", {})])
-def test_a_random_mask_trains_the_entries_it_drew_and_the_seed_decides(way: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("method", "options"), [("random_mask", {"budget": 100}), ("random_rows", {})])
+def test_a_random_mask_trains_the_entries_it_drew_and_the_seed_decides(method: str, options: dict[str, Any]) -> None:
     def moved(seed: int) -> dict[str, Tensor]:
         model = make_model("bert")
         weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-        set_up_tuning(model, way, {**options, "seed": seed})
+        set_up_tuning(model, METHODS[method].from_options({**options, "seed": seed}))
         names = [name for name, p in model.named_parameters() if p.requires_grad and "original" in name]
-        assert way != "random_mask" or sum(model.get_parameter(name).numel() for name in names) == 100
+        assert method != "random_mask" or sum(model.get_parameter(name).numel() for name in names) == 100
         changed = {}
         for name in names:
             owner, _, weight = name.removesuffix(".original").rpartition(".parametrizations.")
@@ -38,7 +39,7 @@ def test_a_random_mask_trains_the_entries_it_drew_and_the_seed_decides(way: str,
 def test_rows_of_gpt2s_transposed_layers_are_rows() -> None:
     model = make_model("gpt2")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    set_up_tuning(model, "random_rows", {"seed": 0})
+    set_up_tuning(model, RandomRowTuning(seed=0))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(".original"):
@@ -52,18 +53,18 @@ def test_rows_of_gpt2s_transposed_layers_are_rows() -> None:
     assert changed.all(dim=0).sum() == 4 or changed.all(dim=1).sum() == 1
 
 
-@pytest.mark.parametrize("way", ["random_mask", "random_rows"])
-def test_quantized_weights_have_no_entries_to_train(way: str, backbone: str) -> None:
+@pytest.mark.parametrize("method", ["random_mask", "random_rows"])
+def test_quantized_weights_have_no_entries_to_train(method: str, backbone: str) -> None:
     pytest.importorskip("bitsandbytes", reason="quantized weights need bitsandbytes")
     model = load_model(AutoModelForSequenceClassification, backbone, dtype="int8", num_labels=2)
     with pytest.raises(TermError, match="the weights are quantized"):
-        set_up_tuning(model, way)
+        set_up_tuning(model, METHODS[method]())
 
 
 def test_the_default_mask_has_as_many_entries_as_there_are_biases() -> None:
     biases = sum(p.numel() for n, p in make_model("bert").named_parameters() if n.endswith("bias"))
     model = make_model("bert")
-    set_up_tuning(model, "random_mask")
+    set_up_tuning(model, RandomMaskTuning())
     values = [p for n, p in model.named_parameters() if n.endswith(".original")]
     assert sum(p.numel() for p in values) == biases
     assert all(p.requires_grad for p in values)

@@ -2,9 +2,19 @@
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from beft_lightning.errors import TermError
-from beft_lightning.tuning.reparametrization import KINDS, LowRankBias, VeraBias, grid, reparametrize_biases
+from beft_lightning.tuning import METHODS, set_up_tuning
+from beft_lightning.tuning.reparametrization import (
+    LowRankBias,
+    ReparametrizedBiasTuning,
+    ScalarBias,
+    ScalarBiasTuning,
+    VeraBias,
+    grid,
+    reparametrize_biases,
+)
 from tests.tiny import LAYERS, WIDTH, make_model
 
 
@@ -35,31 +45,46 @@ def test_the_vera_update_is_that_of_the_formula() -> None:
     torch.testing.assert_close(kind(of_ranks, of_rows), torch.stack(expected))
 
 
-@pytest.mark.parametrize(("kind", "numbers"), [("low_rank", 2 * (8 + 4)), ("vera", 2 + 8), ("scalar", 1)])
-def test_fewer_numbers_are_trained(kind: str, numbers: int) -> None:
+REPARAMETRIZED = [name for name, method in METHODS.items() if issubclass(method, ReparametrizedBiasTuning)]
+
+
+def tuned(name: str) -> PreTrainedModel:
+    model = make_model("bert")
+    options = {} if name == "scalar_bias" else {"rank": 2}
+    set_up_tuning(model, METHODS[name].from_options(options))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("low_rank_bias", 2 * (8 + 4)), ("vera_bias", 2 + 8), ("scalar_bias", 1)]
+)
+def test_fewer_numbers_are_trained(name: str, numbers: int) -> None:
     assert grid(WIDTH) == (8, 4)
-    created = reparametrize_biases(make_model("bert"), ["value"], kind, rank=2)
-    assert sum(parameter.numel() for parameter in created) == LAYERS * numbers
-    assert all(parameter.requires_grad for parameter in created)
+    trained = [p.numel() for n, p in tuned(name).named_parameters() if p.requires_grad and "parametrizations" in n]
+    assert sum(trained) == LAYERS * numbers
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_a_checkpoint_restores_the_bias(kind: str) -> None:
+@pytest.mark.parametrize("name", REPARAMETRIZED)
+def test_a_checkpoint_restores_the_bias(name: str) -> None:
     """What is random in one process must come from the file in another."""
-    first, second = make_model("bert"), make_model("bert")
-    for parameter in reparametrize_biases(first, ["value"], kind, rank=2):
-        torch.nn.init.normal_(parameter)
-    reparametrize_biases(second, ["value"], kind, rank=2)
+    first, second = tuned(name), tuned(name)
+    for parameter in first.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter)
     second.load_state_dict(first.state_dict())
     path = "bert.encoder.layer.1.attention.self.value"
     assert torch.equal(first.get_submodule(path).bias, second.get_submodule(path).bias)  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_is_an_error() -> None:
+def test_a_term_that_does_not_exist_or_has_no_bias_is_an_error() -> None:
     model = make_model("llama", biases=False)
     with pytest.raises(TermError, match="has no bias of its own to re-parametrise"):
-        reparametrize_biases(model, ["value"], "scalar")
-    with pytest.raises(TermError, match="no kind 'cubic'"):
-        reparametrize_biases(model, ["value"], "cubic")
+        reparametrize_biases(model, ["value"], ScalarBias)
     with pytest.raises(TermError, match="no term 'worth'"):
-        reparametrize_biases(model, ["worth"], "scalar")
+        reparametrize_biases(model, ["worth"], ScalarBias)
+    with pytest.raises(TermError, match="tune 'scalar_bias': no term 'worth' in this model; it can have: query"):
+        ScalarBiasTuning(terms=["worth"]).check(model)
+
+
+def test_the_rank_of_old_files_is_no_option_of_a_scalar() -> None:
+    assert ScalarBiasTuning.from_options({"rank": 4, "terms": ["key"]}) == ScalarBiasTuning(terms=["key"])

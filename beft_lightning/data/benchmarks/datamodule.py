@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from beft_lightning.data.datamodule import LanguageDataModule
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.sources import hub_rows, local_rows, prompted_examples, text_examples
-from beft_lightning.data.task import Task
+from beft_lightning.data.sources import hub_rows, local_rows
+from beft_lightning.data.task import Task, TaskRecord
 from beft_lightning.errors import DataError
 
 
@@ -16,7 +16,7 @@ class BenchmarkDataModule(LanguageDataModule):
 
     Args:
         tokenizer: Tokenizer to use: the backbone's hub id or folder.
-        task: Name of the task; see the benchmark's list.
+        task: Name of the task; see the benchmark's list. A benchmark of one task needs none.
         prompt: Ask with a prompt, for causal language models, or show the bare texts, for encoders. By default as
             bare texts where the task has that form.
         data_dir: Folder with the original files: either it holds ``<benchmark>/<task>/`` with the task's ``train``
@@ -40,7 +40,7 @@ class BenchmarkDataModule(LanguageDataModule):
     def __init__(
         self,
         tokenizer: str,
-        task: str,
+        task: str | None = None,
         prompt: bool | None = None,
         data_dir: str | Path | None = None,
         hub_id: str | None = None,
@@ -53,13 +53,16 @@ class BenchmarkDataModule(LanguageDataModule):
         self.revision = revision or (self.files_revision if hub_id is None else None)
 
     @classmethod
-    def _find(cls, name: str, prompt: bool | None) -> Task | PromptTask:
-        known: Mapping[str, Task | PromptTask] = {**cls.prompt_tasks, **cls.tasks}
+    def _find(cls, name: str | None, prompt: bool | None) -> TaskRecord:
+        known: Mapping[str, TaskRecord] = {**cls.prompt_tasks, **cls.tasks}
         if prompt is not None:
             known = cls.prompt_tasks if prompt else cls.tasks
-        if name not in known:
+        if name is None and len(known) == 1:
+            (name,) = known
+        if name is None or name not in known:
             form = {None: "", True: " with a prompt", False: " as bare texts"}[prompt]
-            raise DataError(f"{cls.__name__} has no task {name!r}{form}; choose one of: {', '.join(sorted(known))}.")
+            choice = f"choose one of: {', '.join(sorted(known))}" if known else "it has none"
+            raise DataError(f"{cls.__name__} has no task {name!r}{form}; {choice}.")
         return known[name]
 
     def read(self, split: str) -> list[Any]:
@@ -71,11 +74,8 @@ class BenchmarkDataModule(LanguageDataModule):
         else:
             folder = self._task_folder(Path(self.data_dir))
             source = f"{folder} ({split})"
-            header = task.header if isinstance(task, Task) else ()
-            rows = local_rows(folder, task.name, split, self.suffix, header)
-        if isinstance(task, PromptTask):
-            return prompted_examples(rows, task, source)
-        return text_examples(rows, task, source)
+            rows = local_rows(folder, task.name, split, self.suffix, task.header)
+        return task.parse(rows, source)
 
     def _task_folder(self, root: Path) -> Path:
         for nested in (root / self.folder / self.task.name, root / self.folder):

@@ -65,9 +65,9 @@ class MovieReviews(LanguageDataModule):
             raise DataError(f"{path}: not the expected file (its hash differs). Delete it, and it is fetched again.")
 
     def read(self, split: str) -> list[Row]:
-        """Read a split; the file has lines of id, rating and sentence."""
+        """Read a split of the file, whose lines hold id, rating and sentence."""
         path = self.cache_dir / _INNER
-        rows = []
+        rows: list[Row] = []
         # Not splitlines(), which also splits at a latin-1 character.
         for number, line in enumerate(path.read_text(encoding="latin-1").rstrip("\n").split("\n"), start=1):
             fields = line.split("\t")

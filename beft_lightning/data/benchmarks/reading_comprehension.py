@@ -1,7 +1,5 @@
 """Reading comprehension by generation: SQuAD v1.1 and DROP."""
 
-from typing import Any
-
 from beft_lightning.data.benchmarks.datamodule import BenchmarkDataModule
 from beft_lightning.data.benchmarks.prompts import PROMPT_TASKS
 
@@ -10,34 +8,16 @@ _DROP = {"drop": PROMPT_TASKS["drop"]}
 
 
 class Squad(BenchmarkDataModule):
-    """SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250), from its original JSON files or from the hub.
-
-    Args:
-        tokenizer: Tokenizer to use: the backbone's hub id or folder.
-        task: ``squad``.
-        kwargs: See :class:`~beft_lightning.data.benchmarks.datamodule.BenchmarkDataModule`.
-    """
+    """SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250), from its original JSON files or from the hub."""
 
     prompt_tasks = _SQUAD
     folder = "squad"
     suffix = ".json"
 
-    def __init__(self, tokenizer: str, task: str = "squad", **kwargs: Any) -> None:
-        super().__init__(tokenizer=tokenizer, task=task, **kwargs)
-
 
 class Drop(BenchmarkDataModule):
-    """DROP (Dua et al. 2019, arXiv 1903.00161), from its original JSON files or from the hub.
-
-    Args:
-        tokenizer: Tokenizer to use: the backbone's hub id or folder.
-        task: ``drop``.
-        kwargs: See :class:`~beft_lightning.data.benchmarks.datamodule.BenchmarkDataModule`.
-    """
+    """DROP (Dua et al. 2019, arXiv 1903.00161), from its original JSON files or from the hub."""
 
     prompt_tasks = _DROP
     folder = "drop"
     suffix = ".json"
-
-    def __init__(self, tokenizer: str, task: str = "drop", **kwargs: Any) -> None:
-        super().__init__(tokenizer=tokenizer, task=task, **kwargs)

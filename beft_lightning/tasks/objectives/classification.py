@@ -1,61 +1,83 @@
-"""Encoders under a head: sequence classification, regression and multiple choice."""
+"""Sequence classification and regression: an encoder under a new head."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from beft_lightning.data.task import Task
+from beft_lightning.tasks.objectives.objective import Objective
 
 
-class ClassificationObjective:
-    """An encoder under a classification, regression or multiple choice head.
+class ClassificationObjective(Objective[Task]):
+    """One label of a fixed set for each example."""
 
-    Args:
-        task: The task's record.
-    """
+    auto_class: ClassVar[Any] = AutoModelForSequenceClassification
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        choosing = task.kind == "multiple_choice"
-        self.auto_class: Any = AutoModelForMultipleChoice if choosing else AutoModelForSequenceClassification
-        #: What the backbone's config has to say.
-        self.config = {"num_labels": task.outputs}
+    @property
+    def config(self) -> dict[str, Any]:
+        """Number of outputs: one for each label."""
+        return {"num_labels": len(self.task.labels)}
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The label names."""
+        return self.task.labels
 
     def logits(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-        """Outputs of shape ``(batch, outputs)``, for multiple choice ``(batch, choices)``."""
+        """Return the model's outputs, shape ``(batch, outputs)``."""
         logits: Tensor = model(**{name: batch[name] for name in batch if name not in ("labels", "id")}).logits
         return logits
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-        """The loss of a training batch."""
-        return classification_loss(self.task, self.logits(model, batch), batch["labels"])
+        """Return the loss of a training batch, a scalar."""
+        return self.loss_of(self.logits(model, batch), batch["labels"])
 
     def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Predictions of an evaluation batch, and its loss."""
+        """Return the predictions of an evaluation batch, shape ``(batch,)``, and its loss."""
         logits = self.logits(model, batch)
-        return predictions(self.task, logits), classification_loss(self.task, logits, batch["labels"])
+        return self.predictions_of(logits), self.loss_of(logits, batch["labels"])
 
-    def decode(self, predicted: Tensor, batch: dict[str, Any]) -> list[Any]:
-        """Predictions for people: label names, or scores."""
-        values = predicted.tolist()
-        return [self.task.labels[value] for value in values] if self.task.labels else values
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy averaged over the batch.
+
+        Args:
+            logits: Outputs of shape ``(batch, outputs)``.
+            labels: Label ids, shape ``(batch,)``.
+        """
+        return F.cross_entropy(logits.float(), labels)
+
+    def predictions_of(self, logits: Tensor) -> Tensor:
+        """Return the label ids, shape ``(batch,)``."""
+        return logits.argmax(dim=-1)
+
+    def decode(self, predictions: Tensor, batch: dict[str, Any]) -> list[Any]:
+        """Return the label names."""
+        return [self.task.labels[prediction] for prediction in predictions.tolist()]
 
 
-def classification_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy over the labels, or squared error for regression, averaged over the batch.
+class RegressionObjective(ClassificationObjective):
+    """A score for each example."""
 
-    Args:
-        task: Says which of the two.
-        logits: Shape ``(batch, outputs)``.
-        labels: Label ids or scores, shape ``(batch,)``.
-    """
-    if task.kind == "regression":
+    @property
+    def config(self) -> dict[str, Any]:
+        """Number of outputs: one."""
+        return {"num_labels": 1}
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """No names."""
+        return ()
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the squared error averaged over the batch; arguments as in classification, with scores as labels."""
         return F.mse_loss(logits.squeeze(-1).float(), labels.float())
-    return F.cross_entropy(logits.float(), labels)
 
+    def predictions_of(self, logits: Tensor) -> Tensor:
+        """Return the scores, shape ``(batch,)``."""
+        return logits.squeeze(-1).float()
 
-def predictions(task: Task, logits: Tensor) -> Tensor:
-    """Label ids, or scores for regression, shape ``(batch,)``; arguments as in :func:`classification_loss`."""
-    return logits.squeeze(-1).float() if task.kind == "regression" else logits.argmax(dim=-1)
+    def decode(self, predictions: Tensor, batch: dict[str, Any]) -> list[Any]:
+        """Return the scores as numbers."""
+        return predictions.tolist()

@@ -1,40 +1,43 @@
-"""Answers generated word by word."""
+"""Answers generated token by token."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from beft_lightning.data.prompt_preprocessor import MAX_NEW_TOKENS
+from beft_lightning.data.preprocessors.generation import MAX_NEW_TOKENS
 from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.tasks.objectives.language_model import LanguageModelObjective
 from beft_lightning.tasks.option_scores import language_model_loss, option_log_probabilities
 
 
-class GenerationObjective:
-    """A causal language model that writes its answer, up to the end of the line.
+class GenerationObjective(LanguageModelObjective):
+    """An answer that ends with its line.
 
     Args:
         task: The task's record.
         tokenizer: The backbone's tokenizer.
     """
 
-    auto_class: Any = AutoModelForCausalLM
-
     def __init__(self, task: PromptTask, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.task = task
+        super().__init__(task)
         self.tokenizer = tokenizer
-        #: What the backbone's config has to say.
-        self.config: dict[str, Any] = {}
         # The last token of a line break, as some tokenizers put one before it; some know no line break at all.
         newline = tokenizer("\n", add_special_tokens=False)["input_ids"][-1:]
         self._stop = [token for token in (*newline, tokenizer.eos_token_id) if token is not None]
 
+    @classmethod
+    def create(cls, task: PromptTask, load_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Self:
+        """Return the objective with the backbone's tokenizer."""
+        return cls(task, load_tokenizer())
+
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-        """Cross-entropy of the answer's tokens, averaged over the batch's."""
+        """Return the cross-entropy averaged over the batch's answer tokens."""
         return language_model_loss(*option_log_probabilities(model, batch))
 
     def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[list[str], Tensor | None]:
-        """The greedy answers; a loss is not computed."""
+        """Return the greedy answers; a loss is not computed."""
         prompt = batch["input_ids"]
         generate: Any = model.generate  # typed as a mixin's, which mypy takes for a Tensor
         output = generate(
@@ -51,6 +54,6 @@ class GenerationObjective:
         texts = self.tokenizer.batch_decode(output[:, prompt.shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts], None
 
-    def decode(self, predicted: list[str], batch: dict[str, Any]) -> list[Any]:
-        """Predictions for people: as they are."""
-        return predicted
+    def decode(self, predictions: list[str], batch: dict[str, Any]) -> list[Any]:
+        """Return the answers as they are."""
+        return predictions

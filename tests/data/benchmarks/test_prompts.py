@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from beft_lightning.data import PROMPT_TASKS, Drop, Glue, Squad, SuperGlue
-from beft_lightning.data.prompt_task import Prompted
+from beft_lightning.data import PROMPT_TASKS, Drop, Glue, Prompted, Squad, SuperGlue
 from beft_lightning.errors import DataError
 
 CLASSES: dict[str, Any] = {"squad": Squad, "drop": Drop, "sst2": Glue}
@@ -19,7 +18,7 @@ def prompted(task: str, row: dict[str, Any]) -> list[Prompted]:
 
 
 @pytest.mark.parametrize(
-    ("task", "row", "prompt", "options", "gold", "calibration"),
+    ("task", "row", "prompt", "options", "label", "calibration"),
     [
         (
             "sst2",
@@ -94,10 +93,10 @@ def prompted(task: str, row: dict[str, Any]) -> list[Prompted]:
     ],
 )
 def test_the_wording_of_choices(
-    task: str, row: dict[str, Any], prompt: str, options: tuple[str, ...], gold: int, calibration: str
+    task: str, row: dict[str, Any], prompt: str, options: tuple[str, ...], label: int, calibration: str
 ) -> None:
     (example,) = prompted(task, row)
-    assert (example.prompt, example.options, example.gold) == (prompt, options, (gold,))
+    assert (example.prompt, example.options, example.labels) == (prompt, options, (label,))
     assert example.calibration_prompt == calibration
 
 
@@ -107,7 +106,7 @@ def test_multirc_asks_for_each_answer_of_a_question() -> None:
     ]
     first, second = prompted("multirc", {"idx": 8, "passage": {"text": "Ann left.", "questions": questions}})
     assert first.prompt == 'Ann left.\nQuestion: Who left?\nI found this answer "Ann". Is that correct? Yes or No?\n'
-    assert (first.gold, second.gold) == ((1,), (0,))
+    assert (first.labels, second.labels) == ((1,), (0,))
     assert first.group == second.group == "8-3"
     assert first.source == second.source == "8"
 
@@ -119,12 +118,12 @@ def test_record_offers_all_entities_and_accepts_several() -> None:
     (example,) = prompted("record", {"passage": {"text": text, "entities": entities}, "qas": [qa]})
     assert example.prompt == "Ann met Bo in Rome.\n- Bo left\n-"
     assert example.options == (" Ann went home", " Bo went home", " Rome went home")
-    assert example.gold == (0, 1)
+    assert example.labels == (0, 1)
 
 
-def test_record_without_the_gold_among_the_entities_is_an_error() -> None:
+def test_record_without_a_right_answer_among_the_entities_is_an_error() -> None:
     row = {"passage": "Ann.", "query": "@placeholder", "entities": ["Ann"], "answers": ["Bo"]}
-    with pytest.raises(DataError, match="no gold answer .Bo. among the entities"):
+    with pytest.raises(DataError, match="no right answer .Bo. among the entities"):
         prompted("record", row)
 
 
@@ -186,7 +185,7 @@ def test_the_real_files_hold_what_they_should(
     for split in ("train", "validation"):
         examples = data.read(split)
         counts.append(len(examples))
-        assert all(0 <= gold < len(example.options) for example in examples for gold in example.gold)
+        assert all(0 <= label < len(example.options) for example in examples for label in example.labels)
         assert all(option.strip() for example in examples for option in example.options)
     # ReCoRD's files hold more than one query a passage.
     assert counts == [train, validation] or (task == "record" and min(counts) >= 21)

@@ -14,11 +14,11 @@ from beft_lightning.tasks.objectives.generation import GenerationObjective
 
 
 def test_batched_answers_equal_single_ones(decoder: str) -> None:
-    head = GenerationObjective(PROMPT_TASKS["squad"], load_tokenizer(decoder))
-    model: Any = load_model(head.auto_class, decoder).eval()
+    objective = GenerationObjective(PROMPT_TASKS["squad"], load_tokenizer(decoder))
+    model: Any = load_model(objective.auto_class, decoder).eval()
     prompts = [[2, 5, 6], [2, 7, 8, 9, 10, 11]]
-    single = [head.evaluate(model, pad([prompt]))[0][0] for prompt in prompts]
-    assert head.evaluate(model, pad(prompts))[0] == single
+    single = [objective.evaluate(model, pad([prompt]))[0][0] for prompt in prompts]
+    assert objective.evaluate(model, pad(prompts))[0] == single
 
 
 def pad(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
@@ -32,8 +32,8 @@ def pad(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
 
 def test_an_answer_ends_with_its_line(smollm2: dict[str, str]) -> None:
     tokenizer = load_tokenizer(smollm2["backbone"], smollm2["gguf_file"])
-    head = GenerationObjective(PROMPT_TASKS["squad"], tokenizer)
-    assert tokenizer.convert_ids_to_tokens(head._stop) == ["Ċ", "<|im_end|>"]
+    objective = GenerationObjective(PROMPT_TASKS["squad"], tokenizer)
+    assert tokenizer.convert_ids_to_tokens(objective._stop) == ["Ċ", "<|im_end|>"]
 
 
 def test_squad_runs_on_a_real_model(

@@ -70,7 +70,7 @@ def test_baselines_without_training(
 
 def test_calibration_takes_away_what_an_option_has_anyway() -> None:
     """A model that likes option 0 behind every prompt, and option 1 a little more than usual behind this one."""
-    head = OptionObjective(PROMPT_TASKS["sst2"])
+    objective = OptionObjective(PROMPT_TASKS["sst2"])
     sums = {"prompt": torch.tensor([-1.0, -3.0]), "calibration": torch.tensor([-1.0, -4.0])}
 
     def log_probabilities(model: Any, batch: dict[str, Any]) -> Any:
@@ -80,8 +80,8 @@ def test_calibration_takes_away_what_an_option_has_anyway() -> None:
     module = "beft_lightning.tasks.objectives.options.option_log_probabilities"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, log_probabilities)
-        assert head.evaluate(None, shared)[0] == [0]  # type: ignore[arg-type]
-        assert head.evaluate(None, {**shared, "calibration": {"name": "calibration"}})[0] == [1]  # type: ignore[arg-type]
+        assert objective.evaluate(None, shared)[0].tolist() == [0]  # type: ignore[arg-type]
+        assert objective.evaluate(None, {**shared, "calibration": {"name": "calibration"}})[0].tolist() == [1]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", ["copa", "cb", "record"])

@@ -1,0 +1,42 @@
+"""Parametrized tensors whose modules can be pickled."""
+
+import copyreg
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+
+def parametrize_tensor(owner: nn.Module, name: str, parametrization: nn.Module, *, unsafe: bool = False) -> None:
+    """Compute ``owner.name`` from other parameters; see :func:`torch.nn.utils.parametrize.register_parametrization`.
+
+    torch gives each parametrized module a class of its own, which refuses to be pickled since it cannot be imported.
+    Pickled with its original class, the module can be parametrized again when it is loaded.
+
+    Args:
+        owner: The module that has the tensor.
+        name: The tensor's name.
+        parametrization: Computes the tensor.
+        unsafe: Whether to skip torch's checks, which compute the tensor once.
+    """
+    parametrize.register_parametrization(owner, name, parametrization, unsafe=unsafe)
+    copyreg.pickle(type(owner), _reduce)
+
+
+def _reduce(owner: nn.Module) -> tuple[Any, ...]:
+    state = dict(vars(owner))
+    modules = dict(state["_modules"])
+    lists = modules.pop("parametrizations")
+    return _restore, (parametrize.type_before_parametrizations(owner), {**state, "_modules": modules}, lists)
+
+
+def _restore(original: type[nn.Module], state: dict[str, Any], lists: nn.ModuleDict) -> nn.Module:
+    owner = original.__new__(original)
+    owner.__setstate__(state)
+    for name, saved in lists.items():
+        assert isinstance(saved, parametrize.ParametrizationList)
+        # Only a plain tensor can be parametrized; the saved parameters then take the place of its parts.
+        owner.register_parameter(name, nn.Parameter(saved().detach()))
+        parametrize_tensor(owner, name, saved[0], unsafe=True)
+        owner.get_submodule("parametrizations").register_module(name, saved)
+    return owner

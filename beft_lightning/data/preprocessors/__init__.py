@@ -1,0 +1,21 @@
+"""How examples become token ids and batches: one preprocessor for each kind of task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from beft_lightning.data.preprocessors.generation import GenerationPreprocessor
+from beft_lightning.data.preprocessors.multiple_choice import MultipleChoicePreprocessor
+from beft_lightning.data.preprocessors.options import OptionPreprocessor
+from beft_lightning.data.preprocessors.preprocessor import EncodingOptions, Preprocessor
+from beft_lightning.data.preprocessors.text import TextPreprocessor
+
+#: Kind of task -> its preprocessor, made from the task's record, the tokenizer and the encoding options.
+PREPROCESSORS: Mapping[str, Any] = {
+    "classification": TextPreprocessor,
+    "regression": TextPreprocessor,
+    "multiple_choice": MultipleChoicePreprocessor,
+    "choice": OptionPreprocessor,
+    "generation": GenerationPreprocessor,
+}
+
+__all__ = ["PREPROCESSORS", "EncodingOptions", "Preprocessor"]

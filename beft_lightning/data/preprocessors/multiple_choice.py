@@ -1,0 +1,35 @@
+"""Multiple choice for encoders: a context before each choice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DataCollatorForMultipleChoice
+
+from beft_lightning.data.preprocessors.text import TextPreprocessor
+from beft_lightning.data.sources import Row
+
+
+class MultipleChoicePreprocessor(TextPreprocessor):
+    """Encodes rows of a multiple choice task: a row of token ids for each choice."""
+
+    def _make_collator(self, length: int | None) -> Any:
+        return DataCollatorForMultipleChoice(self.tokenizer, padding=self.padding, max_length=length)
+
+    def encode(self, examples: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return the token ids of each choice behind the context, ``labels`` and ``id`` of each row."""
+        return [self._encode(row) for row in examples]
+
+    def _encode(self, row: Row) -> dict[str, Any]:
+        context = " ".join(row[name].strip() for name in self.task.text)
+        choices = [row[name] for name in self.task.labels]
+        encoded = self.tokenizer([context] * len(choices), choices, truncation=True, max_length=self.max_length)
+        return {**encoded, "labels": row["label"], "id": row["id"]}
+
+    def _tokens(self, features: dict[str, Any]) -> int:
+        return max(map(len, features["input_ids"]))
+
+    def collate_training(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return a batch: token ids of shape ``(batch, choices, tokens)``, attention mask, ``labels`` and ``id``."""
+        inputs = [{name: value for name, value in feature.items() if name != "id"} for feature in features]
+        return {**self._collator(inputs), "id": torch.tensor([feature["id"] for feature in features])}

@@ -1,0 +1,39 @@
+"""Classification by words: a prompt, and a word for each label."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from beft_lightning.data.labels import label_index
+from beft_lightning.data.prompt_task import Prompted
+from beft_lightning.data.sources import Row
+
+
+@dataclass(frozen=True)
+class Verbalizer:
+    """Makes the prompted example of a row with a ``label``.
+
+    Columns ``group`` and ``source``, where a row has them, become those of the example.
+
+    Args:
+        prompt: The prompt as a template with the columns in braces, such as ``"{sentence} It was"``, or a function
+            of the row.
+        words: The options, one for each label, with the white space that separates them from the prompt.
+        labels: Label names, in the order of the words.
+        calibration: The prompt without the example's content, to calibrate the options' scores with.
+    """
+
+    prompt: str | Callable[[Row], str]
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+    calibration: str = ""
+
+    def __call__(self, row: Row) -> list[Prompted]:
+        """Return the one example of the row.
+
+        Raises:
+            DataError: If the row's label is outside the set.
+        """
+        prompt = self.prompt.format_map(row) if isinstance(self.prompt, str) else self.prompt(row)
+        label = label_index(row["label"], self.labels)
+        group, source = (str(row.get(name, "")) for name in ("group", "source"))
+        return [Prompted(prompt, self.words, (label,), calibration_prompt=self.calibration, group=group, source=source)]

@@ -1,0 +1,77 @@
+"""Export of a checkpoint: the formats by name, and the folder they are written to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from beft_lightning.errors import ExportError
+from beft_lightning.export.loading import load_trained
+from beft_lightning.export.peft import prepare_peft
+from beft_lightning.export.transformers import prepare_transformers
+from beft_lightning.files import check_new_folder, write_folder_atomically
+from beft_lightning.models import check_dtype
+
+#: Takes a checkpoint's record of the model, the base, the trained values, and the precision to store. Checks that the
+#: format can express them, and returns what writes the files into a folder.
+Prepare = Callable[[Mapping[str, Any], PreTrainedModel, Mapping[str, Tensor], str], Callable[[Path], None]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of exported models.
+
+    Args:
+        prepare: Checks what was trained, and returns the writer.
+        fixed_dtype: Why the precision cannot be chosen; None if it can.
+    """
+
+    prepare: Prepare
+    fixed_dtype: str | None = None
+
+
+#: Name -> format.
+FORMATS: Mapping[str, Format] = {
+    "peft": Format(prepare_peft, "a PEFT adapter is always fp32: leave out the dtype, or use the format 'hf'."),
+    "hf": Format(prepare_transformers),
+}
+
+
+def export(
+    checkpoint: str | Path, out: str | Path, form: str, *, dtype: str | None = None, backbone: str | None = None
+) -> Path:
+    """Write what a fit has trained in a format that other programs read.
+
+    Args:
+        checkpoint: A checkpoint of a fit of :class:`~beft_lightning.LanguageTaskModule`.
+        out: Folder to make. It appears when everything is written.
+        form: ``peft``: an adapter beside the unchanged base, loaded by ``PeftModel.from_pretrained``. ``hf``: the
+            whole model with the trained values in it, loaded by ``from_pretrained``.
+        dtype: With ``hf``, the precision to store, a key of :data:`~beft_lightning.models.DTYPES`; by default the one
+            that the base had in the fit. The biases are merged in fp32 before.
+        backbone: Location of the base now, if it is not where the fit found it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExportError: If the format is unknown or cannot express what was trained, or ``out`` is taken.
+        CheckpointError: If the checkpoint is missing, damaged, not of such a fit, or the base is another one.
+        BackboneError: If the base cannot be loaded.
+    """
+    if form not in FORMATS:
+        raise ExportError(f"format {form!r} is unknown; choose one of: {', '.join(FORMATS)}.")
+    chosen = FORMATS[form]
+    if dtype is not None:
+        check_dtype(dtype)
+        if chosen.fixed_dtype:
+            raise ExportError(chosen.fixed_dtype)
+    check_new_folder(out)
+    record, model, trained = load_trained(checkpoint, backbone)
+    write_folder_atomically(out, chosen.prepare(record, model, trained, dtype or record["dtype"]))
+    rank_zero_info(f"Wrote the trained model to {out}")
+    return Path(out)

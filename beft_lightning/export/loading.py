@@ -1,0 +1,159 @@
+"""Load the base of a checkpoint and the trained values, by the names that they have in transformers."""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from beft_lightning.bias import split_fused_biases
+from beft_lightning.checkpoint import (
+    FINGERPRINT_KEY,
+    MODEL_KEY,
+    TRAINED_KEY,
+    check_state_dict,
+    read_checkpoint,
+)
+from beft_lightning.errors import CheckpointError, ExportError
+from beft_lightning.export.materialize import MARK, materialize, plain_name
+from beft_lightning.export.merging import add_biases
+from beft_lightning.fingerprint import check_fingerprint, fingerprint
+from beft_lightning.models import load_model
+from beft_lightning.tuning import TuningMethod, tuning_method
+
+#: The classes that a fit builds a model with. No other name that a file holds is looked up.
+AUTO_CLASSES = ("AutoModelForSequenceClassification", "AutoModelForMultipleChoice", "AutoModelForCausalLM")
+
+
+def load_trained(
+    path: str | Path, backbone: str | None = None
+) -> tuple[dict[str, Any], PreTrainedModel, dict[str, Tensor]]:
+    """Load the base that a checkpoint was trained over, and the trained values.
+
+    Args:
+        path: The checkpoint.
+        backbone: Location of the base now, if it is not where the fit found it.
+
+    Returns:
+        The checkpoint's record of the model; the base, without the trained values; the trained values in fp32 by the
+        names they have in the base. Biases that only the fit had are among them, not in the base.
+
+    Raises:
+        CheckpointError: If the checkpoint is missing, damaged, not of a fit of this package, or of another base.
+        ExportError: If it holds something that cannot be exported.
+        BackboneError: If the base cannot be loaded.
+    """
+    checkpoint = _read_fit(path)
+    record = checkpoint[MODEL_KEY] | ({"backbone": backbone} if backbone else {})
+    method = tuning_method(record["tune"], record["tune_options"])
+    _check_exportable(path, record, method)
+    model = _load_base(record)
+    trained = _trained_values(model, method, checkpoint)
+    if bad := [name for name, tensor in trained.items() if not tensor.isfinite().all()]:
+        raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
+    _name_labels(model, record["labels"])
+    return record, model.eval(), trained
+
+
+def _read_fit(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that says which parameters were trained, and over which backbone."""
+    checkpoint = read_checkpoint(path)
+    if TRAINED_KEY not in checkpoint:
+        raise CheckpointError(
+            f"{path}: a full checkpoint, which does not say what was trained. Export one that AdapterCheckpoint wrote, "
+            "as every fit of `python -m beft_lightning` does; a whole module has its own `save_pretrained`."
+        )
+    if MODEL_KEY not in checkpoint:
+        raise CheckpointError(
+            f"{path}: does not say which backbone it was trained on; only fits of LanguageTaskModule do. For a module "
+            "of your own, call `merge` or `peft_adapter` of beft_lightning.export on your model."
+        )
+    return checkpoint
+
+
+def _check_exportable(path: str | Path, record: Mapping[str, Any], method: TuningMethod | None) -> None:
+    """Check that some format can express what was trained, before the base is loaded."""
+    if record["random_init"]:
+        raise ExportError(
+            f"{path}: trained over random weights (random_init), which no checkpoint holds. Train over a pretrained "
+            "backbone to export the result."
+        )
+    if method is not None and method.export_obstacle is not None:
+        raise ExportError(f"{path}: holds {method.export_obstacle}; only biases, heads and weights are exported.")
+    if record["auto_class"] not in AUTO_CLASSES:
+        raise CheckpointError(f"{path}: made with an unknown class of model, {record['auto_class']!r}.")
+
+
+def _load_base(record: Mapping[str, Any]) -> PreTrainedModel:
+    """Load the model as the fit found it."""
+    head: dict[str, Any] = {"num_labels": int(record["num_labels"])} if record["num_labels"] else {}
+    return load_model(
+        getattr(transformers, record["auto_class"]),
+        record["backbone"],
+        gguf_file=record["gguf_file"],
+        dtype=record["dtype"],
+        **head,
+    )
+
+
+def _trained_values(
+    model: PreTrainedModel, method: TuningMethod | None, checkpoint: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Return the trained values by their names in ``model``, which has its pretrained biases again afterwards."""
+    module = nn.ModuleDict({"model": model})  # Names in a checkpoint are those in the LightningModule.
+    trained = set(checkpoint[TRAINED_KEY])
+    fitted = [*trained, *checkpoint[FINGERPRINT_KEY]]
+    added = add_biases(module, map(plain_name, fitted))
+    pretrained = {name: p.detach().clone() for name, p in module.named_parameters() if p.dim() == 1}
+    if any(MARK in name for name in fitted):
+        _parametrize(model, method)
+    tensors = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in trained or MARK in name}
+    check_state_dict(module, tensors)
+    check_fingerprint(checkpoint[FINGERPRINT_KEY], fingerprint(module), trained)
+    names = {plain_name(name) for name in trained}
+    tensors |= _materialized(module, tensors, names, pretrained)
+    _remove_biases(added)
+    return {name.removeprefix("model."): tensors[name].float() for name in sorted(names)}
+
+
+def _parametrize(model: PreTrainedModel, method: TuningMethod | None) -> None:
+    """Give the base the parameters that it had in the fit."""
+    if method is None:
+        split_fused_biases(model)
+    else:
+        method.apply(model)
+
+
+def _materialized(
+    module: nn.Module, tensors: Mapping[str, Tensor], names: Collection[str], pretrained: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Compute the tensors that the trained parts of parametrized tensors amount to.
+
+    Args:
+        module: A module with parametrizations. They are removed, and its biases are the pretrained ones again.
+        tensors: The checkpoint's values.
+        names: Plain names of the tensors wanted.
+        pretrained: Pretrained biases by their plain names.
+
+    Returns:
+        The tensors by their plain names.
+    """
+    module.load_state_dict({name: tensor for name, tensor in tensors.items() if MARK in name}, strict=False)
+    values = {name: value.clone() for name, value in materialize(module).items() if name in names}
+    for name in values.keys() & pretrained.keys():
+        module.get_parameter(name).data = pretrained[name]
+    return values
+
+
+def _remove_biases(owners: Iterable[nn.Module]) -> None:
+    for owner in owners:
+        owner.register_parameter("bias", None)
+
+
+def _name_labels(model: PreTrainedModel, labels: list[str]) -> None:
+    """Write the labels' names into the model's configuration, if there are any."""
+    if labels:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: index for index, label in enumerate(labels)}

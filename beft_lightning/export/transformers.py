@@ -1,0 +1,59 @@
+"""The format of transformers: a folder with the whole model, the trained values in it, and its tokenizer."""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from beft_lightning.errors import ExportError
+from beft_lightning.export.merging import merge
+from beft_lightning.models import DTYPES, load_tokenizer
+
+
+def prepare_transformers(
+    record: Mapping[str, Any], model: PreTrainedModel, trained: Mapping[str, Tensor], dtype: str
+) -> Callable[[Path], None]:
+    """Merge what was trained into the base.
+
+    Args:
+        record: The checkpoint's record of the model.
+        model: The base; changed in place.
+        trained: Trained values by their names in ``model``.
+        dtype: The precision to store.
+
+    Returns:
+        The function that writes model and tokenizer into a folder.
+
+    Raises:
+        ExportError: If the weights are quantized, a value is not finite in the precision asked for, or the model has
+            no place for a bias.
+    """
+    _unpack(model)
+    tokenizer = load_tokenizer(record["backbone"], record["gguf_file"])
+    merge(model, trained)
+    _to_dtype(model, dtype, trained.keys())
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return write
+
+
+def _unpack(model: PreTrainedModel) -> None:
+    """Take back the quantization of a model whose weights are plain again, as those from a GGUF file are."""
+    if quantizer := getattr(model, "hf_quantizer", None):
+        if not all(parameter.is_floating_point() for parameter in model.parameters()):
+            raise ExportError("the base is held in quantized blocks, which no bias can be merged into: use 'peft'.")
+        quantizer.remove_quantization_config(model)
+
+
+def _to_dtype(model: nn.Module, dtype: str, trained: Collection[str]) -> None:
+    """Convert a model, and check that its values are finite in the new precision."""
+    model.to(DTYPES[dtype])
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            whose = "trained " if name in trained else ""
+            raise ExportError(f"the {whose}values of {name!r} are not all finite as {dtype}: choose another dtype.")

@@ -1,0 +1,90 @@
+"""The identity of frozen weights, which a checkpoint keeps in their place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from beft_lightning.checksums import tensor_checksum
+from beft_lightning.errors import CheckpointError
+from beft_lightning.parameters import full_tensor
+
+#: Values of each tensor that are kept beside its checksum, to compare weights in different precisions.
+_SAMPLES = 4
+#: By how much a code's mean may differ between two quantizations of the same weights: the kernels of a GPU and of
+#: processors round a few values differently.
+_QUANTIZED_TOLERANCE = 1e-4
+
+
+def fingerprint(module: nn.Module) -> dict[str, list[Any]]:
+    """Identify a module's parameters.
+
+    Where processes hold parts of a tensor, all of them must call this together; one tensor at a time is gathered.
+
+    Returns:
+        For each parameter its precision, four of its values and the checksum of all of its bytes; if it is quantized,
+        also the mean of its codes. Plain types only.
+    """
+    return {name: _identity(parameter) for name, parameter in module.named_parameters()}
+
+
+def is_identity(value: Any) -> bool:
+    """Return whether a value of a checkpoint has the form of :func:`fingerprint`'s, of this or the first version."""
+    kinds: tuple[Any, ...] = (str, *[int | float] * _SAMPLES, str, int | float)
+    return isinstance(value, list) and len(value) > _SAMPLES and all(map(isinstance, value, kinds))
+
+
+def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[Any]], trained: set[str]) -> None:
+    """Check that a checkpoint was trained over the frozen weights of this run.
+
+    Weights in the same precision must be equal in every bit. In another precision, and in checkpoints of the first
+    version, four values of each tensor are compared.
+
+    Args:
+        saved: The :func:`fingerprint` of the frozen weights when the checkpoint was written.
+        here: The fingerprint of the module that the checkpoint has been loaded into.
+        trained: Names of the parameters that the checkpoint holds.
+
+    Raises:
+        CheckpointError: If parameters are missing on either side, or values differ by more than their precision.
+    """
+    if unknown := [name for name in here if name not in saved and name not in trained]:
+        raise CheckpointError(
+            f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
+            "Give the backbone, task and head it was trained with."
+        )
+    for name, identity in saved.items():
+        if name not in here:
+            raise CheckpointError(
+                f"the checkpoint belongs to another model: that one has {name!r}, which this model lacks. "
+                "Give the backbone it was trained on."
+            )
+        if not _same(identity, here[name]):
+            raise CheckpointError(
+                f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
+                "model's. Give the backbone it was trained on (a randomly initialized one needs the same seed)."
+            )
+
+
+def _identity(parameter: nn.Parameter) -> list[Any]:
+    whole = full_tensor(parameter)
+    values = whole.flatten()
+    # Evenly spread, and away from the first row of an embedding, which often is the zeros of the padding token.
+    places = [(len(values) - 1) * quarter // _SAMPLES for quarter in range(1, _SAMPLES + 1)]
+    identity = [str(parameter.dtype), *values[places].float().cpu().tolist(), tensor_checksum(whole)]
+    if not parameter.is_floating_point():
+        identity.append(values.sum().item() / len(values))
+    return identity
+
+
+def _same(saved: list[Any], here: list[Any]) -> bool:
+    (dtype, *samples), (dtype_here, *samples_here) = (identity[: 1 + _SAMPLES] for identity in (saved, here))
+    (exact, *mean), (exact_here, *mean_here) = ((identity[1 + _SAMPLES :] or [None]) for identity in (saved, here))
+    if dtype == dtype_here and exact is not None:
+        if exact == exact_here:
+            return True
+        return bool(mean and mean_here) and abs(mean[0] - mean_here[0]) <= _QUANTIZED_TOLERANCE
+    # bf16 keeps 8 bits of a number: the same weights in another precision pass.
+    tolerance = 0.0 if dtype == dtype_here else 1e-2
+    return np.allclose(samples_here, samples, rtol=tolerance, atol=1e-4 * tolerance)

@@ -1,0 +1,24 @@
+"""Which object writes a strategy's checkpoints."""
+
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
+from lightning.pytorch.strategies import Strategy
+
+from beft_lightning.checkpoint_io import AtomicCheckpointIO
+
+
+def use_atomic_checkpoints(strategy: Strategy) -> None:
+    """Let a strategy write and read checkpoints with AtomicCheckpointIO in place of Lightning's TorchCheckpointIO.
+
+    Any other CheckpointIO is the user's choice and stays. AsyncCheckpointIO and other wrappers keep their place, too:
+    it is the one inside them that is replaced.
+    """
+    chosen = strategy.checkpoint_io
+    if type(chosen) is TorchCheckpointIO:
+        strategy.checkpoint_io = AtomicCheckpointIO()
+    while isinstance(chosen, _WrappingCheckpointIO):
+        inner = chosen.checkpoint_io
+        if type(inner) is TorchCheckpointIO:
+            # The public setter takes the first one only, and Lightning has just given it its own.
+            chosen._checkpoint_io = AtomicCheckpointIO()
+        chosen = inner  # type: ignore[assignment]

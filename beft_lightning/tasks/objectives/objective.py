@@ -1,0 +1,60 @@
+"""The interface of objectives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from beft_lightning.data.task import TaskRecord
+
+Record = TypeVar("Record", bound=TaskRecord)
+
+
+class Objective(ABC, Generic[Record]):
+    """Computes the loss and the predictions of a kind of task, given the model.
+
+    Args:
+        task: The task's record.
+    """
+
+    #: The class of transformers that builds the model, such as ``AutoModelForCausalLM``.
+    auto_class: ClassVar[Any]
+
+    def __init__(self, task: Record) -> None:
+        self.task = task
+
+    @classmethod
+    def create(cls, task: Record, load_tokenizer: Callable[[], PreTrainedTokenizerBase]) -> Self:
+        """Return the objective of a task; a subclass that needs the backbone's tokenizer loads it here."""
+        return cls(task)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Options of the backbone's config that the task determines."""
+        return {}
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the model's outputs, to store with the model; empty where they have none."""
+        return ()
+
+    def check_model(self, model: PreTrainedModel) -> None:
+        """Check that the model suits the task.
+
+        Raises:
+            BackboneError: If it does not.
+        """
+
+    @abstractmethod
+    def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
+        """Return the loss of a training batch, a scalar."""
+
+    @abstractmethod
+    def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
+        """Return the predictions of an evaluation batch, and its loss if it has one."""
+
+    @abstractmethod
+    def decode(self, predictions: Any, batch: dict[str, Any]) -> list[Any]:
+        """Return the predictions of a batch as people read them, one for each example."""

@@ -1,0 +1,52 @@
+"""Loaders of each process."""
+
+from typing import Any
+
+import pytest
+
+from beft_lightning.data import Glue
+from beft_lightning.data.loaders import LoaderFactory, checksum
+
+
+@pytest.fixture
+def data(backbone: str, sst2_dir: str) -> Glue:
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+    data.setup("fit")
+    return data
+
+
+def ids(loader: Any) -> list[list[int]]:
+    return [batch["id"].tolist() for batch in loader]
+
+
+def test_processes_share_the_training_set(data: Glue) -> None:
+    features = data._splits["train"]
+    parts = [
+        [i for batch in ids(LoaderFactory(data.preprocessor, 0, 0, 2, rank).training(features, 4, 0)) for i in batch]
+        for rank in range(2)
+    ]
+    assert len(parts[0]) == len(parts[1]) == 24
+    assert sorted(parts[0] + parts[1]) == list(range(48))
+
+
+def test_each_process_evaluates_as_many_batches(data: Glue) -> None:
+    features = data._splits["validation"]
+    batches = [ids(LoaderFactory(data.preprocessor, 0, 0, 3, rank).evaluation(features, 5)) for rank in range(3)]
+    assert len({len(part) for part in batches}) == 1
+    assert {i for part in batches for batch in part for i in batch} == set(range(20))
+
+
+def test_seed_and_epoch_determine_the_order(data: Glue) -> None:
+    features = data._splits["train"]
+    orders = [
+        ids(LoaderFactory(data.preprocessor, seed).training(features, 8, epoch))
+        for seed, epoch in ((0, 0), (0, 0), (1, 0), (0, 1))
+    ]
+    assert orders[0] == orders[1]
+    assert orders[0] not in orders[2:]
+
+
+def test_a_checksum_tells_splits_apart(data: Glue) -> None:
+    features = data._splits["train"]
+    assert checksum(features).startswith("48 examples, checksum ")
+    assert checksum(features) == checksum(list(features)) != checksum(features[::-1])

@@ -1,0 +1,49 @@
+"""Records of prompted tasks."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from beft_lightning.data import PROMPT_TASKS, Prompted
+from beft_lightning.errors import DataError
+
+SST2 = PROMPT_TASKS["sst2"]
+
+
+def test_demonstrations_stand_solved_before_the_example() -> None:
+    shown = Prompted("a film It was", (" terrible", " great"), labels=(1,))
+    example = Prompted("b It was", (" terrible", " great"), calibration_prompt="It was").with_demonstrations(
+        [shown, shown]
+    )
+    assert example.prompt == "a film It was great\n\na film It was great\n\nb It was"
+    assert example.calibration_prompt == "a film It was great\n\na film It was great\n\nIt was"
+
+
+def test_examples_without_an_id_get_their_place() -> None:
+    numbered = SST2.numbered([Prompted("a", ("b",)), Prompted("a", ("b",), id=7)])
+    assert [example.id for example in numbered] == [0, 7]
+
+
+def test_a_regime_takes_all_there_is() -> None:
+    assert SST2.regime_size("low", 5000) == 1000
+    assert SST2.regime_size("low", 300) == 300
+    with pytest.raises(DataError, match="'medium' is not defined for sst2; use low, all, or a number"):
+        SST2.regime_size("medium", 5000)
+
+
+def test_generated_answers_are_not_calibrated() -> None:
+    SST2.check_baselines(demonstrations=2, calibrate=True)
+    PROMPT_TASKS["drop"].check_baselines(demonstrations=2, calibrate=False)
+    with pytest.raises(DataError, match="generates its answers, so there are no options to calibrate"):
+        PROMPT_TASKS["drop"].check_baselines(demonstrations=0, calibrate=True)
+
+
+def test_an_unknown_kind_is_an_error() -> None:
+    with pytest.raises(DataError, match="PromptTask has no kind 'classification'; choose one of: choice, generation"):
+        replace(SST2, kind="classification")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(PROMPT_TASKS))
+def test_records_can_be_pickled(name: str) -> None:
+    assert pickle.loads(pickle.dumps(PROMPT_TASKS[name])) == PROMPT_TASKS[name]

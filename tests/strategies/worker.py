@@ -1,0 +1,469 @@
+"""One process of runs under several strategies; ``conftest.py`` starts two of them with torchrun.
+
+Usage: ``worker.py OUT BACKBONE DATA JOB:STRATEGY ...``. Each job leaves ``OUT/JOB-STRATEGY-RANK.json``.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import torch
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, fully_shard
+
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
+from beft_lightning.callbacks import PredictionWriter
+from beft_lightning.checkpoint import read_checkpoint
+from beft_lightning.cli import BeftCLI
+from beft_lightning.data import Drop, Glue
+from beft_lightning.errors import BeftError
+from beft_lightning.parameters import full_tensor, named_parameters
+from beft_lightning.strategies import adapt
+from beft_lightning.strategies.collectives import destroy_process_group
+from beft_lightning.strategies.fsdp import FSDPAdapterPrecision
+from tests.strategies.communication import CountCommunication
+from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "strategy"
+BATCH = 8
+TIMEOUT = timedelta(seconds=60)
+#: Most tokens in a text.
+LONGEST = 8
+#: ZeRO-3 is slow on a CPU: about 0.15 s a step.
+DRIFT_STEPS = {"ddp": 200, "fsdp": 200, "fsdp2": 200, "zero2": 200, "zero3": 50}
+
+
+class CPUFSDPPrecision(FSDPAdapterPrecision):
+    """Mixed precision with autocast for the CPU."""
+
+    def forward_context(self) -> Any:
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+class CPUFSDPStrategy(FSDPStrategy):
+    """FSDP without the checks for an accelerator."""
+
+    def setup_environment(self) -> None:
+        if self.precision_plugin.precision == "bf16-mixed":
+            self.precision_plugin = CPUFSDPPrecision("bf16-mixed")
+        super().setup_environment()
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:
+        if isinstance(model, FullyShardedDataParallel):
+            return model
+        return FullyShardedDataParallel(
+            model, device_id=torch.device("cpu"), mixed_precision=self.mixed_precision_config, **self.kwargs
+        )
+
+
+class CPUDeepSpeedStrategy(DeepSpeedStrategy):
+    """DeepSpeed without the checks for an accelerator, and without its compiled all-reduce (97 s to build)."""
+
+    @property
+    def root_device(self) -> torch.device:
+        return torch.device("cpu", 0)
+
+    def setup_environment(self) -> None:
+        import deepspeed.comm.torch  # noqa: F401
+
+        # As an attribute, deepspeed.comm.torch is torch itself.
+        vars(sys.modules["deepspeed.comm.torch"])["build_shm_op"] = lambda: None
+        super(DeepSpeedStrategy, self).setup_environment()
+
+    def setup_distributed(self) -> None:
+        reset_seed()
+        self.set_world_ranks()
+        self._init_deepspeed_distributed()
+
+
+def _zero(stage: int, **options: Any) -> Strategy:
+    return CPUDeepSpeedStrategy(stage=stage, timeout=TIMEOUT, process_group_backend="gloo", **options)
+
+
+STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
+    "single": lambda: SingleDeviceStrategy("cpu"),
+    "ddp": lambda: DDPStrategy(timeout=TIMEOUT),
+    "fsdp": lambda: CPUFSDPStrategy(timeout=TIMEOUT),
+    "fsdp2": lambda: ModelParallelStrategy(timeout=TIMEOUT),
+    "zero1": lambda: _zero(1),
+    "zero2": lambda: _zero(2),
+    "zero3": lambda: _zero(3),
+    "zero3_offload": lambda: _zero(3, offload_parameters=True),
+}
+
+
+class Losses(Callback):
+    """The training losses, averaged over the processes."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.values.append(trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean").item())
+
+
+class Drift(torch.optim.Optimizer):
+    """Moves every value by the learning rate in each step, whatever its gradient."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 1e-4})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.add_(group["lr"])
+        return loss
+
+
+class WhenConfigured(Callback):
+    """Calls a function with the module once ``configure_model`` has made the model."""
+
+    def __init__(self, action: Callable[[Any], None]) -> None:
+        self.action = action
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        adapt(trainer.strategy).before_restore(partial(self.action, pl_module))
+
+
+class Kill(Callback):
+    """Rank 1 dies in the second epoch, as if its machine had."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.current_epoch == 1 and batch_idx == 2 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class ShardsItself(ForeignModule):
+    """Somebody else's module that shards its model for FSDP2, and trains its head beside a bias."""
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not isinstance(self.net, FSDPModule):
+            mesh = self.device_mesh["data_parallel"]
+            model: Any = self.net
+            for layer in model.bert.encoder.layer:
+                fully_shard(layer, mesh=mesh)
+            for child in (self.net, self.extra):
+                fully_shard(child, mesh=mesh)
+
+
+class Runs:
+    """Runs of a tiny encoder under one strategy, each with a module of its own."""
+
+    def __init__(self, out: str, backbone: str, data: str, job: str, strategy: str) -> None:
+        self.backbone, self.data, self.strategy = backbone, data, strategy
+        self.folder = Path(out) / f"{job}-{strategy}"
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.processes = int(os.environ.get("WORLD_SIZE", "1"))
+        self.losses = Losses()
+        self.selection = BiasSelectionCallback(batches=4, patience=0)
+
+    def trainer(self, *callbacks: Callback, every: int | None = None, **options: Any) -> Trainer:
+        """A trainer that keeps all checkpoints: one for each epoch, or after ``every`` so many steps."""
+        self.losses = Losses()
+        self.selection = BiasSelectionCallback(batches=4, patience=0)
+        name = "{epoch}" if every is None else "{step}"
+        saving = ModelCheckpoint(self.folder, filename=name, save_top_k=-1, every_n_train_steps=every)
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        seed_everything(0, verbose=False)
+        return Trainer(
+            accelerator="cpu",
+            devices=local,
+            num_nodes=self.processes // local,
+            strategy=STRATEGIES[self.strategy](),
+            callbacks=[self.selection, saving, self.losses, AdapterCheckpoint(), PredictionWriter(), *callbacks],
+            default_root_dir=self.folder,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **{"max_epochs": 2, "gradient_clip_val": 1.0, **options},
+        )
+
+    def parts(self, backbone: str | None = None, **options: Any) -> dict[str, Any]:
+        """A fresh module and its data; another backbone than the encoder is a decoder, and gets prompts."""
+        data = Glue(
+            backbone or self.backbone,
+            task="sst2",
+            data_dir=self.data,
+            batch_size=BATCH // self.processes,
+            eval_batch_size=4,
+            seed=0,
+            prompt=backbone is not None,
+        )
+        options = options or {"learning_rate": 1e-2}
+        return {"model": LanguageTaskModule(backbone or self.backbone, data.task, **options), "datamodule": data}
+
+    def protocol(self) -> dict[str, Any]:
+        """Select and train; resume after the first epoch; evaluate the second."""
+        parts, trainer = self.parts(), self.trainer()
+        trainer.fit(**parts)
+        assert self.selection.scores is not None
+        result: dict[str, Any] = {
+            "scores": {term: entry.layers for term, entry in self.selection.scores.terms.items()},
+            "selected": self.selection.selected,
+            "parameters": self.selection.scores.terms["value"].parameters,
+            "losses": self.losses.values,
+            "metrics": _metrics(trainer),
+            "trained": _trained(parts["model"]),
+            "names": self.selection.trained,
+            "same": _named(trainer.validate(**parts, verbose=False)),
+        }
+        path = self.folder / "epoch=1.ckpt"
+        result["resumed"] = self.resume()
+        for command in ("validate", "test", "predict"):
+            trainer = self.trainer()
+            answer = getattr(trainer, command)(**self.parts(), ckpt_path=path, weights_only=True)
+            result[command] = (
+                sorted((row["id"], row["prediction"]) for batch in answer for row in batch["rows"])
+                if command == "predict"
+                else _metrics(trainer)
+            )
+        state = read_checkpoint(path)["state_dict"]
+        result["checkpoint"] = {n: v.flatten().tolist() for n, v in state.items()}
+        return result
+
+    def decoder(self) -> dict[str, Any]:
+        """A causal language model without biases, whose output weights are its embeddings: select, train, evaluate."""
+        parts = self.parts(backbone=f"{self.backbone}-llama", learning_rate=1e-2)
+        trainer = self.trainer(max_epochs=1)
+        self.selection.approach = "fisher"
+        trainer.fit(**parts)
+        assert self.selection.scores is not None
+        terms = self.selection.scores.terms
+        result = {"scores": {t: e.layers for t, e in terms.items()}, "losses": self.losses.values}
+        result["fitted"] = _metrics(trainer)
+        trainer = self.trainer()
+        parts = self.parts(backbone=f"{self.backbone}-llama", learning_rate=1e-2)
+        trainer.validate(**parts, ckpt_path=self.folder / "epoch=0.ckpt", weights_only=True, verbose=False)
+        return result | {"validated": _metrics(trainer)}
+
+    def generate(self) -> dict[str, Any]:
+        """Answers to five questions, of one token in process 0 and of as many as there may be in process 1."""
+        pairs = [{"question": f"How {word}?", "answer": {"number": "2"}} for word in WORDS[:5]]
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "validation.json").write_text(json.dumps({"p1": {"passage": "The film.", "qa_pairs": pairs}}))
+        backbone = f"{self.backbone}-llama"
+        data = Drop(backbone, data_dir=str(self.folder), eval_batch_size=1, max_length=64, seed=0)
+        module = LanguageTaskModule(backbone, data.task, tune="value")
+        stops = [0] if self.rank else list(range(len(VOCABULARY)))
+        lengths: list[int] = []
+
+        def spy(module: LanguageTaskModule) -> None:
+            objective: Any = module.objective
+            objective._stop, decode = stops, objective.tokenizer.batch_decode
+
+            def counted(ids: torch.Tensor, **options: Any) -> Any:
+                lengths.append(ids.shape[1])
+                return decode(ids, **options)
+
+            objective.tokenizer.batch_decode = counted
+
+        with patch("beft_lightning.tasks.objectives.generation.MAX_NEW_TOKENS", LONGEST):
+            self.trainer(WhenConfigured(spy)).predict(module, datamodule=data)
+        return {"lengths": lengths}
+
+    def resume(self) -> dict[str, Any]:
+        """Go on after the first epoch."""
+        parts = self.parts()
+        self.trainer().fit(**parts, ckpt_path=self.folder / "epoch=0.ckpt", weights_only=True)
+        return {
+            "losses": self.losses.values,
+            "trained": _trained(parts["model"]),
+            "seconds_scoring": self.selection.seconds,
+        }
+
+    def middle(self) -> dict[str, Any]:
+        """Train with dropout; resume within an epoch."""
+        self.trainer(WhenConfigured(_drop_out), every=4).fit(**self.parts())
+        whole = self.losses.values
+        path = self.folder / "step=4.ckpt"
+        self.trainer(WhenConfigured(_drop_out), every=4).fit(**self.parts(), ckpt_path=path, weights_only=True)
+        return {"whole": whole, "rest": self.losses.values}
+
+    def drift(self) -> dict[str, Any]:
+        """Steps of 1e-4 on a bias of ones, over a bf16 base."""
+        parts = self.parts(dtype="bfloat16", optimizer=Drift)
+        steps = DRIFT_STEPS[self.strategy]
+        options: dict[str, Any] = {"precision": "bf16-mixed", "max_epochs": -1, "max_steps": steps}
+        trainer = self.trainer(WhenConfigured(_fill_with_ones), limit_val_batches=0, **options)
+        trainer.fit(**parts)
+        values = trainer.strategy.lightning_module_state_dict()
+        assert self.selection.selected is not None
+        term = self.selection.selected[0]
+        return {"values": {n: v.flatten().tolist() for n, v in values.items() if f"{term}.bias" in n}}
+
+    def plain(self) -> dict[str, Any]:
+        """The first epoch of :meth:`protocol`."""
+        return self._fit(self.parts())
+
+    def mixed(self) -> dict[str, Any]:
+        """Autocast to bf16 over fp32 weights."""
+        return self._fit(self.parts(), precision="bf16-mixed")
+
+    def accumulated(self) -> dict[str, Any]:
+        """Gradients of two batches in each step."""
+        return self._fit(self.parts(), accumulate_grad_batches=2)
+
+    def fused(self) -> dict[str, Any]:
+        """The value part of GPT-2's fused bias."""
+        return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
+
+    def lora(self) -> dict[str, Any]:
+        """A way of training that a module sets up itself."""
+        return self._fit(self.parts(tune="lora", learning_rate=1e-3, tune_options={"lora_dropout": 0.0}))
+
+    def recomputed(self) -> dict[str, Any]:
+        """Layers that are computed again in the backward pass."""
+        return self._fit(self.parts(activation_checkpointing=True, learning_rate=1e-2))
+
+    def int8(self) -> dict[str, Any]:
+        """A base that bitsandbytes has quantized."""
+        return self._fit(self.parts(dtype="int8", learning_rate=1e-2))
+
+    def nf4(self) -> dict[str, Any]:
+        """See :meth:`int8`."""
+        return self._fit(self.parts(dtype="nf4", learning_rate=1e-2))
+
+    def _fit(self, parts: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """What a fit of one epoch trains, or the error that refuses it."""
+        trainer = self.trainer(max_epochs=1, **options)
+        if parts["model"].tune != "auto":
+            trainer.callbacks.remove(self.selection)  # type: ignore[attr-defined]
+        try:
+            trainer.fit(**parts)
+        except BeftError as error:
+            return {"error": str(error)}
+        return {"losses": self.losses.values, "metrics": _metrics(trainer), "trained": _trained(parts["model"])}
+
+    def bytes(self) -> dict[str, Any]:
+        """Bytes that a training step gives to reductions of gradients."""
+        parts, counter = self.parts(), CountCommunication()
+        trainer = self.trainer(counter, max_epochs=1, limit_val_batches=0)
+        trainer.fit(**parts)
+        trained = sum(p.numel() for p in parts["model"].parameters() if p.requires_grad)
+        return {"bytes": counter.reduced, "steps": trainer.global_step, "trained": trained}
+
+    def foreign(self) -> dict[str, Any]:
+        """A module that shards itself: select, train, resume."""
+        runs = {}
+        for name, path in (("whole", None), ("rest", self.folder / "epoch=0.ckpt")):
+            module = ShardsItself(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+            self.trainer().fit(module, token_batches(), ckpt_path=path, weights_only=True)
+            runs[name] = self.losses.values
+        return {**runs, "selected": self.selection.selected}
+
+    def tiny_config(self) -> dict[str, Any]:
+        """A configuration of a tiny run from the command line."""
+        return {
+            "trainer": {"max_epochs": 1, "default_root_dir": str(self.folder), "accelerator": "cpu", "devices": 1},
+            "model": {"backbone": self.backbone},
+            "data": {
+                "class_path": "beft_lightning.data.Glue",
+                "init_args": {"task": "sst2", "data_dir": self.data, "batch_size": BATCH // self.processes},
+            },
+            "selection": {"batches": 4, "patience": 0},
+        }
+
+    def config(self) -> dict[str, Any]:
+        """A fit from the command line with one of the shipped configurations."""
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        tiny = self.tiny_config()
+        tiny["trainer"] |= {"devices": local, "num_nodes": self.processes // local}
+        arguments = ["fit", f"--config={json.dumps(tiny)}", f"--config={CONFIGS / self.strategy}.yaml"]
+        for name in ("FSDP", "DeepSpeed"):
+            if f".{name}Strategy" in (CONFIGS / f"{self.strategy}.yaml").read_text():
+                arguments.append(f"--trainer.strategy.class_path=tests.strategies.worker.CPU{name}Strategy")
+        sys.argv = ["beft_lightning"]
+        trainer = BeftCLI(args=arguments).trainer
+        options = {key: str(value) for key, value in vars(trainer.strategy).items() if key in ("_timeout", "config")}
+        return {"strategy": type(trainer.strategy).__name__, "options": options, "metrics": _metrics(trainer)}
+
+    def killed(self) -> dict[str, Any]:
+        """Lose a process in the second epoch."""
+        self.trainer(Kill()).fit(**self.parts())
+        return {}
+
+    def different(self) -> dict[str, Any]:
+        """Start with another learning rate, or other data, on each process."""
+        messages = []
+        for name, value in (("learning_rate", 0.1 * self.rank), ("train_size", 40 + 8 * self.rank)):
+            parts = self.parts()
+            setattr(parts["model" if name == "learning_rate" else "datamodule"], name, value)
+            try:
+                self.trainer().fit(**parts)
+            except BeftError as error:
+                messages.append(str(error))
+        return {"messages": messages}
+
+
+def _drop_out(module: nn.Module) -> None:
+    for child in module.modules():
+        if isinstance(child, nn.Dropout):
+            child.p = 0.2
+
+
+def _fill_with_ones(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        if name.endswith("value.bias"):
+            with _gathered(parameter):
+                parameter.data.fill_(1.0)
+
+
+def _gathered(parameter: nn.Parameter) -> Any:
+    if not hasattr(parameter, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {name: value.item() for name, value in trainer.callback_metrics.items() if name != "train_loss"}
+
+
+def _named(results: Any) -> dict[str, float]:
+    return {name: value for result in results for name, value in result.items()}
+
+
+def _trained(module: nn.Module) -> dict[str, list[float]]:
+    return {n: full_tensor(p).flatten().tolist() for n, p in named_parameters(module) if p.requires_grad}
+
+
+def main(out: str, backbone: str, data: str, *jobs: str) -> None:
+    for name in jobs:
+        run(out, backbone, data, name)
+    destroy_process_group()
+
+
+def run(out: str, backbone: str, data: str, name: str) -> None:
+    job, _, strategy = name.partition(":")
+    runs = Runs(out, backbone, data, job, strategy)
+    result = getattr(runs, job)()
+    (Path(out) / f"{job}-{strategy}-{runs.rank}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

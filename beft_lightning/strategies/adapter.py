@@ -12,7 +12,8 @@ from lightning.pytorch.strategies import Strategy
 from torch import nn
 
 from beft_lightning.adapter import complete_averages, keep_trained, prepare
-from beft_lightning.checkpoint import TRAINED_KEY, local_file
+from beft_lightning.bias.precision import keep_fp32
+from beft_lightning.checkpoint import TRAINED_KEY, held_names, local_file
 from beft_lightning.errors import CheckpointError
 from beft_lightning.fingerprint import fingerprint
 from beft_lightning.parameters import numel
@@ -176,8 +177,10 @@ class AdapterStrategy(Strategy):
             CheckpointError: If trained values belong to another model.
         """
         assert self.lightning_module is not None
-        state = prepare(self.lightning_module, checkpoint, self.fingerprint)
         partial = TRAINED_KEY in checkpoint
+        state = prepare(self.lightning_module, checkpoint, self.fingerprint)
+        if partial and self.precision_plugin.precision.endswith("mixed"):
+            keep_fp32(self.lightning_module, held_names(checkpoint))  # as in the fit; values would be rounded
         self._load_values({**checkpoint, "state_dict": state}, strict and not partial)
         if partial:
             assert isinstance(checkpoint, dict)

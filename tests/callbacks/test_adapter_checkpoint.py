@@ -145,6 +145,21 @@ def test_a_full_checkpoint_of_before_the_callbacks_loads(
             resumed.fit(foreign(form), token_batches(), ckpt_path=path)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_trained_values_stay_as_precise_over_half_precision_weights(
+    form: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    callbacks = [BiasSelectionCallback("fixed", ["value"]), AdapterCheckpoint()]
+    trainer = make_trainer(callbacks=callbacks, precision="bf16-mixed")
+    module = foreign(form).bfloat16()
+    trainer.fit(module, token_batches())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    fresh = foreign(form).bfloat16()
+    reader = make_trainer(callbacks=[AdapterCheckpoint()], precision="bf16-mixed")
+    reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "a.ckpt", verbose=False)
+    torch.testing.assert_close(dict(fresh.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
+
+
 def test_a_full_checkpoint_has_to_be_whole(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     path = tmp_path / "full.ckpt"
     trainer = make_trainer()

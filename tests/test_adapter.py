@@ -73,7 +73,7 @@ def test_other_frozen_weights_are_refused(make_trainer: MakeTrainer, tmp_path: P
     fitted("bert", make_trainer(callbacks=callbacks), tmp_path / "a.ckpt")
     sibling = ForeignModule()
     with torch.no_grad():
-        sibling.net.get_input_embeddings().weight.mul_(1.01)
+        sibling.net.get_input_embeddings().get_parameter("weight").mul_(1.01)
     with pytest.raises(CheckpointError, match="another model of the same shape"):
         load_adapter(sibling, tmp_path / "a.ckpt")
 

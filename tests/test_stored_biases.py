@@ -44,7 +44,7 @@ def test_biases_of_a_gguf_file_are_looked_for(biases: bool, tmp_path: Path) -> N
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_dimension_count(8)
     writer.add_vocab_size(len(VOCABULARY))
-    shapes = {"attn_q": (WIDTH, WIDTH), "attn_k": (WIDTH, WIDTH), "attn_v": (WIDTH, WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {"attn_q": (WIDTH, WIDTH), "attn_k": (WIDTH, WIDTH), "attn_v": (WIDTH, WIDTH)}
     shapes |= {"attn_output": (WIDTH, WIDTH), "ffn_gate": (48, WIDTH), "ffn_up": (48, WIDTH), "ffn_down": (WIDTH, 48)}
     shapes |= {"attn_norm": (WIDTH,), "ffn_norm": (WIDTH,)}
     tensors = {f"blk.0.{name}.weight": shape for name, shape in shapes.items()}

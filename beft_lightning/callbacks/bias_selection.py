@@ -21,8 +21,9 @@ from beft_lightning.bias import (
 )
 from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import architecture_of
-from beft_lightning.bias.precision import half_dtype, keep_fp32
+from beft_lightning.bias.precision import half_dtype
 from beft_lightning.callbacks.training_checks import (
+    cast_trainable,
     check_no_adapters,
     check_optimizers,
     check_scorable,
@@ -220,9 +221,7 @@ class BiasSelectionCallback(Callback):
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
         model = pl_module if self.architecture else pretrained_model(pl_module)
         if (dtype := half_dtype(model)) is not None:
-            head = {id(pl_module.get_parameter(name)) for name in self._head_names(pl_module)}
-            if cast := keep_fp32(model, [name for name, p in model.named_parameters() if id(p) in head]):
-                rank_zero_info(f"Cast {len(cast)} biases, norms and head parameters from {dtype} to fp32.")
+            cast_trainable(model, {id(pl_module.get_parameter(name)) for name in self._head_names(pl_module)}, dtype)
             check_half_weights(trainer, dtype)
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,13 +1,16 @@
-"""Checks that what was selected is what a fit trains, and that a selection is possible."""
+"""Preparations and checks around a selection: that it is possible, and that a fit trains what was selected."""
 
 from collections.abc import Collection
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import nn
 
+from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import named_parameters
 
@@ -93,6 +96,18 @@ def check_still_frozen(module: nn.Module, trained: Collection[str]) -> None:
             "requires_grad during the fit, such as BackboneFinetuning; `head` of BiasSelectionCallback says what is "
             "trained beside the biases."
         )
+
+
+def cast_trainable(model: nn.Module, head: Collection[int], dtype: torch.dtype) -> None:
+    """Cast what may be trained to fp32, and say so.
+
+    Args:
+        model: A model of half precision.
+        head: ``id`` of the head's parameters.
+        dtype: The precision.
+    """
+    if cast := keep_fp32(model, [name for name, parameter in model.named_parameters() if id(parameter) in head]):
+        rank_zero_info(f"Cast {len(cast)} biases, norms and head parameters from {dtype} to fp32.")
 
 
 def copy_again(trainer: Trainer, module: LightningModule) -> None:

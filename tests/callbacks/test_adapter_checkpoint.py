@@ -32,7 +32,8 @@ class Validated(ForeignModule):
         self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        return self.net(input_ids=batch[0]).logits
+        logits: torch.Tensor = self.net(input_ids=batch[0]).logits
+        return logits
 
 
 def foreign(form: str, seed: int = 0) -> Validated:
@@ -41,7 +42,7 @@ def foreign(form: str, seed: int = 0) -> Validated:
     module = Validated(form, biases=False)
     if seed:
         with torch.no_grad():
-            module.net.get_input_embeddings().weight.add_(seed)
+            module.net.get_input_embeddings().get_parameter("weight").add_(seed)
     return module
 
 

@@ -23,7 +23,7 @@ class HeadOptimizer(ForeignModule):
     """Gives its optimizer the head alone, as before biases were to be trained."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.net.classifier.parameters())
+        return torch.optim.AdamW(self.net.get_submodule("classifier").parameters())
 
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp"])
@@ -55,9 +55,10 @@ def test_modules_that_optimize_manually_have_optimizers_of_their_own(make_traine
             pass
 
     module = Manual()
-    before = module.net.bert.encoder.layer[0].attention.self.value.bias.detach().clone()
+    bias = module.net.get_parameter("bert.encoder.layer.0.attention.self.value.bias")
+    before = bias.detach().clone()
     make_trainer(callbacks=[selection()]).fit(module, token_batches())
-    assert not torch.equal(module.net.bert.encoder.layer[0].attention.self.value.bias, before)
+    assert not torch.equal(bias, before)
 
 
 class WithBackbone(ForeignModule):
@@ -65,7 +66,7 @@ class WithBackbone(ForeignModule):
 
     @property
     def backbone(self) -> torch.nn.Module:
-        return self.net.bert
+        return self.net.get_submodule("bert")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad])
@@ -107,7 +108,8 @@ def test_an_adapter_of_pefts_is_not_frozen_silently(approach: str, make_trainer:
     with pytest.raises(BeftError, match=r"of peft's with trainable parameters.*merge_and_unload"):
         make_trainer(callbacks=[callback]).fit(module, token_batches())
     assert any(parameter.requires_grad for name, parameter in module.named_parameters() if "lora_A" in name)
-    module.net = module.net.merge_and_unload()
+    merged: Any = module.net
+    module.net = merged.merge_and_unload()
     make_trainer(callbacks=[callback]).fit(module, token_batches())
     assert module.losses
 

@@ -141,7 +141,7 @@ def content_checksum(checkpoint: Mapping[str, Any]) -> str:
 
 
 def _malformed(checkpoint: Mapping[str, Any]) -> str | None:
-    """What is wrong with this package's records in a checkpoint; None if nothing is, or there are none."""
+    """Return the fault in this package's records of a checkpoint; None if there is none, or no record."""
     state = checkpoint.get("state_dict", {})
     if not isinstance(state, dict):
         return "'state_dict' is no dictionary"

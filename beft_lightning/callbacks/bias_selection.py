@@ -21,6 +21,7 @@ from beft_lightning.bias import (
 )
 from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import architecture_of
+from beft_lightning.bias.precision import half_dtype, keep_fp32
 from beft_lightning.errors import BeftError, CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES
@@ -30,7 +31,7 @@ from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule
 from beft_lightning.strategies import adapt, release
-from beft_lightning.strategies.compatibility import check_precision
+from beft_lightning.strategies.compatibility import check_half_weights, check_precision
 
 #: In place of an approach: train the named terms without scoring.
 FIXED = "fixed"
@@ -41,7 +42,8 @@ class BiasSelectionCallback(Callback):
 
     Works with any LightningModule that contains a transformers model. Scoring runs the module's own
     ``training_step`` on its own training batches before the optimizer is built, in fp32 whatever the fit's precision,
-    and leaves no trace: the fit starts from the untouched checkpoint.
+    and leaves no trace: the fit starts from the untouched checkpoint. Biases, norms and the head become fp32 in any
+    module; frozen matrices may be in half precision if the trainer's precision is mixed.
 
     Among several transformers models in a module, the one that is not entirely frozen is meant. All layers of the
     winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
@@ -177,7 +179,7 @@ class BiasSelectionCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
         strategy = adapt(trainer.strategy)
-        strategy.before_restore(lambda: self._add_missing_biases(pl_module))
+        strategy.before_restore(lambda: self._prepare_biases(trainer, pl_module))
         if stage == "fit":
             self._refuse_unsupported(trainer, pl_module)
             self.selected, self.scores, self.seconds = None, None, 0.0
@@ -204,10 +206,17 @@ class BiasSelectionCallback(Callback):
         """The candidate terms; of single layers (``value.3``) their terms."""
         return list(dict.fromkeys(name.partition(".")[0] for name in self.terms))
 
-    def _add_missing_biases(self, pl_module: LightningModule) -> None:
+    def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
         if added := add_missing_biases(pl_module, self._term_names, self.architecture):
             values = sum(bias.numel() for bias in added)
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
+        model = pl_module if self.architecture else pretrained_model(pl_module)
+        if (dtype := half_dtype(model)) is not None:
+            head = {id(pl_module.get_parameter(name)) for name in self._head_names(pl_module)}
+            if cast := keep_fp32(model, [name for name, p in model.named_parameters() if id(p) in head]):
+                rank_zero_info(f"Cast {len(cast)} biases, norms and head parameters from {dtype} to fp32.")
+            check_half_weights(trainer, dtype)
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:
         terms = find_bias_terms(pl_module, self.architecture)

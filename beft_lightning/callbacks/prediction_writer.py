@@ -1,7 +1,7 @@
 """Keep predictions by example id."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,12 @@ class PredictionWriter(BasePredictionWriter):
 
 def _rows(split: int, batch: Any) -> list[tuple[int, Any, Any]] | None:
     """Return split, id and prediction of each example of a batch; nothing if the predictions have another form."""
-    try:
-        return [(split, row["id"], row["prediction"]) for row in batch["rows"]]
-    except (KeyError, TypeError, IndexError):
+    rows = batch.get("rows") if isinstance(batch, Mapping) else None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, Mapping) and {"id", "prediction"} <= {*row} for row in rows
+    ):
         return None
+    return [(split, row["id"], row["prediction"]) for row in rows]
 
 
 def _split_names(trainer: Trainer, count: int) -> Sequence[str]:

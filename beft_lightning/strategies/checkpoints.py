@@ -1,10 +1,10 @@
 """Which object writes a strategy's checkpoints."""
 
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO
 from lightning.pytorch.strategies import Strategy
 
 from beft_lightning.checkpoint_io import AtomicCheckpointIO
+from beft_lightning.strategies.internals import WrappingCheckpointIO, replace_wrapped
 
 
 def use_atomic_checkpoints(strategy: Strategy) -> None:
@@ -16,9 +16,8 @@ def use_atomic_checkpoints(strategy: Strategy) -> None:
     chosen = strategy.checkpoint_io
     if type(chosen) is TorchCheckpointIO:
         strategy.checkpoint_io = AtomicCheckpointIO()
-    while isinstance(chosen, _WrappingCheckpointIO):
+    while isinstance(chosen, WrappingCheckpointIO):
         inner = chosen.checkpoint_io
         if type(inner) is TorchCheckpointIO:
-            # The public setter takes the first one only, and Lightning has just given it its own.
-            chosen._checkpoint_io = AtomicCheckpointIO()
+            replace_wrapped(chosen, AtomicCheckpointIO())
         chosen = inner  # type: ignore[assignment]

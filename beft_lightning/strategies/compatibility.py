@@ -1,9 +1,11 @@
 """Which precision, strategy and option fit together."""
 
+import torch
 from lightning.pytorch import Trainer
 
+from beft_lightning.bias.precision import HALF
 from beft_lightning.errors import BeftError
-from beft_lightning.models import QUANTIZED
+from beft_lightning.models import DTYPES, QUANTIZED
 from beft_lightning.strategies import adapt
 
 
@@ -49,8 +51,20 @@ def check_model_options(trainer: Trainer, dtype: str, activation_checkpointing: 
             f"dtype {dtype!r} under {type(strategy).__name__}, which would shard bitsandbytes' weights: use {others}, "
             "or dtype 'bfloat16'."
         )
-    if dtype in ("bfloat16", "float16") and full:
+    if dtype in DTYPES:
+        check_half_weights(trainer, DTYPES[dtype])
+
+
+def check_half_weights(trainer: Trainer, dtype: torch.dtype) -> None:
+    """Check that frozen weights of a precision can meet fp32 biases.
+
+    Raises:
+        BeftError: If the weights are in half precision, and the trainer does not use autocast.
+    """
+    if dtype in HALF and str(trainer.precision).startswith("32"):
+        mixed = "bf16-mixed" if dtype == torch.bfloat16 else "16-mixed"
         raise BeftError(
-            f"dtype {dtype!r} with trainer precision {trainer.precision!r}: the trained parameters stay fp32, so set "
-            f"trainer.precision to '{'bf16' if dtype == 'bfloat16' else '16'}-mixed'."
+            f"the frozen weights are {dtype} and the trainer's precision is {trainer.precision!r}: the trained "
+            f"parameters stay fp32, and meet such weights under autocast only. Set precision to {mixed!r}, or load the "
+            "model in float32."
         )

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO as WrappingCheckpointIO
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -34,6 +36,22 @@ def before_batch_transfer(module: LightningModule, batch: Any) -> Any:
     ``Strategy.batch_to_device`` applies the two hooks that follow, and not this one.
     """
     return module._on_before_batch_transfer(batch, dataloader_idx=0)
+
+
+def cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:
+    """Return the environment that a trainer runs in.
+
+    Strategies for a single device do not say, and whether SLURM's jobs are requeued is known to the instance alone.
+    """
+    return trainer._accelerator_connector.cluster_environment
+
+
+def replace_wrapped(wrapper: WrappingCheckpointIO, inner: CheckpointIO) -> None:
+    """Give a wrapper such as AsyncCheckpointIO another CheckpointIO to write with.
+
+    The public setter takes the first one only, and Lightning has given it its own by then.
+    """
+    wrapper._checkpoint_io = inner
 
 
 class OwnIterator:

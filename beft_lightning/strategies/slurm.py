@@ -1,4 +1,4 @@
-"""What a SLURM job is told and asked."""
+"""Signals and requeueing of SLURM jobs."""
 
 import os
 import subprocess
@@ -7,11 +7,12 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from beft_lightning.strategies.internals import cluster_environment
+
 
 def slurm_environment(trainer: Trainer) -> SLURMEnvironment | None:
     """Return the SLURM environment that a trainer runs in, if any."""
-    # Strategies for a single device do not say, and whether jobs are requeued is known to the instance alone.
-    environment = trainer._accelerator_connector.cluster_environment
+    environment = cluster_environment(trainer)
     return environment if isinstance(environment, SLURMEnvironment) else None
 
 

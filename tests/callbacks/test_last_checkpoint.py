@@ -1,13 +1,16 @@
 """When ``last.ckpt`` is written, and that it is the newest state."""
 
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import model_checkpoint
 
 from beft_lightning.callbacks import LastCheckpoint
 from tests.tiny import ForeignModule, token_batches
@@ -64,12 +67,15 @@ def test_every_so_many_steps_and_at_the_end(watch: Any) -> None:
     assert watched.after_epochs == [0, 6, 12, 18]
 
 
-def test_every_so_often_but_never_within_a_step(watch: Any) -> None:
-    interval = {**LAST, "train_time_interval": timedelta(0)}
-    assert watch(interval).after_batches[:5] == [0, 1, 2, 3, 4]
-    watched = watch(interval, accumulate_grad_batches=3, max_epochs=1)
-    assert watched.after_batches[:3] == [18, 18, 18]  # of the run before
-    assert watched.after_epochs[-1] == 18
+def test_every_so_often(watch: Any) -> None:
+    assert watch({**LAST, "train_time_interval": timedelta(0)}).after_batches[:5] == [0, 1, 2, 3, 4]
+
+
+def test_never_between_two_batches_of_one_step(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count()  # read at the start, and then after each batch
+    monkeypatch.setattr(model_checkpoint, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    interval = {**LAST, "train_time_interval": timedelta(seconds=4)}
+    assert watch(interval, accumulate_grad_batches=3, max_epochs=1).after_batches == [0] * 6
 
 
 def test_another_runs_checkpoint_stays(watch: Any, tmp_path: Path) -> None:

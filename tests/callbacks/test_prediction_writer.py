@@ -57,9 +57,9 @@ class Foreign(ForeignModule):
         super().__init__()
         self.rows = rows
 
-    def predict_step(self, batch: dict[str, torch.Tensor], batch_idx: int, dataloader_idx: int = 0) -> Any:
+    def predict_step(self, batch: list[torch.Tensor], batch_idx: int, dataloader_idx: int = 0) -> Any:
         rows = [{"id": batch_idx, "prediction": dataloader_idx}]
-        return {"rows": rows} if self.rows else batch["input_ids"]
+        return {"rows": rows} if self.rows else batch[0]
 
 
 class ForeignData(LightningDataModule):

@@ -1,4 +1,4 @@
-"""Every private name that strategies/internals.py uses is still there."""
+"""Every private name that this package uses is still there, in strategies/internals.py and in models.py."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.io import wrapper
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from transformers import AutoModelForCausalLM
 
 #: The versions with which all tests have passed.
 TESTED = {"lightning": "2.6.6", "torch": "2.13.0", "transformers": "5.23.0", "deepspeed": "0.19.8"}
@@ -18,7 +20,7 @@ TESTED = {"lightning": "2.6.6", "torch": "2.13.0", "transformers": "5.23.0", "de
 def check(library: str, owner: Any, name: str) -> None:
     cls = owner if isinstance(owner, type) else type(owner)
     assert hasattr(owner, name), (
-        f"strategies/internals.py uses {name!r} of {cls.__name__}, which {library} {version(library)} does not "
+        f"beft_lightning uses {name!r} of {cls.__name__}, which {library} {version(library)} does not "
         f"have any more; {library} {TESTED[library]} had it."
     )
 
@@ -28,8 +30,12 @@ def check(library: str, owner: Any, name: str) -> None:
     [
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu").fit_loop, "setup_data"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "barebones"),
+        ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "_accelerator_connector"),
+        ("lightning", wrapper, "_WrappingCheckpointIO"),
+        ("lightning", wrapper._WrappingCheckpointIO(), "_checkpoint_io"),
         ("lightning", LightningModule(), "_on_before_batch_transfer"),
         ("lightning", SingleDeviceStrategy("cpu"), "_forward_redirection"),
+        ("transformers", AutoModelForCausalLM, "_model_mapping"),
         ("torch", DataLoader(TensorDataset(torch.zeros(1))), "_get_iterator"),
         ("torch", torch.zeros(1), "_version"),
         ("torch", nn.Module(), "_non_persistent_buffers_set"),
@@ -57,4 +63,4 @@ def test_the_private_names_of_deepspeed_are_there() -> None:
 def test_a_name_that_is_gone_is_reported_in_one_line() -> None:
     with pytest.raises(AssertionError) as caught:
         check("torch", nn.Module(), "_gone")
-    assert str(caught.value).splitlines()[0].startswith("strategies/internals.py uses '_gone' of Module, which torch ")
+    assert str(caught.value).splitlines()[0].startswith("beft_lightning uses '_gone' of Module, which torch ")

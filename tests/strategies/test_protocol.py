@@ -59,6 +59,13 @@ def test_a_checkpoint_holds_the_trained_values_alone_and_whole(strategy: str, re
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_checkpoint_that_is_saved_after_the_fit_is_the_same(strategy: str, results: Job) -> None:
+    for result in results("protocol", strategy):
+        assert result["later"] == result["trained"]
+        assert result["same_base"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_any_checkpoint_is_evaluated_by_one_process(
     strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]
 ) -> None:

@@ -34,7 +34,7 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, fully_s
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
-from beft_lightning.checkpoint import read_checkpoint
+from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
@@ -220,6 +220,8 @@ class Runs:
         """Select and train; resume after the first epoch; evaluate the second."""
         parts, trainer = self.parts(), self.trainer()
         trainer.fit(**parts)
+        later = self.folder / "later.ckpt"
+        trainer.save_checkpoint(later)
         assert self.selection.scores is not None
         result: dict[str, Any] = {
             "scores": {term: entry.layers for term, entry in self.selection.scores.terms.items()},
@@ -241,8 +243,10 @@ class Runs:
                 if command == "predict"
                 else _metrics(trainer)
             )
-        state = read_checkpoint(path)["state_dict"]
-        result["checkpoint"] = {n: v.flatten().tolist() for n, v in state.items()}
+        saved, saved_later = read_checkpoint(path), read_checkpoint(later)
+        result["checkpoint"] = {n: v.flatten().tolist() for n, v in saved["state_dict"].items()}
+        result["later"] = {n: v.flatten().tolist() for n, v in saved_later["state_dict"].items()}
+        result["same_base"] = saved_later[FINGERPRINT_KEY] == saved[FINGERPRINT_KEY]
         return result
 
     def decoder(self) -> dict[str, Any]:

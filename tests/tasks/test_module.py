@@ -156,7 +156,7 @@ def test_super_glue_tasks_run_on_their_real_files(
 
 def test_half_precision_weights_need_mixed_precision(backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:
     module = LanguageTaskModule(backbone, data.task, dtype="bfloat16")
-    with pytest.raises(BeftError, match=r"set trainer.precision to 'bf16-mixed'"):
+    with pytest.raises(BeftError, match=r"Set precision to 'bf16-mixed'"):
         make_trainer(callbacks=[BiasSelectionCallback()]).fit(module, datamodule=data)
 
 

@@ -100,7 +100,7 @@ def test_only_the_linear_layers_are_quantized(dtype: str, decoder: str, backbone
     ("options", "precision", "message"),
     [
         ({"dtype": "nf4"}, "bf16-mixed", "set trainer.precision to '32-true'"),
-        ({"dtype": "bfloat16"}, "32-true", "set trainer.precision to 'bf16-mixed'"),
+        ({"dtype": "bfloat16"}, "32-true", "Set precision to 'bf16-mixed'"),
         ({"dtype": "nf4", "random_init": True}, "32-true", "which random_init has none of"),
     ],
 )

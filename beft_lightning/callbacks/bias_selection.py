@@ -25,6 +25,7 @@ from beft_lightning.bias.precision import half_dtype, keep_fp32
 from beft_lightning.errors import BeftError, CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES
+from beft_lightning.scoring.reference_adam import check_learning_rate
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
@@ -102,11 +103,11 @@ class BiasSelectionCallback(Callback):
             raise ScoringError(
                 f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
             )
-        if batches < 1 or patience < 0 or learning_rate <= 0 or (clip_norm is not None and clip_norm <= 0):
+        if batches < 1 or patience < 0 or (clip_norm is not None and not clip_norm > 0):
             raise ScoringError(
-                f"batches ({batches}), learning_rate ({learning_rate}) and clip_norm ({clip_norm}) must be positive, "
-                f"patience ({patience}) at least 0."
+                f"batches ({batches}) and clip_norm ({clip_norm}) must be positive, patience ({patience}) at least 0."
             )
+        check_learning_rate(learning_rate, "selection.learning_rate")
         if approach == FIXED and scores is not None:
             raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
         self.approach = approach
@@ -125,6 +126,8 @@ class BiasSelectionCallback(Callback):
         self.scores: BiasScores | None = None
         #: Names of all parameters left trainable.
         self.trained: list[str] = []
+        #: Where the scores are written; by default into the run's log folder.
+        self.folder: str | Path | None = None
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0
 
@@ -273,7 +276,7 @@ class BiasSelectionCallback(Callback):
         return select_head(module, self.head, own_architecture=self.architecture is not None)
 
     def _report(self, trainer: Trainer, scores: BiasScores) -> None:
-        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
+        folder = self.folder or trainer.log_dir  # Asked on every rank: it is broadcast.
         if not trainer.is_global_zero:
             return
         rich.print(ranking_table(scores))

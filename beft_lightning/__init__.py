@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from beft_lightning.adapter import load_adapter
     from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback
     from beft_lightning.tasks import LanguageTaskModule
 
@@ -13,9 +14,10 @@ _EXPORTS = {
     "AdapterCheckpoint": "beft_lightning.callbacks",
     "BiasSelectionCallback": "beft_lightning.callbacks",
     "LanguageTaskModule": "beft_lightning.tasks",
+    "load_adapter": "beft_lightning.adapter",
 }
 
-__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__"]
+__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__", "load_adapter"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BackboneError
+from beft_lightning.stored_biases import check_stored_biases, unused_gguf_biases
 
 _PACKAGE_PREFIX = "pkg://"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -142,6 +143,8 @@ def load_model(
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
+            unused = unused_gguf_biases(model, Path(source) / gguf_file) if gguf_file else info["unexpected_keys"]
+            check_stored_biases(backbone, model, unused)
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
     except UnpicklingError as error:

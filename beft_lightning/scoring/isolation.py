@@ -41,7 +41,7 @@ def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.P
         for name, buffer in owner.named_buffers(recurse=False)
     ]
     versions = {parameter: version(parameter) for parameter in requires_grad if parameter not in values}
-    optimizers = trainer.strategy.optimizers
+    optimizers, schedulers = trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs
     with ExitStack() as stack:
         stack.enter_context(isolate_rng())
         stack.enter_context(_restored_generators(trainer))
@@ -57,7 +57,7 @@ def leave_no_trace(trainer: Trainer, module: LightningModule, trained: list[nn.P
                     "which scoring cannot take back: use approach 'fixed', or score another module."
                 )
         finally:
-            trainer.strategy.optimizers = optimizers
+            trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = optimizers, schedulers
             with torch.no_grad():
                 for parameter, value in values.items():
                     parameter.copy_(value)

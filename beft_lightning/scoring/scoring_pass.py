@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import nn
+from torch.optim.lr_scheduler import ConstantLR
 
 from beft_lightning.bias import BiasTerms, inert_by_gradient
 from beft_lightning.errors import ScoringError
@@ -89,8 +91,9 @@ class ScoringPass:
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             optimizer = ReferenceAdam(trained, lr=self.learning_rate)
-            # For a training step that asks for its optimizer, to log the learning rate.
+            # For a training step that asks for its optimizer or scheduler, to log the learning rate.
             strategy.optimizers = [optimizer]
+            strategy.lr_scheduler_configs = [LRSchedulerConfig(ConstantLR(optimizer, factor=1.0))]
             observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm)
             tables = observer.tables(itertools.islice(batches, self.batches))
             with nullcontext() if approach.fine_tunes else eval_mode(module):

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.task import DEV, TaskRecord
-from beft_lightning.errors import BeftError
+from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.models import (
     check_dtype,
     checkpoint_activations,
@@ -162,6 +162,21 @@ class LanguageTaskModule(LightningModule):
             "num_labels": self.objective.config.get("num_labels"),
             "labels": list(self.objective.output_names),
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that there is a Trainer, which puts the trained values into the model.
+
+        Raises:
+            CheckpointError: In ``load_from_checkpoint``, which would leave the pretrained model.
+        """
+        try:
+            _ = self.trainer
+        except RuntimeError:
+            raise CheckpointError(
+                "load_from_checkpoint expects all weights of a model, and a checkpoint holds the trained values alone: "
+                "make the module and call beft_lightning.load_adapter(module, path), or give a Trainer with "
+                "AdapterCheckpoint() the `ckpt_path`."
+            ) from None
 
     def _check_length(self) -> None:
         """Check that the model has positions for the longest input."""

@@ -4,7 +4,7 @@ import io
 import random
 import types
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from enum import Enum
 from itertools import islice
 from pathlib import PurePath
@@ -114,18 +114,18 @@ class Snapshot:
     def _take_module(self, module: nn.Module) -> None:
         self.modules.append(module)
         # Modules of torch have no other state, except FSDP's wrappers, whose state is bound to the parameters.
-        skipped = vars(module).keys() - _OWN_STATE if _is_of_torch(module) else _MACHINERY
+        wanted = _OWN_STATE.__contains__ if _is_of_torch(module) else _is_not_machinery
         # Objects of other modules may be bound to parameters, too, as those of bitsandbytes are.
-        self._take_attributes(module, skipped, whole=True, objects=isinstance(module, LightningModule))
+        self._take_attributes(module, wanted, whole=True, objects=isinstance(module, LightningModule))
 
     def _take_attributes(
-        self, owner: object, skipped: Set[str] = frozenset(), *, whole: bool, objects: bool = True
+        self, owner: object, wanted: Callable[[str], bool] = bool, *, whole: bool, objects: bool = True
     ) -> None:
         state = vars(owner)
-        before = {name: value for name, value in state.items() if name not in skipped}
+        before = {name: state[name] for name in filter(wanted, state)}
 
         def restore() -> None:
-            for name in state.keys() - before.keys() - skipped:
+            for name in set(filter(wanted, state)) - before.keys():
                 del state[name]
             state.update(before)
 
@@ -144,6 +144,10 @@ class Snapshot:
             for element in islice(elements, _LARGEST_CONTAINER):
                 if isinstance(element, (*_DATA, *_GENERATORS)):
                     self._visit(element, whole=False)
+
+
+def _is_not_machinery(name: str) -> bool:
+    return name not in _MACHINERY
 
 
 def _is_of_torch(module: nn.Module) -> bool:

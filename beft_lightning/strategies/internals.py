@@ -69,6 +69,8 @@ class TrainingData:
     def epoch(self, number: int) -> Iterator[Any]:
         """Yield the batches of an epoch of the fit, counted from where the fit begins."""
         loop = self._trainer.fit_loop
+        assert loop._combined_loader is not None
+        assert loop._data_fetcher is not None
         for loader in loop._combined_loader.flattened:
             _set_sampler_epoch(loader, self._trainer.current_epoch + number)
         if number:

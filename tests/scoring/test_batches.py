@@ -61,6 +61,8 @@ def test_what_cannot_be_cut_is_an_error_with_the_remedy(batch: Any, message: str
 class Recorder(ForeignModule):
     """Notes each batch that its ``training_step`` sees, outside of itself."""
 
+    note: Callable[[Any], None]
+
     def __init__(self, seen: list[Any]) -> None:
         super().__init__()
         vars(self)["note"] = seen.append  # a method has no state to restore
@@ -278,7 +280,7 @@ class Lines(IterableDataset[Any]):
     """Reads from a generator that it keeps."""
 
     def __init__(self) -> None:
-        self.lines = iter(row for row in Rows())
+        self.lines = map(Rows().__getitem__, range(40))
 
     def __iter__(self) -> Iterator[Any]:
         return self.lines
@@ -341,7 +343,7 @@ def test_finders_of_lightning_find_the_same(finder: str, data: Any, make_trainer
         if finder in ("size", "both"):
             callbacks.append(BatchSizeFinder(max_trials=2, steps_per_trial=2))
         if finder in ("rate", "both"):
-            callbacks.insert(0, LearningRateFinder(num_training_steps=12, min_lr=1e-5, max_lr=1e-2))
+            callbacks.insert(0, LearningRateFinder(num_training_steps=20, min_lr=1e-5, max_lr=1e-2))
         make_trainer(callbacks=callbacks, enable_checkpointing=True, max_epochs=2).fit(module, datamodule)
         return seen, module, datamodule
 
@@ -352,5 +354,6 @@ def test_finders_of_lightning_find_the_same(finder: str, data: Any, make_trainer
     torch.testing.assert_close(seen[5:], expected, rtol=0, atol=0)
     assert vars(datamodule)["batch_size"] == vars(other)["batch_size"] == (4 if finder in ("size", "both") else 2)
     assert module.learning_rate == fixed.learning_rate
+    assert (module.learning_rate != 1e-3) == (finder in ("rate", "both"))
     assert module.losses == fixed.losses
     torch.testing.assert_close(module.state_dict(), fixed.state_dict(), rtol=0, atol=0)

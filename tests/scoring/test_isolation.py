@@ -85,7 +85,8 @@ class Outputs(Odd):
         return 1
 
     def on_train_epoch_end(self) -> None:
-        self.report = len(self.training_step_outputs), torch.stack(self.training_step_outputs).mean().item()
+        epoch = len(self.training_step_outputs), torch.stack(self.training_step_outputs).mean().item()
+        self.report = [*(self.report or []), epoch]
         self.training_step_outputs.clear()
 
 
@@ -178,7 +179,7 @@ class Lazy(Odd):
         if not hasattr(self, "first"):
             self.first = batch[1].sum().item() + 1
             self.register_buffer("late", batch[0].float().mean())
-            self.net.bert.embeddings.eval()
+            self.net.get_submodule("bert.embeddings").eval()
         self.late: Tensor
         return self.first + self.late
 

@@ -31,6 +31,7 @@ class Module(LightningModule):
     def __init__(self, kept: Any = None) -> None:
         super().__init__()
         self.kept = kept
+        self.also: Any = None
         self.inner = nn.Sequential(Inner(kept))
 
 
@@ -88,7 +89,8 @@ def test_other_attributes_are_set_again_and_new_ones_are_deleted(kept: Any) -> N
     module = Module(kept)
     taken = snapshot(module)
     for owner in (module, module.inner[0]):
-        owner.kept, owner.new = "other", 1  # type: ignore[assignment]
+        owner.kept = "other"  # type: ignore[assignment]
+        owner.new = 1  # type: ignore[assignment]
     taken.restore()
     for owner in (module, module.inner[0]):
         assert owner.kept is kept
@@ -99,22 +101,22 @@ def test_other_attributes_are_set_again_and_new_ones_are_deleted(kept: Any) -> N
 def test_tensors_and_arrays_get_their_values_back_in_place(nested: bool) -> None:
     tensor, array = torch.tensor([1.0, float("nan")]), np.arange(3)
     module = Module({"both": [tensor, array]} if nested else tensor)
-    module.array = array
+    module.also = array
     taken = snapshot(module)
     tensor.add_(1)
     array += 1
-    module.array = array + 1
+    module.also = array + 1
     taken.restore()
     torch.testing.assert_close(tensor, torch.tensor([1.0, float("nan")]), equal_nan=True)
     assert array.tolist() == [0, 1, 2]
-    assert module.array is array
+    assert module.also is array
 
 
 def test_tensors_of_another_kind_are_left_alone() -> None:
     module = Module([torch.zeros(1).expand(3), torch.eye(2).to_sparse(), torch.zeros(2, device="meta")])
     frozen = np.zeros(2)
     frozen.flags.writeable = False
-    module.frozen = frozen
+    module.also = frozen
     snapshot(module).restore()
 
 
@@ -132,7 +134,7 @@ def test_buffers_submodules_and_modes_are_restored() -> None:
     module.register_buffer("count", torch.zeros(2))
     taken = snapshot(module)
     module.count.add_(1)  # type: ignore[operator]
-    module.count = module.count + 1  # type: ignore[operator]
+    module.count = module.count + 1  # type: ignore[operator, assignment]
     module.register_buffer("late", torch.ones(1), persistent=False)
     module.projection = nn.Linear(1, 1)
     module.inner.eval()
@@ -191,7 +193,7 @@ def test_objects_that_are_more_than_that_are_left_alone() -> None:
     writer.lock = threading.Lock()  # type: ignore[attr-defined]
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     module = Module(writer)
-    module.own_trainer = trainer
+    module.also = trainer
     taken = snapshot(module)
     writer.total, trainer.should_stop = 1, True
     taken.restore()
@@ -202,11 +204,24 @@ def test_objects_that_are_more_than_that_are_left_alone() -> None:
 def test_objects_of_other_submodules_are_left_alone() -> None:
     """That of a quantized layer belongs to its parameters."""
     module = Module()
-    state = module.inner[0].state = Meter()
+    state: Any = Meter()
+    module.inner[0].state = state
     taken = snapshot(module)
     state.total = 1.0
     taken.restore()
     assert state.total == 1.0
+
+
+def test_what_torchs_own_modules_note_is_left_alone() -> None:
+    """FSDP's wrapper prepares itself in its first step."""
+    module = Module()
+    wrapper = module.wrapper = nn.Sequential()
+    taken = snapshot(module)
+    vars(wrapper)["_stream"] = 1
+    wrapper.eval()
+    taken.restore()
+    assert vars(wrapper)["_stream"] == 1
+    assert wrapper.training
 
 
 def test_parameters_are_left_alone_also_in_lists() -> None:
@@ -227,7 +242,7 @@ def test_modules_in_containers_are_found() -> None:
     assert teacher in taken.modules
     teacher.running_mean += 1  # type: ignore[operator, assignment]
     taken.restore()
-    assert teacher.running_mean.tolist() == [0, 0]  # type: ignore[union-attr, operator]
+    assert teacher.running_mean.tolist() == [0, 0]  # type: ignore[union-attr]
 
 
 class Places(Sampler[int]):
@@ -242,7 +257,7 @@ def test_samplers_and_datasets_are_found_wherever_they_are() -> None:
     loader = DataLoader(dataset, sampler=RandomSampler(dataset, generator=torch.Generator().manual_seed(1)))
     places = Places()
     module = Module({"train": loader})
-    module.places = places
+    module.also = places
     taken = snapshot(module)
     inner.kept["b"] = 2
     outer.kept = 3

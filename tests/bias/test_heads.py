@@ -8,9 +8,6 @@ from beft_lightning.errors import ArchitectureError, TermError
 from tests.tiny import make_model
 
 
-
-
-
 def test_automatic_selection_leaves_out_what_the_user_froze() -> None:
     model = make_model("bert")
     model.classifier.bias.requires_grad_(False)  # type: ignore[union-attr]

@@ -249,3 +249,14 @@ def _not_loadable(backbone: str, what: str, error: Exception) -> BackboneError:
         f"backbone {backbone!r}: cannot load the {what} ({reason}). Give a hub id (with network access or a filled "
         "cache), a folder with a config.json, or pkg://PACKAGE/FOLDER."
     )
+
+
+def usable_positions(model: PreTrainedModel) -> int | None:
+    """Return the number of tokens that a model has positions for; ``None`` if it knows no limit.
+
+    RoBERTa and its relatives count positions from behind the one of the padding token.
+    """
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding: int | None = getattr(embeddings, "padding_idx", None)
+    return positions if positions is None or padding is None else positions - padding - 1

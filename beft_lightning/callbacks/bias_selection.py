@@ -33,10 +33,11 @@ from beft_lightning.callbacks.training_checks import (
 from beft_lightning.errors import CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES
+from beft_lightning.scoring.reference_adam import check_learning_rate
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
-from beft_lightning.scoring.selection import SelectionRule
+from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
 from beft_lightning.strategies import adapt, release
 from beft_lightning.strategies.compatibility import check_half_weights, check_precision
 
@@ -110,11 +111,11 @@ class BiasSelectionCallback(Callback):
             raise ScoringError(
                 f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
             )
-        if batches < 1 or patience < 0 or learning_rate <= 0 or (clip_norm is not None and clip_norm <= 0):
+        if batches < 1 or patience < 0 or (clip_norm is not None and not clip_norm > 0):
             raise ScoringError(
-                f"batches ({batches}), learning_rate ({learning_rate}) and clip_norm ({clip_norm}) must be positive, "
-                f"patience ({patience}) at least 0."
+                f"batches ({batches}) and clip_norm ({clip_norm}) must be positive, patience ({patience}) at least 0."
             )
+        check_learning_rate(learning_rate, "selection.learning_rate")
         if approach == FIXED and scores is not None:
             raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
         self.approach = approach
@@ -133,6 +134,8 @@ class BiasSelectionCallback(Callback):
         self.scores: BiasScores | None = None
         #: Names of all parameters left trainable.
         self.trained: list[str] = []
+        #: Where the scores are written; by default into the run's log folder.
+        self.folder: str | Path | None = None
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0
 
@@ -254,35 +257,23 @@ class BiasSelectionCallback(Callback):
                 "approach 'fixed'."
             )
         if self.needs_pretrained_biases and (zero := [t for t in self.terms if _all_zero(terms, t)]):
-            return self._select_without_pretrained_biases(zero)
+            selected = value_alone(self.approach, self.rule, self.terms, zero)
+            rank_zero_info(
+                f"The model's biases all start at zero, where the {self.approach} score cannot rank them; training the "
+                f"value bias, the paper's finding. To compare the terms, {other_approaches()}."
+            )
+            return selected
         start = time.perf_counter()
         scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
         self.scores = scoring.run(trainer, pl_module, terms, self.terms, head, inert, model_type)
         self.seconds = time.perf_counter() - start
         return self.rule.select(self.scores)
 
-    def _select_without_pretrained_biases(self, zero: list[str]) -> list[str]:
-        """Return the value bias where no candidate has pretrained values that a score can compare with."""
-        others = [name for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
-        remedy = f"use approach {' or '.join(map(repr, others))}, or name the terms with 'fixed'"
-        if set(zero) != set(self.terms):
-            raise ScoringError(
-                f"the {self.approach} score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
-                f"{', '.join(t for t in self.terms if t not in zero)}: {remedy}."
-            )
-        if "value" not in self.terms or self.rule != SelectionRule():
-            raise ScoringError(f"the {self.approach} score cannot rank biases that all start at zero: {remedy}.")
-        rank_zero_info(
-            f"The model's biases all start at zero, where the {self.approach} score cannot rank them; training the "
-            f"value bias, the paper's finding. To compare the terms, {remedy}."
-        )
-        return ["value"]
-
     def _head_names(self, module: nn.Module) -> list[str]:
         return select_head(module, self.head, own_architecture=self.architecture is not None)
 
     def _report(self, trainer: Trainer, scores: BiasScores) -> None:
-        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
+        folder = self.folder or trainer.log_dir  # Asked on every rank: it is broadcast.
         if not trainer.is_global_zero:
             return
         rich.print(ranking_table(scores))

@@ -22,14 +22,13 @@ from beft_lightning.bias import BiasTerms, inert_by_gradient
 from beft_lightning.errors import ScoringError
 from beft_lightning.parameters import full_tensor, numel
 from beft_lightning.scoring.approaches import approach_named
-from beft_lightning.scoring.batches import training_batches
+from beft_lightning.scoring.batches import training_batches, training_data
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
 from beft_lightning.scoring.observer import Observer, ScoreTable
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies import AdapterStrategy, adapt
-from beft_lightning.strategies.internals import set_up_training_data
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,13 @@ class ScoringPass:
         named = dict(module.named_parameters())
         biases = [bias for layers in terms.values() for bias in layers.values()]
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
-        # Outside the isolation below: the fit reuses this loader, and must find the RNG as if it had made it itself.
-        set_up_training_data(trainer)
-        if trainer.train_dataloader is None:
-            raise ScoringError("there are no training batches to score on (limit_train_batches is 0).")
-        with strategy.scoring(trained), leave_no_trace(trainer, module, trained), torch.enable_grad():
-            batches = training_batches(trainer)
+        with (
+            strategy.scoring(trained),
+            leave_no_trace(trainer, module, trained) as snapshot,
+            training_data(trainer, snapshot) as data,
+            torch.enable_grad(),
+        ):
+            batches = training_batches(data)
             if inert is None:
                 first = next(batches)
                 inert = _probe(strategy, module, terms, [named[name] for name in head], first)

@@ -70,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 _run(arguments[0], for_parser(arguments))
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        if interrupted.saved is None:  # otherwise the callback has said so
+            print(interrupted, file=sys.stderr)
         return 128 + interrupted.signum
     except Exception as error:
         explained = error if isinstance(error, BeftError) else system_error(error)
@@ -155,7 +156,10 @@ def _check(arguments: list[str]) -> None:
             if value in (*NAMES, "null") and option == "--ckpt_path":
                 continue
             if not Path(value).exists():
-                raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")
+                compose = ""
+                if option in ("--config", "-c"):
+                    compose = " A model and a task compose: --config configs/model/M.yaml --config configs/task/T.yaml."
+                raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).{compose}")
 
 
 def for_parser(arguments: list[str]) -> list[str]:

@@ -108,7 +108,7 @@ def read_file(path: Path, *, map_location: Any = "cpu", weights_only: bool = Tru
             if damaged is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
-    except MemoryError:
+    except (MemoryError, PermissionError):
         raise
     except Exception as error:  # zipfile and torch raise whatever the broken part raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -75,6 +75,8 @@ class LanguageTaskModule(LightningModule):
         check_dtype(dtype)
         #: The method of training; None if a BiasSelectionCallback decides. It may be set until the model is loaded.
         self.method: TuningMethod | None = tuning_method(tune, tune_options)
+        #: The ``tune_options`` as they were asked for, defaults included.
+        self.asked_options = dict(tune_options or {})
         if activation_checkpointing and self.method is not None and self.method.needs_cache:
             raise BeftError(
                 f"tune {self.tune!r} stands in a cache, which activation_checkpointing drops: leave out one."

@@ -12,7 +12,7 @@ from torch import nn
 from beft_lightning.checksums import checksum
 from beft_lightning.errors import CheckpointError
 from beft_lightning.fingerprint import is_identity
-from beft_lightning.parameters import named_parameters
+from beft_lightning.parameters import full_shape, named_parameters
 
 #: Key of the identity of the frozen weights; see :mod:`~beft_lightning.fingerprint`.
 FINGERPRINT_KEY = "beft_fingerprint"
@@ -177,18 +177,17 @@ def _malformed(checkpoint: Mapping[str, Any]) -> str | None:
     return None
 
 
-def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: Any) -> None:
+def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Check that the module has all tensors of a state, in the same shapes.
 
     Args:
         module: The module to load into.
         state_dict: Some of its tensors.
-        args: What torch passes on to hooks of ``load_state_dict``.
 
     Raises:
         CheckpointError: If a name or a shape does not fit, or nothing is there.
     """
-    known = module.state_dict()
+    known = {name: full_shape(tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
     if not state_dict:
         raise CheckpointError("the checkpoint holds no trained tensors.")
     for name, tensor in state_dict.items():
@@ -197,8 +196,8 @@ def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: An
                 f"the checkpoint belongs to another model: it holds {name!r}, which this model lacks. "
                 "Give the model it was trained with (of LanguageTaskModule: backbone, task and `tune`)."
             )
-        if known[name].shape != tensor.shape:
+        if known[name] != tensor.shape:
             raise CheckpointError(
                 f"the checkpoint belongs to another model: {name!r} has shape {tuple(tensor.shape)} there and "
-                f"{tuple(known[name].shape)} here. Give the pretrained model it was trained with."
+                f"{tuple(known[name])} here. Give the pretrained model it was trained with."
             )

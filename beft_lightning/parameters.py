@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -28,6 +29,11 @@ def full_tensor(tensor: Tensor) -> Tensor:
         with deepspeed.zero.GatheredParameters([tensor]):
             return tensor.detach().clone()
     return tensor.detach()
+
+
+def full_shape(tensor: Tensor) -> torch.Size:
+    """Return the shape of the full tensor of a shard."""
+    return torch.Size(getattr(tensor, "ds_shape", tensor.shape))
 
 
 def numel(parameter: nn.Parameter) -> int:

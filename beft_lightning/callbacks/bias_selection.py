@@ -224,7 +224,7 @@ class BiasSelectionCallback(Callback):
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
         model = pl_module if self.architecture else pretrained_model(pl_module)
         if (dtype := half_dtype(model)) is not None:
-            cast_trainable(model, {id(pl_module.get_parameter(name)) for name in self._head_names(pl_module)}, dtype)
+            cast_trainable(model, [pl_module.get_parameter(name) for name in self._head_names(pl_module)], dtype)
             check_half_weights(trainer, dtype)
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:

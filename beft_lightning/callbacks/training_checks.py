@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import nn
 
-from beft_lightning.bias.precision import keep_fp32
+from beft_lightning.bias.precision import HALF, keep_fp32
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import named_parameters
 
@@ -98,16 +98,21 @@ def check_still_frozen(module: nn.Module, trained: Collection[str]) -> None:
         )
 
 
-def cast_trainable(model: nn.Module, head: Collection[int], dtype: torch.dtype) -> None:
+def cast_trainable(model: nn.Module, head: Collection[nn.Parameter], dtype: torch.dtype) -> None:
     """Cast what may be trained to fp32, and say so.
 
     Args:
         model: A model of half precision.
-        head: ``id`` of the head's parameters.
+        head: The head's parameters, in or outside the model.
         dtype: The precision.
     """
-    if cast := keep_fp32(model, [name for name, parameter in model.named_parameters() if id(parameter) in head]):
-        rank_zero_info(f"Cast {len(cast)} biases, norms and head parameters from {dtype} to fp32.")
+    count = len(keep_fp32(model))
+    for parameter in head:
+        if parameter.dtype in HALF:
+            parameter.data = parameter.data.float()
+            count += 1
+    if count:
+        rank_zero_info(f"Cast {count} biases, norms and head parameters from {dtype} to fp32.")
 
 
 def copy_again(trainer: Trainer, module: LightningModule) -> None:

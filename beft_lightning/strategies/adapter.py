@@ -180,14 +180,15 @@ class AdapterStrategy(Strategy):
         assert self.lightning_module is not None
         partial = TRAINED_KEY in checkpoint
         state = prepare(self.lightning_module, checkpoint, self.fingerprint)
-        if partial and self.precision_plugin.precision.endswith("mixed"):
-            keep_fp32(self.lightning_module, held_names(checkpoint))  # as in the fit; values would be rounded
         self._load_values({**checkpoint, "state_dict": state}, strict and not partial)
         if partial:
             assert isinstance(checkpoint, dict)
             complete_averages(self.lightning_module, checkpoint)
 
     def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
+        if TRAINED_KEY in checkpoint and self.precision_plugin.precision.endswith("mixed"):
+            assert self.lightning_module is not None
+            keep_fp32(self.lightning_module, held_names(checkpoint))  # as in the fit; values would be rounded
         super().load_model_state_dict(checkpoint, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:

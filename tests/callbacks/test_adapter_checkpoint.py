@@ -155,6 +155,7 @@ def test_trained_values_stay_as_precise_over_half_precision_weights(
     module = foreign(form).bfloat16()
     trainer.fit(module, token_batches())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert all(parameter.dtype == torch.float32 for parameter in module.parameters() if parameter.requires_grad)
     fresh = foreign(form).bfloat16()
     reader = make_trainer(callbacks=[AdapterCheckpoint()], precision="bf16-mixed")
     reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "a.ckpt", verbose=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback
+    from beft_lightning.predictor import load
     from beft_lightning.tasks import LanguageTaskModule
 
 __version__ = "0.1.0"
@@ -13,9 +14,10 @@ _EXPORTS = {
     "AdapterCheckpoint": "beft_lightning.callbacks",
     "BiasSelectionCallback": "beft_lightning.callbacks",
     "LanguageTaskModule": "beft_lightning.tasks",
+    "load": "beft_lightning.predictor",
 }
 
-__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__"]
+__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -165,7 +165,7 @@ def _check(arguments: list[str]) -> None:
                 value = argument.removeprefix(f"{option}=")
             else:
                 continue
-            if value in (*NAMES, "null") and option == "--ckpt_path" or (option, value) == ("--input", "-"):
+            if (value in (*NAMES, "null") and option == "--ckpt_path") or (option, value) == ("--input", "-"):
                 continue
             if not Path(value).exists():
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")
@@ -257,8 +257,8 @@ def predict_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--input",
         required=True,
-        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the text columns of the fit, a .txt file with a text in "
-        "each line, or - for such lines from the standard input",
+        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the text columns of the fit, a .txt file with a text "
+        "in each line, or - for such lines from the standard input",
     )
     parser.add_argument("--out", default="predictions.jsonl", help="file to write (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=64, help="most rows in a batch (default: %(default)s)")

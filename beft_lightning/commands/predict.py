@@ -19,7 +19,13 @@ STDIN = "-"
 
 
 def predict(
-    checkpoint: str, source: str, out: str, *, batch_size: int = 64, backbone: str | None = None, device: str | None = None
+    checkpoint: str,
+    source: str,
+    out: str,
+    *,
+    batch_size: int = 64,
+    backbone: str | None = None,
+    device: str | None = None,
 ) -> Path:
     """Predict the rows of a file, and write them with their predictions, one JSON object a line.
 

@@ -39,7 +39,7 @@ _METRICS = {"classification": ("accuracy", "macro_f1"), "regression": ("pearson"
 
 
 class Table(LanguageDataModule):
-    """Texts and labels in files of one's own, for classification and regression.
+    r"""Texts and labels in files of one's own, for classification and regression.
 
     A source is a CSV, TSV, JSON, JSONL, Parquet or Arrow file, a folder of ``save_to_disk``, or a folder or hub id that
     ``datasets.load_dataset`` reads. Labels that are texts, truth values or whole numbers are classes, numbers with a
@@ -56,7 +56,7 @@ class Table(LanguageDataModule):
         dev_share: Without ``validation``: the share of the training rows, or from 1 on their number, that is not
             trained on but evaluated on; by default 0.1. The rows are drawn with the seed, from each label alike.
         prompt: For causal language models: the prompt with columns in braces, such as ``"{text} It was"``, after which
-            the label names are the options; ``\\n`` is a new line.
+            the label names are the options; ``\n`` is a new line.
         kwargs: See :class:`~beft_lightning.data.datamodule.LanguageDataModule`.
     """
 
@@ -126,7 +126,9 @@ class Table(LanguageDataModule):
         total = len(self._labels)
         size = round(self.dev_share * total) if self.dev_share < 1 else int(self.dev_share)
         if size >= total:
-            raise DataError(f"{self.sources[TRAIN]}: dev_share {self.dev_share} leaves none of {total} rows to train on.")
+            raise DataError(
+                f"{self.sources[TRAIN]}: dev_share {self.dev_share} leaves none of {total} rows to train on."
+            )
         strata = [""] * total if self.task.kind == "regression" else list(map(label_name, self._labels))
         return draw_stratified(strata, max(size, 1), np.random.RandomState(self.seed))
 

@@ -102,4 +102,4 @@ def check_names(names: Sequence[str], values: Sequence[Any], column: str, source
 
 def is_empty(value: Any) -> bool:
     """Return whether a cell holds nothing: no value, no number, or white space alone."""
-    return value is None or value != value or (isinstance(value, str) and not value.strip())  # noqa: PLR0124  # NaN
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN

@@ -44,9 +44,7 @@ def test_texts_and_labels_are_those_of_the_file(make: Any, write: Any, monkeypat
     messages: list[str] = []
     monkeypatch.setattr("beft_lightning.data.table.rank_zero_info", messages.append)
     data = make(write(rows), validation=write(frame(8, seed=1), "dev.csv"))
-    assert [message.partition(": ")[2] for message in messages] == [
-        "40 rows, classification, labels 0 = neg, 1 = pos."
-    ]
+    assert [message.partition(": ")[2] for message in messages] == ["40 rows, classification, labels 0 = neg, 1 = pos."]
     assert (data.task.kind, data.task.labels, data.task.text) == ("classification", ("neg", "pos"), ("review",))
     examples = data.read("train")
     assert [row["review"] for row in examples] == list(rows.review)

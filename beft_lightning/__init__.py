@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from beft_lightning.adapter import load_adapter
     from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback
     from beft_lightning.predictor import load
     from beft_lightning.tasks import LanguageTaskModule
@@ -15,9 +16,10 @@ _EXPORTS = {
     "BiasSelectionCallback": "beft_lightning.callbacks",
     "LanguageTaskModule": "beft_lightning.tasks",
     "load": "beft_lightning.predictor",
+    "load_adapter": "beft_lightning.adapter",
 }
 
-__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__", "load"]
+__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__", "load", "load_adapter"]
 
 
 def __getattr__(name: str) -> Any:

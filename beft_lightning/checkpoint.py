@@ -18,6 +18,8 @@ from beft_lightning.parameters import named_parameters
 FINGERPRINT_KEY = "beft_fingerprint"
 #: Key of the names of the trained parameters, in the order of the optimizer's state.
 TRAINED_KEY = "beft_trained"
+#: Key of the names of the frozen parameters that an earlier fit of the same module trained, if there are any.
+TRAINED_BEFORE_KEY = "beft_trained_before"
 #: Key of the record of how the model is made, so that no configuration is needed to make it again.
 MODEL_KEY = "beft_model"
 #: Key of the states of the random number generators of each process.
@@ -68,6 +70,11 @@ def local_file(path: Any) -> Any:
 def trainable_names(module: nn.Module) -> list[str]:
     """Return the names of the parameters being trained, in the module's order."""
     return [name for name, parameter in named_parameters(module) if parameter.requires_grad]
+
+
+def held_names(checkpoint: Mapping[str, Any]) -> set[str]:
+    """Return the names of the parameters whose values a checkpoint of trained values holds."""
+    return {*checkpoint[TRAINED_KEY], *checkpoint.get(TRAINED_BEFORE_KEY, ())}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -143,15 +150,16 @@ def content_checksum(checkpoint: Mapping[str, Any]) -> str:
 
 
 def _malformed(checkpoint: Mapping[str, Any]) -> str | None:
-    """What is wrong with this package's records in a checkpoint; None if nothing is, or there are none."""
+    """Return the fault in this package's records of a checkpoint; None if there is none, or no record."""
     state = checkpoint.get("state_dict", {})
     if not isinstance(state, dict):
         return "'state_dict' is no dictionary"
     if TRAINED_KEY in checkpoint:
-        trained = checkpoint[TRAINED_KEY]
-        if not isinstance(trained, list) or not all(isinstance(name, str) for name in trained):
-            return f"{TRAINED_KEY!r} is no list of names"
-        if missing := [name for name in trained if not isinstance(state.get(name), torch.Tensor)]:
+        for key in (TRAINED_KEY, TRAINED_BEFORE_KEY):
+            names = checkpoint.get(key, [])
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                return f"{key!r} is no list of names"
+        if missing := [name for name in held_names(checkpoint) if not isinstance(state.get(name), torch.Tensor)]:
             return f"{missing[0]!r} was trained, and there is no value of it"
         for key in (FINGERPRINT_KEY, RNG_KEY):
             if key not in checkpoint:
@@ -200,10 +208,10 @@ def check_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *args: An
         if name not in known:
             raise CheckpointError(
                 f"the checkpoint belongs to another model: it holds {name!r}, which this model lacks. "
-                "Give the backbone, task and `tune` it was trained with."
+                "Give the model it was trained with (of LanguageTaskModule: backbone, task and `tune`)."
             )
         if known[name].shape != tensor.shape:
             raise CheckpointError(
                 f"the checkpoint belongs to another model: {name!r} has shape {tuple(tensor.shape)} there and "
-                f"{tuple(known[name].shape)} here. Give the backbone and task it was trained with."
+                f"{tuple(known[name].shape)} here. Give the pretrained model it was trained with."
             )

@@ -3,6 +3,7 @@
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -11,6 +12,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from beft_lightning.callbacks import (
     AdapterCheckpoint,
@@ -38,6 +41,8 @@ _PLACEMENT = frozenset(
 )
 #: Options of a comparison's trainers, which leave nothing behind.
 _QUIET = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+#: Options of the model that name a class to call: the parser takes any callable there, also ``os.system``.
+_FACTORIES: dict[str, type] = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
 
 
 class BeftCLI(LightningCLI):
@@ -95,6 +100,10 @@ class BeftCLI(LightningCLI):
         """Parse the command line, and check the checkpoint before anything is built."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
+        for name in ("trainer", "selection", "checkpoint", "nonfinite"):
+            if not isinstance(config[name], Namespace):
+                kind = type(config[name]).__name__
+                raise BeftError(f"{name} is a {kind}: give its options by name, as in the files of configs/.")
         if config.get("ckpt_path") in NAMES:
             root = config.trainer.default_root_dir or Path.cwd()
             required = self.config.get("subcommand") != "fit"  # an evaluation has to be one of something
@@ -118,7 +127,11 @@ class BeftCLI(LightningCLI):
             raise BeftError("compare has its own callback for each run: leave out trainer.callbacks.")
         if self.subcommand in ("validate", "test", "predict") and not config.get("ckpt_path"):
             rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
-        if config.trainer.logger in (None, True):
+        for name, base in _FACTORIES.items():
+            _check_factory(f"model.{name}", config.model[name], base)
+        if self.subcommand == "score" and config.trainer.logger in (None, True):
+            config.trainer.logger = False
+        elif config.trainer.logger in (None, True):
             folder = config.trainer.default_root_dir or str(Path.cwd())
             config.trainer.logger = Namespace(
                 class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir=folder)
@@ -131,6 +144,9 @@ class BeftCLI(LightningCLI):
             config.trainer.max_epochs = self.model.task.epochs  # Lightning's own default is 1,000.
         given = config.trainer.callbacks or []
         callbacks = [*given] if isinstance(given, list) else [given]
+        if self.subcommand == "score":  # leaves its scores, and nothing else
+            self.save_config_callback = None
+            self.trainer_defaults["callbacks"] = [Interruption()]
         if any(isinstance(callback, BiasSelectionCallback) for callback in callbacks):
             raise BeftError("trainer.callbacks names a BiasSelectionCallback: give its options as selection instead.")
         if self.model.method is None or self.subcommand == "score":
@@ -153,3 +169,20 @@ class BeftCLI(LightningCLI):
     def _of_command(self, config: Namespace) -> Namespace:
         """Return the command's part of a configuration; without commands, the configuration is that part."""
         return config[self.subcommand] if self.subcommand else config
+
+
+def _check_factory(option: str, value: Any, base: type) -> None:
+    """Check that an option names a subclass of ``base``, before anything is made of it.
+
+    Raises:
+        BeftError: If it names another class, or a function.
+    """
+    if value is None:
+        return
+    path = value.get("class_path") if isinstance(value, Namespace) else None
+    named = resolve_name(path) if path else value
+    if not (isinstance(named, type) and issubclass(named, base)):
+        raise BeftError(
+            f"{option} is {path or value}, which is no subclass of {base.__module__}.{base.__name__}: give one as "
+            "class_path."
+        )

@@ -52,18 +52,18 @@ def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[An
     if unknown := [name for name in here if name not in saved and name not in trained]:
         raise CheckpointError(
             f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
-            "Give the backbone, task and head it was trained with."
+            "Give the pretrained model and the head it was trained with."
         )
     for name, identity in saved.items():
         if name not in here:
             raise CheckpointError(
                 f"the checkpoint belongs to another model: that one has {name!r}, which this model lacks. "
-                "Give the backbone it was trained on."
+                "Give the pretrained model it was trained on."
             )
         if not _same(identity, here[name]):
             raise CheckpointError(
                 f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
-                "model's. Give the backbone it was trained on (a randomly initialized one needs the same seed)."
+                "model's. Give the pretrained model it was trained on (a randomly initialized one needs the same seed)."
             )
 
 

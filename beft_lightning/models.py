@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BackboneError
+from beft_lightning.stored_biases import check_stored_biases, unused_gguf_biases
 
 _PACKAGE_PREFIX = "pkg://"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -142,6 +143,8 @@ def load_model(
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
+            unused = unused_gguf_biases(model, Path(source) / gguf_file) if gguf_file else info["unexpected_keys"]
+            check_stored_biases(backbone, model, unused)
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
     except UnpicklingError as error:
@@ -246,3 +249,14 @@ def _not_loadable(backbone: str, what: str, error: Exception) -> BackboneError:
         f"backbone {backbone!r}: cannot load the {what} ({reason}). Give a hub id (with network access or a filled "
         "cache), a folder with a config.json, or pkg://PACKAGE/FOLDER."
     )
+
+
+def usable_positions(model: PreTrainedModel) -> int | None:
+    """Return the number of tokens that a model has positions for; ``None`` if it knows no limit.
+
+    RoBERTa and its relatives count positions from behind the one of the padding token.
+    """
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding: int | None = getattr(embeddings, "padding_idx", None)
+    return positions if positions is None or padding is None else positions - padding - 1

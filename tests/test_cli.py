@@ -255,7 +255,7 @@ def test_a_name_of_no_checkpoint_is_an_error_before_anything_is_built(
 def test_a_diverged_fit_is_an_error_and_leaves_its_last_good_checkpoint(
     argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = ["--model.learning_rate", "1e30", "--trainer.gradient_clip_val", "null"]
+    wild = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--trainer.gradient_clip_val", "null"]
     assert main(argv("fit", *wild)) == 2
     error = capsys.readouterr().err
     assert re.search(r"the training loss is nan at step \d+ \(epoch 0, learning rate 1e\+30\)", error)
@@ -289,3 +289,63 @@ def test_a_callback_of_ones_own_joins_ours(form: str, argv: Any, out: Path) -> N
     assert "lr-" in (out / "version_0" / "metrics.csv").read_text().splitlines()[0]
     assert (out / "version_0" / "summary.json").exists()
     assert not (out / "version_0" / "scores.json").exists()
+
+
+def touching(path: Path) -> dict[str, Any]:
+    """A configuration's way to run a program."""
+    return {"class_path": "os.system", "init_args": {"command": f"touch {path}"}}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("model", "model.optimizer", "model.lr_scheduler", "data", "selection", "selection.architecture"),
+        *("checkpoint", "nonfinite", "trainer", "trainer.callbacks", "trainer.logger", "trainer.strategy"),
+        *("trainer.plugins", "trainer.profiler", "trainer.accelerator"),
+    ],
+)
+def test_a_class_of_another_kind_is_an_error_and_is_not_called(
+    option: str, argv: Any, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in (touching(tmp_path / "ran"), [touching(tmp_path / "ran")]):
+        config: Any = value
+        for name in reversed(option.split(".")):
+            config = {name: config}
+        (tmp_path / "foreign.yaml").write_text(yaml.safe_dump(config))
+        assert main(argv("fit", "--config", str(tmp_path / "foreign.yaml"), "--model.backbone", "nowhere")) == 2
+        error = capsys.readouterr().err
+        assert re.search("os.system|does not accept option|is a list|not found in namespace", error)
+        assert not (tmp_path / "ran").exists()
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("value", ["os.system", "torch.nn.Linear", "torch.optim.lr_scheduler.ConstantLR"])
+def test_an_optimizer_is_a_class_of_torchs_kind(value: str, argv: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv("fit", "--model.optimizer", value, "--model.backbone", "nowhere")) == 2
+    assert "optimizer" in capsys.readouterr().err
+
+
+def test_optimizers_and_schedulers_of_torch_are_made(argv: Any) -> None:
+    options = ["--model.tune", "value", "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"]
+    assert main(argv("fit", *options, "--model.lr_scheduler", "StepLR", "--model.lr_scheduler.step_size", "1")) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(
+            (["--model.learning_rate", value], "model.learning_rate is")
+            for value in (".nan", "-1", ".inf", "0", "1e38")
+        ),
+        *((["--selection.learning_rate", value], "selection.learning_rate is") for value in (".nan", "-1", "1e38")),
+        *((["--data.eval_size", value], f"eval_size is {value}: it must be at least 1") for value in ("0", "-3")),
+    ],
+)
+def test_a_number_that_cannot_be_is_one_message_before_anything_is_loaded(
+    options: list[str], message: str, argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv("fit", *options, "--model.backbone", "nowhere")) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not out.exists()

@@ -74,7 +74,7 @@ def fuse_biases(module: nn.Module) -> None:
 
 
 def is_bias(name: str) -> bool:
-    """Whether a parameter of this name is a bias or a part of one."""
+    """Return whether a parameter of this name is a bias or a part of one."""
     *_, parent, own = ["", *name.split(".")]
     return own == "bias" or (parent == "bias" and own.startswith("original"))
 

@@ -20,11 +20,7 @@ def pretrained_model(module: nn.Module) -> PreTrainedModel:
     Raises:
         ArchitectureError: If there is none, or more than one to choose from.
     """
-    found: dict[str, PreTrainedModel] = {}
-    for name, child in module.named_modules():
-        inside = any(not outer or name.startswith(f"{outer}.") for outer in found)
-        if isinstance(child, PreTrainedModel) and not inside:
-            found[name] = child
+    found = outermost_models(module)
     if not found:
         raise ArchitectureError(
             f"{type(module).__name__} contains no transformers model, so its bias terms cannot be located. "
@@ -38,6 +34,16 @@ def pretrained_model(module: nn.Module) -> PreTrainedModel:
             "all but the one whose biases shall be tuned, with `requires_grad_(False)`."
         )
     return next(iter((live if len(found) > 1 else found).values()))
+
+
+def outermost_models(module: nn.Module) -> dict[str, PreTrainedModel]:
+    """Return the transformers models in ``module`` that are no part of another one, by their names in it."""
+    found: dict[str, PreTrainedModel] = {}
+    for name, child in module.named_modules():
+        inside = any(not outer or name.startswith(f"{outer}.") for outer in found)
+        if isinstance(child, PreTrainedModel) and not inside:
+            found[name] = child
+    return found
 
 
 def architecture_of(module: nn.Module) -> Architecture:

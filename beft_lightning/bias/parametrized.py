@@ -1,10 +1,23 @@
-"""Parametrized tensors whose modules can be pickled."""
+"""Parametrized tensors: their names, and modules that can be pickled."""
 
 import copyreg
 from typing import Any
 
 from torch import nn
 from torch.nn.utils import parametrize
+
+#: Part of the name of every parameter of a parametrized tensor.
+MARK = ".parametrizations."
+
+
+def plain_name(name: str) -> str:
+    """Return the name of the tensor that a parameter is, or is a part of.
+
+    >>> plain_name("layer.3.query.parametrizations.bias.original0"), plain_name("layer.3.query.bias")
+    ('layer.3.query.bias', 'layer.3.query.bias')
+    """
+    path, mark, part = name.partition(MARK)
+    return f"{path}.{part.partition('.')[0]}" if mark else name
 
 
 def parametrize_tensor(owner: nn.Module, name: str, parametrization: nn.Module, *, unsafe: bool = False) -> None:

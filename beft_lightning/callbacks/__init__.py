@@ -1,4 +1,4 @@
-"""When it happens: callbacks that work with any LightningModule."""
+"""Callbacks that work with any LightningModule."""
 
 from beft_lightning.callbacks.adapter_checkpoint import AdapterCheckpoint
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback

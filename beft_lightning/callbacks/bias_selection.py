@@ -8,9 +8,9 @@ from typing import Any, Literal
 import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import nn
 
+from beft_lightning.adapter import remember_trained
 from beft_lightning.bias import (
     Architecture,
     BiasTerms,
@@ -21,14 +21,23 @@ from beft_lightning.bias import (
 )
 from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import architecture_of
-from beft_lightning.bias.precision import half_dtype, keep_fp32
-from beft_lightning.errors import BeftError, CheckpointError, ScoringError, TermError
+from beft_lightning.bias.precision import half_dtype
+from beft_lightning.callbacks.training_checks import (
+    cast_trainable,
+    check_no_adapters,
+    check_optimizers,
+    check_scorable,
+    check_still_frozen,
+    copy_again,
+)
+from beft_lightning.errors import CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES
+from beft_lightning.scoring.reference_adam import check_learning_rate
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
-from beft_lightning.scoring.selection import SelectionRule
+from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
 from beft_lightning.strategies import adapt, release
 from beft_lightning.strategies.compatibility import check_half_weights, check_precision
 
@@ -102,11 +111,11 @@ class BiasSelectionCallback(Callback):
             raise ScoringError(
                 f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
             )
-        if batches < 1 or patience < 0 or learning_rate <= 0 or (clip_norm is not None and clip_norm <= 0):
+        if batches < 1 or patience < 0 or (clip_norm is not None and not clip_norm > 0):
             raise ScoringError(
-                f"batches ({batches}), learning_rate ({learning_rate}) and clip_norm ({clip_norm}) must be positive, "
-                f"patience ({patience}) at least 0."
+                f"batches ({batches}) and clip_norm ({clip_norm}) must be positive, patience ({patience}) at least 0."
             )
+        check_learning_rate(learning_rate, "selection.learning_rate")
         if approach == FIXED and scores is not None:
             raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
         self.approach = approach
@@ -125,6 +134,8 @@ class BiasSelectionCallback(Callback):
         self.scores: BiasScores | None = None
         #: Names of all parameters left trainable.
         self.trained: list[str] = []
+        #: Where the scores are written; by default into the run's log folder.
+        self.folder: str | Path | None = None
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0
 
@@ -176,27 +187,30 @@ class BiasSelectionCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
         strategy = adapt(trainer.strategy)
+        if stage == "fit":
+            strategy.before_restore(lambda: check_no_adapters(pl_module))
         strategy.before_restore(lambda: self._prepare_biases(trainer, pl_module))
         if stage == "fit":
-            self._refuse_unsupported(trainer, pl_module)
+            check_precision(trainer)
+            if not self.is_fixed:
+                check_scorable(pl_module)
             self.selected, self.scores, self.seconds = None, None, 0.0
+            strategy.before_restore(lambda: copy_again(trainer, pl_module))
             strategy.before_optimizers(lambda: self._select_and_freeze(trainer, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the trainer its strategy back."""
         release(trainer.strategy)
 
-    def _refuse_unsupported(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        check_precision(trainer)
-        if self.is_fixed:
-            return
-        takes_iterator = is_param_in_hook_signature(pl_module.training_step, "dataloader_iter", explicit=True)
-        if not pl_module.automatic_optimization or takes_iterator:
-            how = "takes the dataloader's iterator" if takes_iterator else "optimizes manually"
-            raise BeftError(
-                f"{type(pl_module).__name__} {how}, so its training_step cannot be run on single batches before its "
-                "optimizers exist: set `approach='fixed'` and name the terms to train."
-            )
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that the optimizers have what was selected."""
+        check_optimizers(trainer, pl_module, self.trained)
+        remember_trained(pl_module, self.trained)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Check at each epoch's first batch that nothing was unfrozen, be it by a callback or by the module."""
+        if batch_idx == 0:
+            check_still_frozen(pl_module, self.trained)
 
     @property
     def _term_names(self) -> list[str]:
@@ -210,9 +224,7 @@ class BiasSelectionCallback(Callback):
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
         model = pl_module if self.architecture else pretrained_model(pl_module)
         if (dtype := half_dtype(model)) is not None:
-            head = {id(pl_module.get_parameter(name)) for name in self._head_names(pl_module)}
-            if cast := keep_fp32(model, [name for name, p in model.named_parameters() if id(p) in head]):
-                rank_zero_info(f"Cast {len(cast)} biases, norms and head parameters from {dtype} to fp32.")
+            cast_trainable(model, {id(pl_module.get_parameter(name)) for name in self._head_names(pl_module)}, dtype)
             check_half_weights(trainer, dtype)
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -245,35 +257,23 @@ class BiasSelectionCallback(Callback):
                 "approach 'fixed'."
             )
         if self.needs_pretrained_biases and (zero := [t for t in self.terms if _all_zero(terms, t)]):
-            return self._select_without_pretrained_biases(zero)
+            selected = value_alone(self.approach, self.rule, self.terms, zero)
+            rank_zero_info(
+                f"The model's biases all start at zero, where the {self.approach} score cannot rank them; training the "
+                f"value bias, the paper's finding. To compare the terms, {other_approaches()}."
+            )
+            return selected
         start = time.perf_counter()
         scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
         self.scores = scoring.run(trainer, pl_module, terms, self.terms, head, inert, model_type)
         self.seconds = time.perf_counter() - start
         return self.rule.select(self.scores)
 
-    def _select_without_pretrained_biases(self, zero: list[str]) -> list[str]:
-        """Return the value bias where no candidate has pretrained values that a score can compare with."""
-        others = [name for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
-        remedy = f"use approach {' or '.join(map(repr, others))}, or name the terms with 'fixed'"
-        if set(zero) != set(self.terms):
-            raise ScoringError(
-                f"the {self.approach} score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
-                f"{', '.join(t for t in self.terms if t not in zero)}: {remedy}."
-            )
-        if "value" not in self.terms or self.rule != SelectionRule():
-            raise ScoringError(f"the {self.approach} score cannot rank biases that all start at zero: {remedy}.")
-        rank_zero_info(
-            f"The model's biases all start at zero, where the {self.approach} score cannot rank them; training the "
-            f"value bias, the paper's finding. To compare the terms, {remedy}."
-        )
-        return ["value"]
-
     def _head_names(self, module: nn.Module) -> list[str]:
         return select_head(module, self.head, own_architecture=self.architecture is not None)
 
     def _report(self, trainer: Trainer, scores: BiasScores) -> None:
-        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
+        folder = self.folder or trainer.log_dir  # Asked on every rank: it is broadcast.
         if not trainer.is_global_zero:
             return
         rich.print(ranking_table(scores))

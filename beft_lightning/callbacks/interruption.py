@@ -169,7 +169,7 @@ class Interruption(Callback):
 
 
 def _resumes_exactly(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a fit resumed from the end of this batch is the same as one that goes on.
+    """Return whether a fit resumed from the end of this batch is the same as one that goes on.
 
     Not between two batches of one step, as gradients are not saved. Not before a validation, which Lightning would
     leave out when it resumes. Not at the end of an epoch, which has :meth:`Interruption.on_train_epoch_start`.

@@ -11,11 +11,12 @@ import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from rich.table import Table
 from rich.text import Text
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
-from beft_lightning.checkpoint import checkpoint_file
+from beft_lightning.checkpoint import TRAINED_KEY, checkpoint_file
 from beft_lightning.files import write_text_atomically
 from beft_lightning.parameters import numel
 from beft_lightning.strategies import adapt, release
@@ -36,22 +37,29 @@ class _Clock:
 class RunSummary(Callback):
     """Write ``summary.json`` into the log folder at the end of fit, validate and test, and print it.
 
-    It holds ``metrics`` (the last value of each logged metric), ``selected``, ``trained_parameters``,
-    ``total_parameters``, and ``seconds`` with ``score``, ``train`` (the whole fit loop), ``train_epoch`` (median of an
-    epoch's training part, validation excluded) and ``checkpoint`` (all writing of checkpoints).
+    It holds ``metrics`` (the last value of each logged metric), ``selected``, ``trained_parameters`` (the number of
+    values that a fit trains, or that the evaluated checkpoint holds as trained; null where there is no checkpoint of
+    this package), ``total_parameters``, and ``seconds`` with ``score``, ``train`` (the whole fit loop), ``train_epoch``
+    (median of an epoch's training part, validation excluded) and ``checkpoint`` (all writing of checkpoints).
     """
 
     def __init__(self) -> None:
         self._clock = _Clock()
+        self._restored: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start counting."""
-        self._clock = _Clock()
+        self._clock, self._restored = _Clock(), None
         adapt(trainer.strategy).checkpoint_seconds = 0.0
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the trainer its strategy back."""
         release(trainer.strategy)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Count the trained values of the checkpoint."""
+        if TRAINED_KEY in checkpoint:
+            self._restored = sum(checkpoint["state_dict"][name].numel() for name in checkpoint[TRAINED_KEY])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the fit loop."""
@@ -80,7 +88,13 @@ class RunSummary(Callback):
         self._clock.train = time.perf_counter() - self._clock.train_start
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the fit."""
+        """Report the fit, and warn if the checkpoint that it went on from had reached its end."""
+        if trainer.ckpt_path is not None and not self._clock.train_start:
+            rank_zero_warn(
+                f"Nothing was trained: {trainer.ckpt_path} has reached epoch {trainer.current_epoch} and step "
+                f"{trainer.global_step}, and this fit ends at trainer.max_epochs {trainer.max_epochs} or "
+                f"trainer.max_steps {trainer.max_steps} (-1: no limit). Raise them to go on training."
+            )
         self._finish(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,11 +115,15 @@ class RunSummary(Callback):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         strategy = adapt(trainer.strategy)
         selection = next((c for c in callbacks if isinstance(c, BiasSelectionCallback)), None)
+        fitted = trainer.state.fn == TrainerFn.FITTING
         return {
             # JSON knows no NaN.
             "metrics": {n: v.item() if v.isfinite() else None for n, v in sorted(trainer.callback_metrics.items())},
             "selected": selection.selected if selection else getattr(pl_module, "tune", None),
-            "trained_parameters": sum(numel(p) for p in pl_module.parameters() if p.requires_grad),
+            # Outside a fit, nothing freezes what a selection has left out.
+            "trained_parameters": (
+                sum(numel(p) for p in pl_module.parameters() if p.requires_grad) if fitted else self._restored
+            ),
             "total_parameters": strategy.total_parameters,
             "seconds": {
                 "score": selection.seconds if selection else 0.0,

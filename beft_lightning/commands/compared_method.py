@@ -6,6 +6,7 @@ from typing import Any
 
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.errors import BeftError
+from beft_lightning.scoring.reference_adam import check_learning_rate
 from beft_lightning.tasks.module import LanguageTaskModule
 from beft_lightning.tuning import TuningMethod, set_up_tuning, tuning_method
 
@@ -45,6 +46,8 @@ class ComparedMethod:
             BeftError: If the method cannot be compared, or does not take an option.
         """
         self._method()
+        if self.learning_rate is not None:
+            check_learning_rate(self.learning_rate, f"the learning rate of {self.tune}")
 
     def check_model(self, module: LanguageTaskModule) -> None:
         """Check that the method can train a model.

@@ -9,7 +9,6 @@ from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.errors import BeftError
 from beft_lightning.files import check_output_folder
 from beft_lightning.scoring.approaches import APPROACHES
-from beft_lightning.scoring.report import plot_scores
 
 
 def score(
@@ -38,6 +37,7 @@ def score(
         raise BeftError(f"score has nothing to do with approach 'fixed': choose one of {', '.join(APPROACHES)}.")
     assert trainer.fit_loop is not None
     trainer.fit_loop.max_epochs = 0  # A fit of no epochs ends right after the selection.
+    selection.folder = out
     trainer.fit(module, datamodule=data)
     if selection.scores is None:
         others = [name for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
@@ -45,7 +45,4 @@ def score(
             f"nothing was scored: biases that all start at zero cannot be ranked by {selection.approach}. Set "
             f"--selection.approach to one of {', '.join(others)}."
         )
-    if trainer.is_global_zero:
-        selection.scores.save(out)
-        plot_scores(selection.scores, out / "scores.png")
-        rank_zero_info(f"Wrote the scores to {out}")
+    rank_zero_info(f"score finished after {selection.seconds:.1f} seconds; the scores are in {out}")

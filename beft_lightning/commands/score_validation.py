@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -111,13 +112,19 @@ def rank_correlations(measures: Measures, accuracies: Mapping[str, float]) -> di
     Args:
         measures: From :func:`measure_terms`.
         accuracies: Term -> mean accuracy when it is trained; at least three terms.
+
+    Returns:
+        Measure -> correlation; NaN where all terms are tied in the measure or in the accuracies, which have no order
+        then.
     """
     terms = list(accuracies)
     truth = torch.tensor([accuracies[term] for term in terms])
-    return {
-        name: spearman_corrcoef(torch.tensor([values[term] for term in terms]), truth).item()
-        for name, values in measures.items()
-    }
+    correlations = {}
+    for name, values in measures.items():
+        measured = torch.tensor([values[term] for term in terms])
+        tied = min(len(measured.unique()), len(truth.unique())) == 1
+        correlations[name] = math.nan if tied else spearman_corrcoef(measured, truth).item()
+    return correlations
 
 
 def measures_table(measures: Measures, accuracies: Mapping[str, float], metric: str) -> str:
@@ -131,7 +138,8 @@ def measures_table(measures: Measures, accuracies: Mapping[str, float], metric: 
     terms = sorted(accuracies, key=lambda term: -accuracies[term])
     values = pd.DataFrame(measures).T[terms].map("{:.3g}".format)
     last = f"rank correlation with {metric}"
-    values[last] = pd.Series(rank_correlations(measures, accuracies)).map("{:+.2f}".format)
+    correlations = rank_correlations(measures, accuracies)
+    values[last] = {name: "tied" if math.isnan(value) else f"{value:+.2f}" for name, value in correlations.items()}
     values.loc[metric] = {term: f"{accuracies[term]:.3f}" for term in terms} | {last: ""}
     order = [metric, *measures]
     return markdown_table(values.loc[order].rename_axis("measure").reset_index())

@@ -67,14 +67,15 @@ class LanguageDataModule(LightningDataModule):
         task.check_baselines(demonstrations, calibrate)
         if demonstrations and dev_size:
             raise DataError("demonstrations need no dev set, as nothing is chosen by it: leave out one of the two.")
-        if (
-            min(batch_size, eval_batch_size, 1 if max_length is None else max_length) < 1
-            or min(dev_size, num_workers) < 0
-        ):
-            raise DataError(
-                f"batch_size ({batch_size}), eval_batch_size ({eval_batch_size}) and max_length ({max_length}) must be "
-                f"at least 1, num_workers ({num_workers}) and dev_size ({dev_size}) at least 0."
-            )
+        _check_at_least(
+            1,
+            train_size=None if isinstance(train_size, str) else train_size,
+            eval_size=None if eval_size == "all" else eval_size,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            max_length=max_length,
+        )
+        _check_at_least(0, dev_size=dev_size, demonstrations=demonstrations, num_workers=num_workers)
         if evaluation_splits is not None:
             task = replace(task, evaluation_splits=tuple(evaluation_splits))
         self.task = replace(task, dev=dev_size > 0, max_length=max_length or task.max_length)
@@ -201,3 +202,14 @@ class LanguageDataModule(LightningDataModule):
     def _loaders(self) -> LoaderFactory:
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return LoaderFactory(self.preprocessor, self.seed, self.num_workers, processes, rank)
+
+
+def _check_at_least(least: int, **options: int | None) -> None:
+    """Check options that are numbers; ``None`` passes.
+
+    Raises:
+        DataError: If one is below ``least``.
+    """
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise DataError(f"{name} is {value}: it must be at least {least}.")

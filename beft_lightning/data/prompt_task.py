@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from beft_lightning.data.sources import Row
-from beft_lightning.data.task import TaskRecord
+from beft_lightning.data.task import TaskRecord, check_texts
 from beft_lightning.errors import DataError
 
 
@@ -61,6 +61,7 @@ class PromptTask(TaskRecord):
     Args:
         kind: ``choice`` between options, or ``generation``.
         columns: The columns that an example needs.
+        text: Those of them that hold text.
         examples: Makes the examples of a row; see :class:`~beft_lightning.data.verbalizer.Verbalizer`.
         labels: Names of the options, where all examples have the same ones.
         loss: ``classification`` over the options, or ``lm`` on the right one.
@@ -77,6 +78,7 @@ class PromptTask(TaskRecord):
 
     kind: Literal["choice", "generation"]
     columns: tuple[str, ...]
+    text: tuple[str, ...] = ()
     examples: Callable[[Row], list[Prompted]]
     metrics: tuple[str, ...] = ("accuracy",)
     loss: Literal["classification", "lm"] = "classification"
@@ -93,10 +95,11 @@ class PromptTask(TaskRecord):
             for flat in self.flatten(row):
                 if missing := [name for name in self.columns if name not in flat]:
                     raise DataError(f"no {', '.join(map(repr, missing))}, which {self.name} needs")
+                check_texts(flat, self.text)
                 examples.extend(self.examples(flat))
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise DataError(
                 f"{where}: not as {self.name} lays its data out ({type(error).__name__}: {error})."
             ) from error

@@ -1,6 +1,5 @@
 """Read a split of a benchmark: from a local folder in the original format, or from the hub."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,10 @@ _FILE_NAMES = {
     "validation_matched": ("validation_matched", "dev_matched"),
     "validation_mismatched": ("validation_mismatched", "dev_mismatched"),
 }
+#: UTF-8 with or without a byte-order mark, as MRPC's files have.
+_ENCODING = "utf-8-sig"
+#: The parser's errors: of wrong syntax, and of objects that are nested too deeply.
+_NO_JSON = (ValueError, RecursionError)
 #: The columns of a row by name.
 Row = Mapping[str, Any]
 #: A row behind the place where it stands: ``file:line``.
@@ -47,7 +50,7 @@ def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequenc
         for where, row in readers.get(suffix, lambda: _read_json(path))():
             last = where
             yield where, row
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"{last} or soon after: not readable as UTF-8 text ({error}).") from error
 
 
@@ -78,29 +81,32 @@ def hub_rows(hub: tuple[str, str | None], split: str, hub_id: str | None, revisi
 
 
 def _read_tsv(path: Path, header: Sequence[str]) -> Iterator[Located]:
-    # The files are not quoted (fields contain lone quotation marks), and MRPC begins with a byte-order mark.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        names = list(header) or next(reader, [])
-        for fields in reader:
-            if not fields:
+    # The files are not quoted: fields contain lone quotation marks.
+    with path.open(encoding=_ENCODING) as file:
+        names = list(header)
+        for number, line in enumerate(file, start=1):
+            if line == "\n":
+                continue
+            fields = line.removesuffix("\n").split("\t")
+            if not names:
+                names = fields
                 continue
             if len(fields) != len(names):
                 raise DataError(
-                    f"{path}:{reader.line_num}: {len(fields)} fields instead of {len(names)} ({', '.join(names)}). "
+                    f"{path}:{number}: {len(fields)} fields instead of {len(names)} ({', '.join(names)}). "
                     "Mend the row: columns are separated by single tabs, and there is no quoting."
                 )
-            yield f"{path}:{reader.line_num}", dict(zip(names, fields, strict=True))
+            yield f"{path}:{number}", dict(zip(names, fields, strict=True))
 
 
 def _read_jsonl(path: Path) -> Iterator[Located]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding=_ENCODING) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except _NO_JSON as error:
                 raise DataError(f"{path}:{number}: not JSON ({error}). Each line holds one object.") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{number}: a {type(row).__name__}, not an object. Each line holds one object.")
@@ -110,8 +116,8 @@ def _read_jsonl(path: Path) -> Iterator[Located]:
 def _read_json(path: Path) -> Iterator[Located]:
     """Return SQuAD's list of articles under ``data``, or DROP's dictionary of passages, as rows."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding=_ENCODING))
+    except _NO_JSON as error:
         raise DataError(f"{path}: not JSON ({error}).") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: a {type(content).__name__}, but SQuAD's and DROP's files hold an object.")

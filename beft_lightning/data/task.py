@@ -184,8 +184,10 @@ class Task(TaskRecord):
                 f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
                 f"{self.name} needs; there are: {', '.join(map(str, row))}."
             )
-        if wrong := [name for name in self.columns_read if not isinstance(renamed[name], str)]:
-            raise DataError(f"{where}: column {wrong[0]!r} is no text but {renamed[wrong[0]]!r}.")
+        try:
+            check_texts(renamed, self.columns_read)
+        except DataError as error:
+            raise DataError(f"{where}: {error}.") from error
         texts = {name: renamed[name] for name in self.columns_read}
         return [{**texts, "label": self.label_id(renamed["label"], where)}]
 
@@ -212,3 +214,18 @@ class Task(TaskRecord):
         """Check that there are none: they belong to prompts."""
         if demonstrations or calibrate:
             raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} is read without one.")
+
+
+def check_texts(row: Row, columns: Iterable[str]) -> None:
+    """Check that columns hold text.
+
+    Args:
+        row: A row that has the columns.
+        columns: Their names.
+
+    Raises:
+        DataError: If one does not; the place of the row is not in the message.
+    """
+    for name in columns:
+        if not isinstance(row[name], str):
+            raise DataError(f"column {name!r} is no text but {row[name]!r}")

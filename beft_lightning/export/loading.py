@@ -8,17 +8,18 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from beft_lightning.bias import split_fused_biases
+from beft_lightning.bias.parametrized import MARK, plain_name
+from beft_lightning.bias.structure import add_biases, split_named_biases
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
     MODEL_KEY,
     TRAINED_KEY,
     check_state_dict,
+    held_names,
     read_checkpoint,
 )
 from beft_lightning.errors import CheckpointError, ExportError
-from beft_lightning.export.materialize import MARK, materialize, plain_name
-from beft_lightning.export.merging import add_biases
+from beft_lightning.export.materialize import materialize
 from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from beft_lightning.models import load_model
 from beft_lightning.tuning import TuningMethod, tuning_method
@@ -103,12 +104,14 @@ def _trained_values(
 ) -> dict[str, Tensor]:
     """Return the trained values by their names in ``model``, which has its pretrained biases again afterwards."""
     module = nn.ModuleDict({"model": model})  # Names in a checkpoint are those in the LightningModule.
-    trained = set(checkpoint[TRAINED_KEY])
+    trained = held_names(checkpoint)
     fitted = [*trained, *checkpoint[FINGERPRINT_KEY]]
     added = add_biases(module, map(plain_name, fitted))
     pretrained = {name: p.detach().clone() for name, p in module.named_parameters() if p.dim() == 1}
-    if any(MARK in name for name in fitted):
-        _parametrize(model, method)
+    if method is None:
+        split_named_biases(module, fitted)
+    elif any(MARK in name for name in fitted):
+        method.apply(model)
     tensors = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in trained or MARK in name}
     check_state_dict(module, tensors)
     check_fingerprint(checkpoint[FINGERPRINT_KEY], fingerprint(module), trained)
@@ -116,14 +119,6 @@ def _trained_values(
     tensors |= _materialized(module, tensors, names, pretrained)
     _remove_biases(added)
     return {name.removeprefix("model."): tensors[name].float() for name in sorted(names)}
-
-
-def _parametrize(model: PreTrainedModel, method: TuningMethod | None) -> None:
-    """Give the base the parameters that it had in the fit."""
-    if method is None:
-        split_fused_biases(model)
-    else:
-        method.apply(model)
 
 
 def _materialized(

@@ -1,15 +1,17 @@
 """Merge trained values into a model so that transformers alone can load it."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from beft_lightning.bias.lookup import attention_of
+from beft_lightning.bias.structure import add_biases
 from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError, ExportError
+from beft_lightning.export.materialize import materialize
 
 #: Switches in the configurations of transformers that give a model's linear layers biases, those of few layers first.
 _SWITCHES = (("attention_bias",), ("mlp_bias",), ("attention_bias", "mlp_bias"), ("bias",))
@@ -35,6 +37,37 @@ def merge(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> None:
             known[name].data = value.to(known[name].device)
     if added and not _switch_on(model, added):
         _fold(model, added)
+
+
+def make_plain(model: PreTrainedModel) -> None:
+    """Make a fitted model one that ``save_pretrained`` writes as a whole, and ``from_pretrained`` reads.
+
+    Split biases become whole ones. Added biases come in through the configuration, as in :func:`merge`. The model
+    computes the same, up to rounding where a value bias has to move behind the attention.
+
+    Example::
+
+        make_plain(module.model)
+        module.model.save_pretrained("folder")
+
+    Args:
+        model: The model inside a fitted module; changed in place.
+
+    Raises:
+        ExportError: If there is no place for a trained bias; the model keeps it then.
+    """
+    materialize(model)
+    with torch.device("meta"):
+        expected = dict(type(model)(model.config).named_parameters()).keys()
+    added = {name: p for name, p in model.named_parameters() if name not in expected and name.endswith(".bias")}
+    for name in added:
+        model.get_submodule(name.removesuffix(".bias")).register_parameter("bias", None)
+    try:
+        merge(model, {name: bias.detach() for name, bias in added.items() if bias.any()})
+    except ExportError:
+        for name, bias in added.items():
+            model.get_submodule(name.removesuffix(".bias")).register_parameter("bias", bias)
+        raise
 
 
 def _switch_on(model: PreTrainedModel, added: Mapping[str, Tensor]) -> bool:
@@ -93,21 +126,3 @@ def _fold(model: PreTrainedModel, added: Mapping[str, Tensor]) -> None:
         # Groups of heads may share a value.
         seen = heads.repeat_interleave(output.in_features // value.numel(), dim=0).flatten()
         receiver.bias.data = receiver.bias.float() + output.weight.float() @ seen.to(output.weight.device)
-
-
-def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear]:
-    """Give linear layers the biases among ``names`` that ``module`` lacks, as zeros.
-
-    Args:
-        module: Changed in place.
-        names: Names of parameters; those that are no bias of a linear layer are ignored.
-
-    Returns:
-        The layers that were given one.
-    """
-    linear = {path: child for path, child in module.named_modules() if isinstance(child, nn.Linear)}
-    paths = dict.fromkeys(name.removesuffix(".bias") for name in names if name.endswith(".bias"))
-    added = [linear[path] for path in paths if path in linear and linear[path].bias is None]
-    for owner in added:
-        owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
-    return added

@@ -5,6 +5,11 @@ from typing import Any
 from torch.optim import Adam
 from torch.optim.optimizer import ParamsT
 
+from beft_lightning.errors import BeftError
+
+#: The largest learning rate. Adam moves every value by about as much in a step, and pretrained values are around 1.
+MAX_LEARNING_RATE = 10.0
+
 
 class ReferenceAdam(Adam):
     r"""Adam with epsilon added to the *uncorrected* second moment: the update rule of the published runs.
@@ -35,3 +40,20 @@ class ReferenceAdam(Adam):
             group["steps"] = group.get("steps", 0) + 1
             group["eps"] = group.setdefault("eps_hat", group["eps"]) / (1 - group["betas"][1] ** group["steps"]) ** 0.5
         return super().step(closure)
+
+
+def check_learning_rate(value: float, option: str) -> None:
+    """Check a learning rate of :class:`ReferenceAdam`.
+
+    Args:
+        value: The learning rate.
+        option: Name of the option that it comes from, for the message.
+
+    Raises:
+        BeftError: If it is not above 0, above :data:`MAX_LEARNING_RATE`, or no number.
+    """
+    if not 0 < value <= MAX_LEARNING_RATE:  # false for NaN, too
+        raise BeftError(
+            f"{option} is {value:g}: it must be above 0 and at most {MAX_LEARNING_RATE:g}. Biases are trained with "
+            "1e-4 to 1e-2."
+        )

@@ -14,20 +14,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import nn
+from torch.optim.lr_scheduler import ConstantLR
 
 from beft_lightning.bias import BiasTerms, inert_by_gradient
 from beft_lightning.errors import ScoringError
 from beft_lightning.parameters import full_tensor, numel
 from beft_lightning.scoring.approaches import approach_named
-from beft_lightning.scoring.batches import training_batches
+from beft_lightning.scoring.batches import training_batches, training_data
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
 from beft_lightning.scoring.observer import Observer, ScoreTable
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies import AdapterStrategy, adapt
-from beft_lightning.strategies.internals import set_up_training_data
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,22 @@ class ScoringPass:
         named = dict(module.named_parameters())
         biases = [bias for layers in terms.values() for bias in layers.values()]
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
-        # Outside the isolation below: the fit reuses this loader, and must find the RNG as if it had made it itself.
-        set_up_training_data(trainer)
-        if trainer.train_dataloader is None:
-            raise ScoringError("there are no training batches to score on (limit_train_batches is 0).")
-        with strategy.scoring(trained), leave_no_trace(trainer, module, trained), torch.enable_grad():
-            batches = training_batches(trainer)
+        with (
+            strategy.scoring(trained),
+            leave_no_trace(trainer, module, trained) as snapshot,
+            training_data(trainer, snapshot) as data,
+            torch.enable_grad(),
+        ):
+            batches = training_batches(data)
             if inert is None:
                 first = next(batches)
                 inert = _probe(strategy, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             optimizer = ReferenceAdam(trained, lr=self.learning_rate)
-            # For a training step that asks for its optimizer, to log the learning rate.
+            # For a training step that asks for its optimizer or scheduler, to log the learning rate.
             strategy.optimizers = [optimizer]
+            strategy.lr_scheduler_configs = [LRSchedulerConfig(ConstantLR(optimizer, factor=1.0))]
             observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm)
             tables = observer.tables(itertools.islice(batches, self.batches))
             with nullcontext() if approach.fine_tunes else eval_mode(module):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from beft_lightning.errors import ScoringError
+from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.score_table import BiasScores
 
 
@@ -76,6 +77,34 @@ class SelectionRule:
         if self.budget is not None:
             return f"at most {self.budget:,} values of {', '.join(terms)}"
         return f"{self.keep} {'layers ' * self.per_layer}of {', '.join(terms)}"
+
+
+def value_alone(approach: str, rule: SelectionRule, terms: Sequence[str], zero: Sequence[str]) -> list[str]:
+    """Return the value bias, the paper's finding, where all candidates start at zero.
+
+    Args:
+        approach: Name of an approach that compares with pretrained biases.
+        rule: How many terms or layers are wanted.
+        terms: The candidate terms.
+        zero: Those of them that start at zero.
+
+    Raises:
+        ScoringError: If only some start at zero, or more is wanted than one term.
+    """
+    if set(zero) != set(terms):
+        raise ScoringError(
+            f"the {approach} score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
+            f"{', '.join(term for term in terms if term not in zero)}: {other_approaches()}."
+        )
+    if "value" not in terms or rule != SelectionRule():
+        raise ScoringError(f"the {approach} score cannot rank biases that all start at zero: {other_approaches()}.")
+    return ["value"]
+
+
+def other_approaches() -> str:
+    """Return a remedy in words: the approaches that can rank biases that start at zero."""
+    others = [repr(name) for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
+    return f"use approach {', '.join(others[:-1])} or {others[-1]}, or name the terms with 'fixed'"
 
 
 def _within(budget: int, sizes: Mapping[str, int]) -> list[str]:

@@ -11,8 +11,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
-from beft_lightning.checkpoint import local_file
+from beft_lightning.adapter import complete_averages, keep_trained, prepare
+from beft_lightning.bias.precision import keep_fp32
+from beft_lightning.checkpoint import TRAINED_KEY, held_names, local_file
 from beft_lightning.errors import CheckpointError
+from beft_lightning.fingerprint import fingerprint
 from beft_lightning.parameters import numel
 
 Action = Callable[[], object]
@@ -33,6 +36,9 @@ class AdapterStrategy(Strategy):
     total_parameters: int = 0
     #: Seconds that this process has spent in writing checkpoints.
     checkpoint_seconds: float = 0.0
+    #: Whether checkpoints hold what was trained and nothing else of the model, also those saved after the run.
+    saves_trained_values: bool = False
+    _fingerprint: Mapping[str, list[Any]] | None = None
     _actions: Mapping[_Moment, Sequence[Action]] = {}
 
     def before_restore(self, action: Action) -> None:
@@ -79,9 +85,9 @@ class AdapterStrategy(Strategy):
         super().setup_optimizers(trainer)
 
     def release(self) -> None:
-        """Drop all actions, and give the instance its original class back."""
+        """Drop all actions, and give the instance its original class back, unless checkpoints are saved our way."""
         self._actions = {}
-        if self.original is not None:
+        if self.original is not None and not self.saves_trained_values:
             self.__class__ = self.original  # type: ignore[assignment]
 
     def on_exception(self, exception: BaseException) -> None:
@@ -126,13 +132,31 @@ class AdapterStrategy(Strategy):
             parameter.grad = part.view_as(parameter).clone()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint, and measure how long it takes."""
+        """Write a checkpoint, and measure how long it takes.
+
+        Here and not in a callback's hook, which Lightning does not call for checkpoints without an optimizer's state,
+        and which comes before those of some other callbacks.
+        """
         start = time.perf_counter()
+        if self.saves_trained_values:
+            assert self.lightning_module is not None
+            keep_trained(self.lightning_module, checkpoint, self.fingerprint())
         self._write_checkpoint(checkpoint, filepath, storage_options)
         self.checkpoint_seconds += time.perf_counter() - start
 
     def _write_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any) -> None:
         super().save_checkpoint(checkpoint, filepath, storage_options)
+
+    def fingerprint(self) -> Mapping[str, list[Any]]:
+        """Return the module's fingerprint, made once for each run: frozen weights do not change."""
+        if self._fingerprint is None:
+            assert self.lightning_module is not None
+            self._fingerprint = fingerprint(self.lightning_module)
+        return self._fingerprint
+
+    def forget_fingerprint(self) -> None:
+        """Make the fingerprint anew when it is asked for."""
+        self._fingerprint = None
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint of any strategy. Lightning reads what is no local folder, since it may be remote."""
@@ -142,21 +166,57 @@ class AdapterStrategy(Strategy):
     def _read_checkpoint(self, path: Any, weights_only: bool | None) -> dict[str, Any]:
         return super().load_checkpoint(path, weights_only)
 
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Give the module the biases that a checkpoint names, then load the values.
+
+        Args:
+            checkpoint: The content of a file.
+            strict: Whether a full checkpoint has to have every tensor of the module. Trained values are always checked.
+
+        Raises:
+            CheckpointError: If trained values belong to another model.
+        """
+        assert self.lightning_module is not None
+        partial = TRAINED_KEY in checkpoint
+        state = prepare(self.lightning_module, checkpoint, self.fingerprint)
+        if partial and self.precision_plugin.precision.endswith("mixed"):
+            keep_fp32(self.lightning_module, held_names(checkpoint))  # as in the fit; values would be rounded
+        self._load_values({**checkpoint, "state_dict": state}, strict and not partial)
+        if partial:
+            assert isinstance(checkpoint, dict)
+            complete_averages(self.lightning_module, checkpoint)
+
+    def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
+        super().load_model_state_dict(checkpoint, strict=strict)
+
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Continue with the optimizer's state.
 
         Raises:
-            CheckpointError: If the checkpoint's is in DeepSpeed's own format.
+            CheckpointError: If the checkpoint's is in DeepSpeed's own format, or of a fit of all parameters.
         """
         if self.optimizers and not checkpoint["optimizer_states"]:
             raise CheckpointError(
                 "this checkpoint was written under DeepSpeed, which alone can read its optimizer's state: resume with "
                 "the same strategy and number of processes. Its trained values can be evaluated under any strategy."
             )
+        saved = _sizes(checkpoint["optimizer_states"])
+        if TRAINED_KEY not in checkpoint and saved != (here := _sizes([o.state_dict() for o in self.optimizers])):
+            raise CheckpointError(
+                f"this full checkpoint has the optimizer's state of {sum(saved)} parameters, and this fit "
+                f"trains {sum(here)}: it was saved by a fit without BiasSelectionCallback, which cannot be "
+                "resumed with it. Start a new fit from its values: beft_lightning.load_adapter(module, path) before "
+                "trainer.fit(module)."
+            )
         self._load_optimizer_states(checkpoint)
 
     def _load_optimizer_states(self, checkpoint: Mapping[str, Any]) -> None:
         super().load_optimizer_state_dict(checkpoint)
+
+
+def _sizes(states: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the number of parameters in each group of each optimizer."""
+    return [len(group["params"]) for state in states for group in state.get("param_groups", ())]
 
 
 @cache

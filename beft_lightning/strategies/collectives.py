@@ -1,4 +1,4 @@
-"""What the processes of a run have to agree on."""
+"""Operations in which all processes of a run take part."""
 
 import gc
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def destroy_process_group() -> None:
 
 
 def check_same(settings: Mapping[str, Any]) -> None:
-    """Refuse to start processes that would train different things, or wait for each other for ever.
+    """Check that all processes have the same settings, so that they train the same thing and never wait in vain.
 
     Args:
         settings: What has to be the same in all processes, by name.

@@ -147,7 +147,7 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         self._folder = Path(checkpoint_path)
         return super().load_checkpoint(checkpoint_path, weights_only)
 
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+    def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
         """Put the trained values into the module, of which each process may hold a part."""
         import deepspeed
 
@@ -155,7 +155,7 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         named = dict(self.lightning_module.named_parameters())
         parts = [named[name] for name in checkpoint["state_dict"] if name in named and is_partitioned(named[name])]
         with deepspeed.zero.GatheredParameters(parts, modifier_rank=0, enabled=bool(parts)):
-            super().load_model_state_dict(checkpoint)
+            super()._load_values(checkpoint, strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Let the engine continue.

@@ -78,12 +78,12 @@ class FSDP2AdapterStrategy(ShardedAdapterStrategy, ModelParallelStrategy):
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Do nothing: FSDP has averaged them in the backward pass."""
 
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+    def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
         """Put each process's part of the trained values into the module."""
         assert self.lightning_module is not None
         parameters = dict(self.lightning_module.named_parameters())
         parts = {n: _like(value, parameters.get(n)) for n, value in checkpoint["state_dict"].items()}
-        super().load_model_state_dict({"state_dict": parts})
+        super()._load_values({"state_dict": parts}, strict)
 
     def _load_optimizer_states(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):

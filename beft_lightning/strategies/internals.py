@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
+from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO as WrappingCheckpointIO
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.trainer.connectors.data_connector import _DataLoaderSource, _request_dataloader
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from beft_lightning.parameters import clean_name
 
@@ -21,13 +23,76 @@ from beft_lightning.parameters import clean_name
 _IN_USE = "scoring"
 
 
-def set_up_training_data(trainer: Trainer) -> None:
-    """Make the training dataloader now; the fit reuses it.
+def requested_loaders(trainer: Trainer) -> Any:
+    """Return what ``train_dataloader()`` returns, or the loaders given to ``fit``.
 
-    Lightning makes it in ``fit_loop.run()``, which is after the optimizer is built. ``setup_data`` is also where it
-    adds the distributed sampler.
+    Lightning records the arguments of loaders that are made here, to be able to add the distributed sampler.
     """
-    trainer.fit_loop.setup_data()
+    return _request_dataloader(trainer.fit_loop._data_source)
+
+
+class _Requested(_DataLoaderSource):
+    """A source of training data that has been asked already."""
+
+    def __init__(self, source: _DataLoaderSource, loaders: Any) -> None:
+        super().__init__(source.instance, source.name)
+        self.loaders = loaders
+
+    def dataloader(self) -> Any:
+        """Return the loaders."""
+        return self.loaders
+
+
+class TrainingData:
+    """The training data as the fit is going to set it up, set up before.
+
+    Lightning does so in ``fit_loop.run()``, which is after the optimizer is built. ``setup_data`` is also where it adds
+    the distributed sampler, and where it starts the loaders' iterators.
+
+    Args:
+        trainer: A trainer inside ``fit``.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._before = [(owner, dict(vars(owner))) for owner in (trainer, trainer.fit_loop)]
+
+    def set_up(self, loaders: Any) -> None:
+        """Start the loaders, :func:`requested_loaders`."""
+        loop = self._trainer.fit_loop
+        loop._data_source = _Requested(loop._data_source, loaders)
+        loop._combined_loader = loop._data_fetcher = None
+        for loader in flattened(loaders):
+            # Persistent workers belong to the one iterator of their loader, which may be in use already.
+            if getattr(loader, "_iterator", None) is not None:
+                loader._iterator = None
+        loop.setup_data()
+
+    def epoch(self, number: int) -> Iterator[Any]:
+        """Yield the batches of an epoch of the fit, counted from where the fit begins."""
+        loop = self._trainer.fit_loop
+        assert loop._combined_loader is not None
+        assert loop._data_fetcher is not None
+        for loader in loop._combined_loader.flattened:
+            _set_sampler_epoch(loader, self._trainer.current_epoch + number)
+        if number:
+            iter(loop._data_fetcher)
+        given = 0
+        while given < loop.max_batches and (fetched := next(loop._data_fetcher, None)) is not None:
+            given += 1
+            yield fetched[0]
+
+    def close(self) -> None:
+        """End the loaders' workers, and leave it to the fit to set its data up."""
+        if fetcher := self._trainer.fit_loop._data_fetcher:
+            fetcher.teardown()
+        for owner, before in self._before:
+            vars(owner).update(before)
+
+
+def flattened(loaders: Any) -> list[Any]:
+    """Return the single loaders of any collection of them."""
+    return (loaders if isinstance(loaders, CombinedLoader) else CombinedLoader(loaders)).flattened
 
 
 def before_batch_transfer(module: LightningModule, batch: Any) -> Any:
@@ -52,26 +117,6 @@ def replace_wrapped(wrapper: WrappingCheckpointIO, inner: CheckpointIO) -> None:
     The public setter takes the first one only, and Lightning has given it its own by then.
     """
     wrapper._checkpoint_io = inner
-
-
-class OwnIterator:
-    """A dataloader's batches from workers of their own.
-
-    Persistent workers belong to the one iterator of their dataloader, which is the fit's: if they had served another
-    one before, their random numbers would go on from there.
-
-    Args:
-        loader: The dataloader.
-    """
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.loader._get_iterator()
-
-    def __len__(self) -> int:
-        return len(self.loader)
 
 
 def version(tensor: Tensor) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from beft_lightning.adapter import trained_names
 from beft_lightning.parameters import full_tensor, named_parameters
 from beft_lightning.strategies.adapter import AdapterStrategy
 from beft_lightning.strategies.internals import persistent_buffers
@@ -46,7 +47,8 @@ class ShardedAdapterStrategy(AdapterStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the trained values and the buffers; no frozen weight is gathered."""
         assert self.lightning_module is not None
-        values = {n: self.trained_value(p) for n, p in named_parameters(self.lightning_module) if p.requires_grad}
+        trained = set(trained_names(self.lightning_module))
+        values = {n: self.trained_value(p) for n, p in named_parameters(self.lightning_module) if n in trained}
         return values | persistent_buffers(self.lightning_module)
 
     def trained_value(self, parameter: nn.Parameter) -> Tensor:
@@ -58,7 +60,7 @@ class ShardedAdapterStrategy(AdapterStrategy):
         state: dict[str, Any] = apply_to_collection(optimizer.state_dict(), DTensor, full_tensor)
         return state
 
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+    def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
         """Put the trained values into the module."""
         Strategy.load_model_state_dict(self, checkpoint, strict=False)
 

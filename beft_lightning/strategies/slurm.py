@@ -1,4 +1,4 @@
-"""What a SLURM job is told and asked."""
+"""Signals and requeueing of SLURM jobs."""
 
 import os
 import subprocess

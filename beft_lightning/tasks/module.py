@@ -13,14 +13,15 @@ from transformers import PreTrainedModel
 
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.task import DEV, TaskRecord
-from beft_lightning.errors import BeftError
+from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.models import (
     check_dtype,
     checkpoint_activations,
     load_model,
     load_tokenizer,
+    usable_positions,
 )
-from beft_lightning.scoring.reference_adam import ReferenceAdam
+from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_rate
 from beft_lightning.strategies import adapt, release
 from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_model_options, check_precision
@@ -86,6 +87,7 @@ class LanguageTaskModule(LightningModule):
         self.random_init = random_init
         self.dtype_name = dtype
         self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
+        check_learning_rate(self.learning_rate, "model.learning_rate")
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.schedule = schedule
@@ -109,7 +111,10 @@ class LanguageTaskModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Prepare the strategy; check that precision, strategy and options fit, and are the same in all processes."""
-        adapt(self.trainer.strategy).use_all_processes()
+        strategy = adapt(self.trainer.strategy)
+        strategy.use_all_processes()
+        # As soon as the model exists: scoring comes next.
+        strategy.before_restore(self._check_length)
         if stage == "fit":
             check_precision(self.trainer)
         names = (
@@ -159,19 +164,26 @@ class LanguageTaskModule(LightningModule):
             "task": self.task.to_dict(),
         }
 
-    def on_fit_start(self) -> None:
-        """Check that the model has positions for the longest input."""
-        self._check_length()
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that there is a Trainer, which puts the trained values into the model.
 
-    def on_validation_start(self) -> None:
-        """Check the same in runs that do not train."""
-        self._check_length()
-
-    on_test_start = on_predict_start = on_validation_start
+        Raises:
+            CheckpointError: In ``load_from_checkpoint``, which would leave the pretrained model.
+        """
+        try:
+            _ = self.trainer
+        except RuntimeError:
+            raise CheckpointError(
+                "load_from_checkpoint expects all weights of a model, and a checkpoint holds the trained values alone: "
+                "make the module and call beft_lightning.load_adapter(module, path), or give a Trainer with "
+                "AdapterCheckpoint() the `ckpt_path`."
+            ) from None
 
     def _check_length(self) -> None:
+        """Check that the model has positions for the longest input."""
+        assert self.model is not None
         longest = getattr(getattr(self.trainer, "datamodule", None), "longest", 0)
-        positions = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        positions = usable_positions(self.model)
         if positions is not None and longest > positions:
             raise BeftError(
                 f"the longest input has {longest} tokens, and {self.backbone} has {positions} positions: set "

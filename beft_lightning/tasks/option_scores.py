@@ -69,7 +69,7 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
 
 
 def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:
-    """Whether options may stand side by side in a row for this model.
+    """Return whether options may stand side by side in a row for this model.
 
     ALiBi counts positions along the row, whatever the options' positions are. So does a sliding window, which matters
     in rows that are longer than it.

@@ -11,8 +11,14 @@ _PUNCTUATION = set(string.punctuation)
 
 
 def answer_f1(prediction: str, answers: Sequence[Sequence[str]]) -> float:
-    """Return SQuAD's token F1 (Rajpurkar et al. 2016, arXiv 1606.05250), the best over all answers' spans."""
-    return _squad(prediction, answers)["f1"]
+    """Return SQuAD's token F1 (Rajpurkar et al. 2016, arXiv 1606.05250), the best over all answers' spans.
+
+    As in the official script of v1.1, it is 0 where prediction and answer share no word, so also where both are empty
+    after normalisation. Their exact match is 1 all the same.
+    """
+    # torchmetrics follows v2.0, where two empty texts stand for "no answer" and score 1.
+    empty = answer_em(prediction, [("",)]) == 1
+    return 0.0 if empty else _squad(prediction, answers)["f1"]
 
 
 def answer_em(prediction: str, answers: Sequence[Sequence[str]]) -> float:

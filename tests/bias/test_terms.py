@@ -95,20 +95,6 @@ def test_nothing_trainable_is_an_error() -> None:
         freeze_except(make_model("bert"), [])
 
 
-def test_head_of_an_encoder_is_classifier_and_pooler_bias() -> None:
-    assert head_parameters(make_model("bert")) == ["bert.pooler.dense.bias", "classifier.weight", "classifier.bias"]
-
-
-def test_a_language_models_output_embeddings_are_no_head() -> None:
-    assert head_parameters(make_model("opt", causal=True)) == []
-    assert head_parameters(make_model("llama", causal=True, tie_word_embeddings=False)) == []
-
-
-def test_layers_around_the_model_are_head() -> None:
-    wrapped = nn.ModuleDict({"net": make_model("distilbert").base_model, "mine": nn.Linear(2, 2)})
-    assert head_parameters(wrapped) == ["mine.weight", "mine.bias"]
-
-
 @pytest.mark.parametrize(
     ("model_type", "options", "total", "one_term"),
     [

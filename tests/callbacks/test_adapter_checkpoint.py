@@ -6,17 +6,44 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
+from beft_lightning.adapter import keep_trained
 from beft_lightning.bias import find_bias_terms, freeze_except
 from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY
 from beft_lightning.errors import CheckpointError
 from beft_lightning.fingerprint import check_fingerprint, fingerprint
-from tests.tiny import LAYERS, ForeignModule, make_model, token_batches
+from tests.tiny import LAYERS, ForeignModule, logits, make_model, token_batches
 
 MakeTrainer = Callable[..., Trainer]
+#: Models whose biases are there, are parts of fused ones, and are added.
+FORMS = ("bert", "gpt2", "llama")
+
+
+class Validated(ForeignModule):
+    """One that can be evaluated."""
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.log("logits", self.net(input_ids=batch[0]).logits.sum())
+
+    def test_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        logits: torch.Tensor = self.net(input_ids=batch[0]).logits
+        return logits
+
+
+def foreign(form: str, seed: int = 0) -> Validated:
+    """A module whose weights depend on the seed alone, without biases if it is of LLaMA's form."""
+    torch.manual_seed(0)
+    module = Validated(form, biases=False)
+    if seed:
+        with torch.no_grad():
+            module.net.get_input_embeddings().get_parameter("weight").add_(seed)
+    return module
 
 
 @pytest.fixture
@@ -45,12 +72,172 @@ def test_the_saved_keys_are_the_trainable_names_and_the_buffers(fit: Any) -> Non
     assert "running" in saved
 
 
-def test_checkpoints_that_would_hold_the_whole_model_are_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    saving = ModelCheckpoint(tmp_path, save_weights_only=True)
-    trainer = make_trainer(callbacks=[BiasSelectionCallback(), saving, AdapterCheckpoint()], enable_checkpointing=True)
-    with pytest.raises(CheckpointError, match="save_weights_only writes the whole model"):
-        trainer.fit(ForeignModule(), token_batches())
-    assert not list(tmp_path.glob("**/*.ckpt"))
+@pytest.mark.parametrize("form", FORMS)
+def test_checkpoints_of_weights_only_hold_trained_values_and_can_be_validated(
+    form: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    saving = ModelCheckpoint(tmp_path, filename="during", save_weights_only=True)
+    selection = BiasSelectionCallback("fixed", ["value"])
+    trainer = make_trainer(callbacks=[selection, saving, AdapterCheckpoint()], enable_checkpointing=True)
+    module = foreign(form)
+    trainer.fit(module, token_batches())
+    trainer.save_checkpoint(tmp_path / "after.ckpt", weights_only=True)
+    for name in ("during", "after"):
+        content = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
+        assert "optimizer_states" not in content
+        assert set(content["state_dict"]) == {*selection.trained, "running"}
+        fresh = foreign(form)
+        reader = make_trainer(callbacks=[AdapterCheckpoint()])
+        reader.validate(fresh, token_batches(), ckpt_path=tmp_path / f"{name}.ckpt", verbose=False)
+        assert torch.equal(logits(fresh.net), logits(module.net))
+        other = foreign(form, seed=1)
+        with pytest.raises(CheckpointError, match="another model of the same shape"):
+            reader.validate(other, token_batches(), ckpt_path=tmp_path / f"{name}.ckpt", verbose=False)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_trainer_without_selection_reads_a_checkpoint(form: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """In every command; the biases are added or split as the checkpoint's names say."""
+    callbacks = [BiasSelectionCallback("fixed", ["value"]), AdapterCheckpoint()]
+    trainer = make_trainer(callbacks=callbacks)
+    seed_everything(2, verbose=False)
+    module = foreign(form)
+    trainer.fit(module, token_batches())
+    path = tmp_path / "adapter.ckpt"
+    trainer.save_checkpoint(path)
+    for command in ("validate", "test", "predict"):
+        fresh = foreign(form)
+        reader = make_trainer(callbacks=[AdapterCheckpoint()])
+        getattr(reader, command)(fresh, token_batches(), ckpt_path=path, weights_only=True)
+        assert torch.equal(logits(fresh.net), logits(module.net)), command
+
+    resumed = foreign(form)
+    make_trainer(callbacks=[AdapterCheckpoint()], max_epochs=2).fit(
+        resumed, token_batches(), ckpt_path=path, weights_only=True
+    )
+    seed_everything(2, verbose=False)
+    whole = foreign(form)
+    selection = BiasSelectionCallback("fixed", ["value"])
+    make_trainer(callbacks=[selection, AdapterCheckpoint()], max_epochs=2).fit(whole, token_batches())
+    assert [name for name, p in resumed.named_parameters() if p.requires_grad] == selection.trained
+    torch.testing.assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("saves_trained_values", [False, True])
+def test_a_full_checkpoint_of_before_the_callbacks_loads(
+    form: str, saves_trained_values: bool, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    old = foreign(form)
+    trainer = make_trainer()
+    trainer.fit(old, token_batches())
+    path = tmp_path / "full.ckpt"
+    trainer.save_checkpoint(path)
+    callbacks = [BiasSelectionCallback(), *([AdapterCheckpoint()] if saves_trained_values else [])]
+    fresh = foreign(form, seed=1)
+    make_trainer(callbacks=callbacks).validate(fresh, token_batches(), ckpt_path=path, verbose=False)
+    assert torch.equal(logits(fresh.net), logits(old.net))
+    resumed = make_trainer(callbacks=callbacks, max_epochs=2)
+    if form == "bert":  # Its parameters have stayed the same, and so has the optimizer's state.
+        resumed.fit(foreign(form), token_batches(), ckpt_path=path)
+        assert resumed.global_step == 2 * trainer.global_step
+    else:
+        with pytest.raises(CheckpointError, match=r"saved by a fit without BiasSelectionCallback.*load_adapter"):
+            resumed.fit(foreign(form), token_batches(), ckpt_path=path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_trained_values_stay_as_precise_over_half_precision_weights(
+    form: str, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    callbacks = [BiasSelectionCallback("fixed", ["value"]), AdapterCheckpoint()]
+    trainer = make_trainer(callbacks=callbacks, precision="bf16-mixed")
+    module = foreign(form).bfloat16()
+    trainer.fit(module, token_batches())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    fresh = foreign(form).bfloat16()
+    reader = make_trainer(callbacks=[AdapterCheckpoint()], precision="bf16-mixed")
+    reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "a.ckpt", verbose=False)
+    torch.testing.assert_close(dict(fresh.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
+
+
+def test_a_full_checkpoint_has_to_be_whole(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    path = tmp_path / "full.ckpt"
+    trainer = make_trainer()
+    trainer.fit(ForeignModule(), token_batches())
+    trainer.save_checkpoint(path)
+    module = Validated()
+    module.another = torch.nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match=r"Missing key.*another.weight"):
+        make_trainer(callbacks=[AdapterCheckpoint()]).validate(module, token_batches(), ckpt_path=path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("order", [("query", "value"), ("value", "query")])
+def test_what_an_earlier_fit_trained_is_in_later_checkpoints(
+    form: str, order: tuple[str, str], make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    module = foreign(form)
+    for term in order:
+        callbacks = [BiasSelectionCallback("fixed", [term], head="none"), AdapterCheckpoint()]
+        trainer = make_trainer(callbacks=callbacks)
+        trainer.fit(module, token_batches())
+        trainer.save_checkpoint(tmp_path / f"{term}.ckpt")
+    first, second = (torch.load(tmp_path / f"{term}.ckpt", weights_only=True) for term in order)
+    assert set(second["beft_trained_before"]) == set(first[TRAINED_KEY])
+    assert set(second[TRAINED_KEY]).isdisjoint(first[TRAINED_KEY])
+    fresh = foreign(form)
+    path = tmp_path / f"{order[1]}.ckpt"
+    make_trainer(callbacks=[AdapterCheckpoint()]).validate(fresh, token_batches(), ckpt_path=path, verbose=False)
+    assert torch.equal(logits(fresh.net), logits(module.net))
+
+    resumed = foreign(form)
+    callbacks = [BiasSelectionCallback("fixed", [order[1]], head="none"), AdapterCheckpoint()]
+    trainer = make_trainer(callbacks=callbacks, max_epochs=2)
+    trainer.fit(resumed, token_batches(), ckpt_path=path, weights_only=True)
+    trainer.save_checkpoint(tmp_path / "resumed.ckpt")
+    again = torch.load(tmp_path / "resumed.ckpt", weights_only=True)
+    assert again["beft_trained_before"] == second["beft_trained_before"]
+    for name in first[TRAINED_KEY]:
+        assert torch.equal(again["state_dict"][name], first["state_dict"][name])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("averaging_first", [False, True])
+@pytest.mark.parametrize("make", [lambda: EMAWeightAveraging(decay=0.5), lambda: StochasticWeightAveraging(0.1, 1)])
+def test_averaged_weights_are_saved_resumed_and_validated(
+    form: str, averaging_first: bool, make: Callable[[], Callback], make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """Whatever the order of the callbacks: averaging copies the module before the biases are there."""
+
+    def fit(epochs: int, resume: Path | None = None) -> tuple[ForeignModule, Path, list[str]]:
+        seed_everything(2, verbose=False)
+        averaging, selection = make(), BiasSelectionCallback("fixed", ["value"])
+        callbacks = [averaging, selection] if averaging_first else [selection, averaging]
+        saving = ModelCheckpoint(tmp_path, filename=f"{epochs}-{resume is None}")
+        trainer = make_trainer(
+            callbacks=[*callbacks, AdapterCheckpoint(), saving], max_epochs=epochs, enable_checkpointing=True
+        )
+        module = foreign(form)
+        trainer.fit(module, token_batches(), ckpt_path=resume, weights_only=True)
+        trainer.save_checkpoint(tmp_path / "end.ckpt")
+        return module, Path(saving.best_model_path), selection.trained
+
+    module, path, trained = fit(2)
+    content = torch.load(path, weights_only=True)
+    states = [content["state_dict"], content.get("current_model_state", {})]
+    states += [state.get("average_model_state", {}) for state in content["callbacks"].values()]
+    assert sum(map(bool, states)) == 2
+    assert all(state.keys() <= {*trained, "running"} for state in states)
+
+    fresh = foreign(form)
+    reader = make_trainer(callbacks=[AdapterCheckpoint()])
+    reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "end.ckpt", verbose=False)
+    torch.testing.assert_close(logits(fresh.net), logits(module.net), rtol=1e-5, atol=1e-6)
+
+    whole, *_ = fit(3)
+    resumed, *_ = fit(3, path)
+    torch.testing.assert_close(logits(resumed.net), logits(whole.net), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("model_type", "dropout"), [("bert", "hidden_dropout_prob"), ("gpt2", "resid_pdrop")])
@@ -77,13 +264,6 @@ def test_validation_finds_the_trained_values(fit: Any, make_trainer: MakeTrainer
     fresh = ForeignModule(hidden_dropout_prob=0.2)
     fresh.load_state_dict(torch.load(path, weights_only=True)["state_dict"], strict=False)
     torch.testing.assert_close(dict(fresh.state_dict()), dict(trained.state_dict()), rtol=0, atol=0)
-
-
-class Validated(ForeignModule):
-    """One that can be validated."""
-
-    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
-        self.log("logits", self.net(input_ids=batch[0]).logits.sum())
 
 
 @pytest.mark.parametrize("form", ["gpt2", "bloom", "phi3", "falcon"])
@@ -184,17 +364,17 @@ def test_resuming_with_another_term_is_refused(make_trainer: MakeTrainer, tmp_pa
         trainer.fit(module, token_batches(), ckpt_path=resume, weights_only=True)
 
     run("query", None)
-    with pytest.raises(CheckpointError, match="resume with the same `tune` or selection"):
+    with pytest.raises(CheckpointError, match=r"resume with the same selection \(of LanguageTaskModule"):
         run("value", tmp_path / "last.ckpt")
 
 
-def test_tied_weights_are_left_out_under_all_their_names(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_tied_weights_are_left_out_under_all_their_names() -> None:
     module = ForeignModule()
     module.net = make_model("opt", causal=True)
     module.add_module("tied", module.net.get_output_embeddings())
     freeze_except(module, ["value"])
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
-    AdapterCheckpoint().on_save_checkpoint(make_trainer(), module, checkpoint)
+    keep_trained(module, checkpoint, fingerprint(module))
     assert sorted(checkpoint["state_dict"]) == sorted([*checkpoint[TRAINED_KEY], "running"])
 
 

@@ -250,7 +250,8 @@ def test_no_candidates_are_an_error(options: dict[str, Any]) -> None:
         ({"keep": 0}, "keep is 0"),
         ({"batches": 0}, r"batches \(0\)"),
         ({"patience": -1}, r"patience \(-1\)"),
-        ({"learning_rate": 0.0}, r"learning_rate \(0.0\)"),
+        ({"learning_rate": 0.0}, "selection.learning_rate is 0"),
+        ({"clip_norm": float("nan")}, r"clip_norm \(nan\)"),
         ({"clip_norm": 0.0}, r"clip_norm \(0.0\)"),
     ],
 )

@@ -1,6 +1,7 @@
 """The summary of a run."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
-from beft_lightning.callbacks import RunSummary
+from beft_lightning.callbacks import AdapterCheckpoint, RunSummary
 from beft_lightning.data import Glue
 
 MakeTrainer = Callable[..., Trainer]
@@ -52,4 +53,43 @@ def test_an_evaluation_leaves_its_metrics(
     summary = read(trainer)
     assert f"{'val' if stage == 'validate' else 'test'}_accuracy" in summary["metrics"]
     assert summary["selected"] == "value"
+    assert summary["trained_parameters"] is None  # there is no checkpoint
     assert summary["seconds"]["train"] == 0
+
+
+@pytest.mark.parametrize("tune", ["auto", "value"])
+def test_an_evaluated_checkpoint_says_what_was_trained(
+    tune: str, backbone: str, data: Glue, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    def trainer_with(name: str, **options: Any) -> Trainer:
+        callbacks = [BiasSelectionCallback(batches=2)] if tune == "auto" else []
+        ours = [*callbacks, AdapterCheckpoint(), RunSummary()]
+        return make_trainer(callbacks=ours, logger=CSVLogger(tmp_path, name), **options)
+
+    trainer = trainer_with("fit")
+    trainer.fit(LanguageTaskModule(backbone, data.task, tune=tune), datamodule=data)
+    trainer.save_checkpoint(tmp_path / "trained.ckpt")
+    validation = trainer_with("validate")
+    module = LanguageTaskModule(backbone, data.task, tune=tune)
+    validation.validate(module, data, ckpt_path=tmp_path / "trained.ckpt", verbose=False)
+    fitted, evaluated = read(trainer), read(validation)
+    assert evaluated["trained_parameters"] == fitted["trained_parameters"] < fitted["total_parameters"]
+    assert evaluated["selected"] == fitted["selected"]
+    assert evaluated["total_parameters"] == fitted["total_parameters"]
+
+
+def test_a_fit_that_has_nothing_left_to_do_says_so(
+    backbone: str, data: Glue, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    def fit(epochs: int, checkpoint: Path | None = None) -> list[str]:
+        trainer = make_trainer(callbacks=[AdapterCheckpoint(), RunSummary()], max_epochs=epochs)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.fit(LanguageTaskModule(backbone, data.task, tune="value"), datamodule=data, ckpt_path=checkpoint)
+        trainer.save_checkpoint(tmp_path / "trained.ckpt")
+        return [str(warning.message) for warning in caught if "Nothing was trained" in str(warning.message)]
+
+    assert fit(1) == []
+    (warning,) = fit(1, tmp_path / "trained.ckpt")
+    assert "trained.ckpt has reached epoch 1 and step 6, and this fit ends at trainer.max_epochs 1" in warning
+    assert fit(2, tmp_path / "trained.ckpt") == []

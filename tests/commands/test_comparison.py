@@ -293,3 +293,11 @@ def test_three_terms_are_ranked_beside_what_would_have_told_their_order(make: An
     assert measures["gradient norm"]["key"] < 1e-4 * measures["gradient norm"]["value"]
     assert comparison.measure(runs) == table  # from its file
     assert comparison.measure(runs[:2]) == ""
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), 1e38])
+def test_a_learning_rate_that_cannot_train_is_an_error_before_anything_is_loaded(rate: float, make: Any) -> None:
+    comparison = make(rates={"query": rate})
+    with pytest.raises(BeftError, match="the learning rate of query is .*: it must be above 0 and at most 10"):
+        comparison.run(["value", "query"], [0])
+    assert comparison.module.model is None

@@ -16,7 +16,7 @@ from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS
 from beft_lightning.errors import BackboneError, TermError
 from tests.tiny import LAYERS, WIDTH, save_backbone
 
-SST2, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["copa"]
+SST2, SST2_PROMPT, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["sst2"], PROMPT_TASKS["copa"]
 
 
 @pytest.mark.parametrize(
@@ -136,3 +136,13 @@ def test_what_cannot_be_planned_is_an_error(backbone: str) -> None:
         plan_fit(LanguageTaskModule(backbone, SST2, tune="worth"))
     with pytest.raises(TermError, match="no term 'worth'"):
         plan_fit(LanguageTaskModule(backbone, SST2), BiasSelectionCallback(terms=["worth"]))
+
+
+@pytest.mark.parametrize("model_type", ["opt", "llama"])
+def test_tied_output_embeddings_are_in_no_checkpoint(model_type: str, argv: Any, out: Path, tmp_path: Path) -> None:
+    backbone = save_backbone(tmp_path / "large", model_type, causal=True, vocab_size=5000, tie_word_embeddings=True)
+    assert main(argv("fit", "--model.backbone", backbone, "--data.prompt", "true", "--model.tune", "value")) == 0
+    plan = plan_fit(LanguageTaskModule(backbone, SST2_PROMPT, tune="value"))
+    size = (out / "version_0" / "checkpoints" / "last.ckpt").stat().st_size
+    assert plan.checkpoint_bytes == pytest.approx(size, rel=0.05, abs=2_000)
+    assert plan.checkpoint_bytes < 5000 * WIDTH * 4

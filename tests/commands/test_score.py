@@ -10,11 +10,18 @@ from beft_lightning.__main__ import main
 from tests.tiny import save_backbone
 
 
-def test_score_writes_to_the_folder_asked_for_and_trains_nothing(argv: Any, out: Path, tmp_path: Path) -> None:
+def test_score_writes_to_the_folder_asked_for_and_nothing_else(
+    argv: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(tmp_path.iterdir())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     assert main(argv("score", "--out", str(tmp_path / "scores"), "--selection.approach", "fisher")) == 0
     assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
     assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
-    assert not list(out.rglob("*.ckpt"))
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "here", tmp_path / "scores", tmp_path / "tiny.yaml"} - before
+    assert not list((tmp_path / "here").iterdir())
+    assert "fit finished" not in capsys.readouterr().out
 
 
 def test_a_module_that_is_not_tuned_by_scores_can_be_scored(argv: Any, tmp_path: Path) -> None:

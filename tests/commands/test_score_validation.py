@@ -1,5 +1,6 @@
 """What might tell beforehand which term to train."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,3 +60,14 @@ def test_rank_correlations_follow_the_order_alone() -> None:
     rows = measures_table(measures, accuracies, "accuracy").splitlines()
     assert rows[0].startswith("| measure | value | query | key |")
     assert rows[-1].endswith("| +0.50 |")
+
+
+def test_terms_without_an_order_are_tied() -> None:
+    """Neither equal results nor an equal measure rank anything."""
+    measures = {"some": {"value": 1.0, "query": 2.0, "key": 3.0}, "flat": {"value": 1.0, "query": 1.0, "key": 1.0}}
+    ordered, equal = {"value": 0.5, "query": 0.6, "key": 0.7}, dict.fromkeys(("value", "query", "key"), 0.5)
+    assert math.isnan(rank_correlations(measures, ordered)["flat"])
+    assert rank_correlations(measures, ordered)["some"] == pytest.approx(1.0, abs=1e-5)
+    assert all(map(math.isnan, rank_correlations(measures, equal).values()))
+    rows = measures_table(measures, equal, "accuracy").splitlines()
+    assert [row.split("|")[-2].strip() for row in rows[-2:]] == ["tied", "tied"]

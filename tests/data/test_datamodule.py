@@ -102,7 +102,15 @@ def test_workers_give_the_same_batches(make: Any) -> None:
     ("options", "message"),
     [
         ({"train_size": 4}, "training set of 4 examples is smaller than one batch of 8"),
-        ({"train_size": 0}, "training set of 0 examples is smaller"),
+        ({"train_size": 0}, "train_size is 0: it must be at least 1"),
+        ({"train_size": -3}, "train_size is -3: it must be at least 1"),
+        ({"eval_size": 0}, "eval_size is 0: it must be at least 1"),
+        ({"eval_size": -3}, "eval_size is -3: it must be at least 1"),
+        ({"batch_size": 0}, "batch_size is 0: it must be at least 1"),
+        ({"eval_batch_size": 0}, "eval_batch_size is 0: it must be at least 1"),
+        ({"max_length": 0}, "max_length is 0: it must be at least 1"),
+        ({"dev_size": -1}, "dev_size is -1: it must be at least 0"),
+        ({"num_workers": -1}, "num_workers is -1: it must be at least 0"),
         ({"train_size": 49}, "asks for 49 examples of sst2, but there are only 48"),
         ({"dev_size": 48}, "dev_size 48 leaves none of the training examples"),
         ({"dev_size": 20, "train_size": 29}, "asks for 29 examples of sst2, but there are only 28"),
@@ -151,3 +159,8 @@ def test_an_evaluation_subset_is_the_prefix_of_a_permutation(prompted: Any) -> N
         ids.append({i for batch in loader for i in batch["id"].tolist()})
     assert len(ids[0]) == 5
     assert ids[0] < ids[1]
+
+
+def test_fewer_than_no_demonstrations_are_an_error(prompted: Any) -> None:
+    with pytest.raises(DataError, match="demonstrations is -1: it must be at least 0"):
+        prompted(demonstrations=-1)

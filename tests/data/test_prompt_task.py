@@ -47,3 +47,15 @@ def test_an_unknown_kind_is_an_error() -> None:
 @pytest.mark.parametrize("name", sorted(PROMPT_TASKS))
 def test_records_can_be_pickled(name: str) -> None:
     assert pickle.loads(pickle.dumps(PROMPT_TASKS[name])) == PROMPT_TASKS[name]
+
+
+def test_a_column_that_a_function_cannot_use_is_an_error_with_its_place() -> None:
+    task = replace(SST2, text=())
+    with pytest.raises(DataError, match="file:3: not as sst2 lays its data out .AttributeError: 'int' object"):
+        task.parse([("file:3", {"sentence": 5, "label": 1})], "file")
+
+
+@pytest.mark.parametrize("name", sorted(PROMPT_TASKS))
+def test_texts_are_among_the_columns(name: str) -> None:
+    task = PROMPT_TASKS[name]
+    assert {*task.text, "label", "entities", "answers"} >= {*task.columns} > {*task.text} > set()

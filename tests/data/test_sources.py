@@ -6,20 +6,20 @@ from pathlib import Path
 import datasets
 import pytest
 
-from beft_lightning.data import GLUE_TASKS, SUPER_GLUE_TASKS
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
 from beft_lightning.data.sources import Row, hub_rows, local_rows
-from beft_lightning.data.task import Task
+from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
 
 SST2, MRPC, COLA, STSB, MNLI = (GLUE_TASKS[name] for name in ("sst2", "mrpc", "cola", "stsb", "mnli"))
 WIC = SUPER_GLUE_TASKS["wic"]
 
 
-def read_local(folder: Path, task: Task, split: str, suffix: str) -> list[Row]:
+def read_local(folder: Path, task: TaskRecord, split: str, suffix: str) -> list[Row]:
     return task.parse(local_rows(folder, task.name, split, suffix, task.header), str(folder / split))
 
 
-def read_hub(task: Task, split: str, hub_id: str | None, revision: str | None) -> list[Row]:
+def read_hub(task: TaskRecord, split: str, hub_id: str | None, revision: str | None) -> list[Row]:
     return task.parse(hub_rows(task.hub, split, hub_id, revision), "hub")
 
 
@@ -109,6 +109,12 @@ def test_a_malformed_tsv_file_is_an_error_with_its_line(text: str, message: str,
         read_local(tmp_path, SST2, "train", ".tsv")
 
 
+def test_a_field_may_be_long(tmp_path: Path) -> None:
+    long = "good " * 30_000
+    write(tmp_path, "train.tsv", f"sentence\tlabel\n{long}\t1\r\n")
+    assert read_local(tmp_path, SST2, "train", ".tsv") == [{"sentence": long, "label": 1, "id": 0}]
+
+
 def test_a_file_in_another_encoding_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_bytes("sentence\tlabel\ncafé\t1\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"train.tsv.* not readable as UTF-8"):
@@ -120,11 +126,19 @@ def test_a_blank_last_line_is_no_row(tmp_path: Path) -> None:
     assert len(read_local(tmp_path, SST2, "train", ".tsv")) == 1
 
 
+@pytest.mark.parametrize("task", [WIC, PROMPT_TASKS["wic"]])
 @pytest.mark.parametrize("text", ["null", "3", '["Run."]'])
-def test_a_text_that_is_none_is_an_error(text: str, tmp_path: Path) -> None:
-    write(tmp_path, "train.jsonl", f'{{"sentence1": {text}, "sentence2": "Run.", "label": true}}')
+def test_a_text_that_is_none_is_an_error(text: str, task: TaskRecord, tmp_path: Path) -> None:
+    write(tmp_path, "train.jsonl", f'{{"word": "run", "sentence1": {text}, "sentence2": "Run.", "label": true}}')
     with pytest.raises(DataError, match="train.jsonl:1: column 'sentence1' is no text"):
-        read_local(tmp_path, WIC, "train", ".jsonl")
+        read_local(tmp_path, task, "train", ".jsonl")
+
+
+@pytest.mark.parametrize("score", ["nan", "-inf", "1e999", "high"])
+def test_a_score_that_is_no_finite_number_is_an_error(score: str, tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", f"sentence1\tsentence2\tscore\na\tb\t5.0\na\tb\t{score}\n")
+    with pytest.raises(DataError, match=f"train.tsv:3: label '{score}' is not a number"):
+        read_local(tmp_path, STSB, "train", ".tsv")
 
 
 def test_a_missing_column_is_named_as_in_the_file(tmp_path: Path) -> None:
@@ -142,6 +156,20 @@ def test_a_malformed_jsonl_file_is_an_error_with_its_line(line: str, message: st
     write(tmp_path, "val.jsonl", f"{good}\n{line}\n\n")
     with pytest.raises(DataError, match=message.removesuffix(" ?")):
         read_local(tmp_path, WIC, "validation", ".jsonl")
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json"])
+def test_a_byte_order_mark_before_json_is_skipped(name: str, tmp_path: Path) -> None:
+    write(tmp_path, name, '{"key": {"sentence": "fine"}}', encoding="utf-8-sig")
+    ((_, row),) = local_rows(tmp_path, "any", "train", Path(name).suffix)
+    assert row in ({"key": {"sentence": "fine"}}, {"sentence": "fine"})
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json"])
+def test_json_that_is_nested_too_deeply_is_an_error(name: str, tmp_path: Path) -> None:
+    write(tmp_path, name, "[" * 100_000 + "]" * 100_000)
+    with pytest.raises(DataError, match=rf"{name}.*: not JSON \(maximum recursion depth"):
+        list(local_rows(tmp_path, "any", "train", Path(name).suffix))
 
 
 def test_a_missing_file_is_an_error_that_says_what_to_set(tmp_path: Path) -> None:

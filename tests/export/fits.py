@@ -11,8 +11,10 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from beft_lightning import AdapterCheckpoint, LanguageTaskModule
+from beft_lightning import LanguageTaskModule
+from beft_lightning.adapter import keep_trained
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS
+from beft_lightning.fingerprint import fingerprint
 
 SST2, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["copa"]
 HEADED, CAUSAL = AutoModelForSequenceClassification, AutoModelForCausalLM
@@ -26,7 +28,7 @@ def fitted(module: LanguageTaskModule, path: Path) -> LanguageTaskModule:
         if parameter.requires_grad:
             parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     content: dict[str, Any] = {"state_dict": module.state_dict()}
-    AdapterCheckpoint().on_save_checkpoint(None, module, content)  # type: ignore[arg-type]
+    keep_trained(module, content, fingerprint(module))
     module.on_save_checkpoint(content)
     torch.save(content, path)
     return module.eval()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from beft_lightning.export.materialize import MARK, materialize, plain_name
+from beft_lightning.bias.parametrized import MARK, plain_name
+from beft_lightning.export.materialize import materialize
 from beft_lightning.tuning import METHODS
 from tests.tiny import logits, make_model
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from beft_lightning.bias import ARCHITECTURES, Architecture, add_missing_biases
+from beft_lightning.bias import ARCHITECTURES, Architecture, add_missing_biases, freeze_except
 from beft_lightning.errors import ExportError
-from beft_lightning.export.merging import merge
-from tests.tiny import LAYERS, VOCABULARY, WIDTH, logits
+from beft_lightning.export.merging import make_plain, merge
+from tests.tiny import LAYERS, VOCABULARY, WIDTH, logits, make_model
 
 CAUSAL = AutoModelForCausalLM
 
@@ -113,3 +113,36 @@ def test_a_bias_without_a_place_is_an_error_that_names_the_other_format(model_ty
         values = {name.replace("v_proj", "q_proj"): value for name, value in values.items()}
     with pytest.raises(ExportError, match=f"a plain {model_type} model has no place for .* Use the format 'peft'"):
         merge(base, values)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "exact"), [("gpt2", True), ("llama", True), ("falcon", True), ("bert", True), ("gptj", False)]
+)
+def test_a_fitted_model_is_made_plain_and_saved(model_type: str, exact: bool, tmp_path: Path) -> None:
+    """Without it, from_pretrained reads another model: parts and added biases are unknown to it."""
+    model = make_model(model_type, causal=model_type != "bert", biases=False)
+    add_missing_biases(model, ["query", "key", "value"])
+    torch.manual_seed(1)
+    for name in freeze_except(model, ["value"]):
+        torch.nn.init.normal_(model.get_parameter(name))
+    expected = logits(model)
+    auto_class = type(model)
+    model.save_pretrained(tmp_path / "raw")
+    if model_type != "bert":
+        raw = auto_class.from_pretrained(tmp_path / "raw")
+        assert not torch.allclose(logits(raw), expected, atol=1e-3)
+    make_plain(model)
+    model.save_pretrained(tmp_path / "plain")
+    reloaded = auto_class.from_pretrained(tmp_path / "plain")
+    torch.testing.assert_close(logits(reloaded), logits(model), rtol=0, atol=0)
+    torch.testing.assert_close(logits(reloaded), expected, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-5)
+
+
+def test_a_model_that_cannot_be_made_plain_keeps_its_biases() -> None:
+    model = make_model("mistral", causal=True)
+    (bias, *_) = add_missing_biases(model, ["value"])
+    torch.nn.init.normal_(bias)
+    expected = logits(model)
+    with pytest.raises(ExportError, match="has no place for"):
+        make_plain(model)
+    assert torch.equal(logits(model), expected)

@@ -1,12 +1,14 @@
 """The published update rule."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from beft_lightning.scoring.reference_adam import ReferenceAdam
+from beft_lightning.errors import BeftError
+from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_rate
 
 
 def published_rule(start: Tensor, gradients: Tensor, lr: float, eps: float) -> Tensor:
@@ -68,3 +70,14 @@ def test_a_restored_optimizer_goes_on_as_if_never_stopped() -> None:
     run(whole, optimizer, gradients[3:])
     run(resumed, other, gradients[3:])
     assert torch.equal(whole, resumed)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, 1e38])
+def test_a_learning_rate_that_cannot_train_is_an_error(value: float) -> None:
+    with pytest.raises(BeftError, match=r"model.learning_rate is .*: it must be above 0 and at most 10"):
+        check_learning_rate(value, "model.learning_rate")
+
+
+@pytest.mark.parametrize("value", [1e-30, 1.0, 10.0])
+def test_any_other_learning_rate_is_taken(value: float) -> None:
+    check_learning_rate(value, "model.learning_rate")

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import data
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import wrapper
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.trainer.connectors import data_connector
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import AutoModelForCausalLM
@@ -28,7 +30,13 @@ def check(library: str, owner: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("library", "owner", "name"),
     [
-        ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu").fit_loop, "setup_data"),
+        *[
+            ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu").fit_loop, name)
+            for name in ("setup_data", "max_batches", "_data_source", "_combined_loader", "_data_fetcher")
+        ],
+        ("lightning", data_connector, "_DataLoaderSource"),
+        ("lightning", data_connector, "_request_dataloader"),
+        ("lightning", data, "_set_sampler_epoch"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "barebones"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "_accelerator_connector"),
         ("lightning", wrapper, "_WrappingCheckpointIO"),
@@ -36,7 +44,7 @@ def check(library: str, owner: Any, name: str) -> None:
         ("lightning", LightningModule(), "_on_before_batch_transfer"),
         ("lightning", SingleDeviceStrategy("cpu"), "_forward_redirection"),
         ("transformers", AutoModelForCausalLM, "_model_mapping"),
-        ("torch", DataLoader(TensorDataset(torch.zeros(1))), "_get_iterator"),
+        ("torch", DataLoader(TensorDataset(torch.zeros(1))), "_iterator"),
         ("torch", torch.zeros(1), "_version"),
         ("torch", nn.Module(), "_non_persistent_buffers_set"),
     ],

@@ -179,13 +179,17 @@ def test_a_linear_schedule_ends_at_zero(backbone: str, data: Glue, make_trainer:
     assert rates == pytest.approx([0.1 * (1 - step / 12) for step in range(1, 13)])
 
 
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("tune", ["auto", "value"])
+@pytest.mark.parametrize(("model_type", "positions"), [("bert", 8), ("roberta", 9)])  # of 9, RoBERTa does not use one
 def test_inputs_longer_than_the_models_positions_are_an_error(
-    sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
+    model_type: str, positions: int, tune: str, stage: str, sst2_dir: str, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
-    short = save_backbone(tmp_path, max_position_embeddings=8)
-    data = Glue(short, task="sst2", data_dir=sst2_dir, batch_size=8)
-    with pytest.raises(BeftError, match="has 8 positions: set data.max_length to at most 8"):
-        make_trainer().fit(LanguageTaskModule(short, data.task, tune="value"), datamodule=data)
+    short = save_backbone(tmp_path, model_type, max_position_embeddings=positions)
+    data = Glue(short, task="sst2", data_dir=sst2_dir, batch_size=8, max_length=9)
+    callbacks = [BiasSelectionCallback()] if tune == "auto" else []
+    with pytest.raises(BeftError, match="has 9 tokens, .* has 8 positions: set data.max_length to at most 8"):
+        getattr(make_trainer(callbacks=callbacks), stage)(LanguageTaskModule(short, data.task, tune=tune), data)
 
 
 def test_a_prompt_needs_a_causal_language_model(backbone: str, sst2_dir: str, make_trainer: MakeTrainer) -> None:

@@ -14,6 +14,9 @@ from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, dro
         ("cat cat dog", ["cat dog dog"], 2 / 3, 0.0),  # repeated words count as often as both have them
         ("blue", ["red"], 0.0, 0.0),
         ("", ["red"], 0.0, 0.0),
+        ("red", ["the"], 0.0, 0.0),
+        ("", [""], 0.0, 1.0),  # the official script of v1.1 counts the words that both have, and there are none
+        ("the.", ["a", "red"], 0.0, 1.0),
     ],
 )
 def test_squad(prediction: str, answers: list[str], f1: float, em: float) -> None:

@@ -89,6 +89,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="sst2",
             kind="choice",
             columns=("sentence", "label"),
+            text=("sentence",),
             examples=Verbalizer(
                 _sst2_prompt,
                 (" terrible", " great"),
@@ -101,6 +102,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="rte",
             kind="choice",
             columns=("premise", "hypothesis", "label"),
+            text=("premise", "hypothesis"),
             examples=Verbalizer(
                 '{premise}\nDoes this mean that "{hypothesis}" is true? Yes or No?\n',
                 ("Yes", "No"),
@@ -112,6 +114,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="cb",
             kind="choice",
             columns=("premise", "hypothesis", "label"),
+            text=("premise", "hypothesis"),
             examples=Verbalizer(
                 'Suppose {premise} Can we infer that "{hypothesis}"? Yes, No, or Maybe?\n',
                 ("Yes", "No", "Maybe"),
@@ -127,6 +130,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="boolq",
             kind="choice",
             columns=("passage", "question", "label"),
+            text=("passage", "question"),
             examples=Verbalizer(_boolq_prompt, ("No", "Yes"), _NO_YES),
             batch_size=4,
             hub=(_SUPER_GLUE, "boolq"),
@@ -135,6 +139,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="wsc",
             kind="choice",
             columns=("text", "span1_text", "span2_text", "label"),
+            text=("text", "span1_text", "span2_text"),
             flatten=flatten_wsc,
             examples=Verbalizer(
                 _wsc_prompt,
@@ -148,6 +153,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="wic",
             kind="choice",
             columns=("word", "sentence1", "sentence2", "label"),
+            text=("word", "sentence1", "sentence2"),
             examples=Verbalizer(
                 'Does the word "{word}" have the same meaning in these two sentences? Yes, No?\n'
                 "{sentence1}\n{sentence2}\n",
@@ -160,6 +166,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="multirc",
             kind="choice",
             columns=("paragraph", "question", "answer", "label"),
+            text=("paragraph", "question", "answer"),
             flatten=flatten_multirc,
             examples=Verbalizer(
                 '{paragraph}\nQuestion: {question}\nI found this answer "{answer}". Is that correct? Yes or No?\n',
@@ -174,6 +181,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="copa",
             kind="choice",
             columns=("premise", "choice1", "choice2", "question", "label"),
+            text=("premise", "choice1", "choice2", "question"),
             examples=_copa_examples,
             loss="lm",
             learning_rate=1e-4,
@@ -183,6 +191,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="record",
             kind="choice",
             columns=("passage", "query", "entities", "answers"),
+            text=("passage", "query"),
             flatten=flatten_record,
             examples=_record_examples,
             metrics=("accuracy", "answer_f1", "answer_em"),
@@ -195,6 +204,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="squad",
             kind="generation",
             columns=("title", "context", "question", "answers"),
+            text=("title", "context", "question"),
             flatten=flatten_squad,
             examples=_squad_examples,
             metrics=("answer_f1", "answer_em"),
@@ -206,6 +216,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             name="drop",
             kind="generation",
             columns=("passage", "question", "answers"),
+            text=("passage", "question"),
             flatten=flatten_drop,
             examples=_drop_examples,
             # The published runs report SQuAD's F1; DROP's own metric stands beside it.

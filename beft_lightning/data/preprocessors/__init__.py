@@ -1,4 +1,4 @@
-"""How examples become token ids and batches: one preprocessor for each kind of task."""
+"""Preprocessors: from examples to token ids and batches, one for each kind of task."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a model learns and answers: one objective for each kind of task."""
+"""Objectives: the loss and the predictions of a model, one for each kind of task."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

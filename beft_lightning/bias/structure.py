@@ -1,0 +1,88 @@
+"""The biases that a checkpoint names: added to a module that lacks them, split where the checkpoint has their parts."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from beft_lightning.bias.fused import FusedBias, is_bias, is_split
+from beft_lightning.bias.lookup import outermost_models
+from beft_lightning.bias.parametrized import MARK, plain_name
+from beft_lightning.bias.terms import split_fused_biases
+from beft_lightning.parameters import clean_name, full_tensor, named_parameters
+
+#: What the first part of a split bias has in its name, where the tensor has its own.
+_FIRST_PART = f"{MARK}bias.original0"
+
+
+def fit_structure(module: nn.Module, names: Collection[str]) -> None:
+    """Give a module the biases that a checkpoint names. The module computes the same as before.
+
+    Linear layers get missing biases, as zeros. The fused biases of a transformers model are split if the checkpoint
+    has their parts. Everything else stays as it is, and so does a module that has all this already.
+
+    Args:
+        module: Changed in place.
+        names: Names of all parameters that the checkpoint knows, in ``module``.
+    """
+    add_biases(module, map(plain_name, names))
+    split_named_biases(module, names)
+
+
+def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear]:
+    """Give linear layers the biases among ``names`` that ``module`` lacks, as zeros.
+
+    Args:
+        module: Changed in place.
+        names: Names of parameters; those that are no bias of a linear layer are ignored.
+
+    Returns:
+        The layers that were given one.
+    """
+    linear = {clean_name(path): child for path, child in module.named_modules() if isinstance(child, nn.Linear)}
+    paths = dict.fromkeys(name.removesuffix(".bias") for name in names if name.endswith(".bias"))
+    added = [linear[path] for path in paths if path in linear and linear[path].bias is None]
+    for owner in added:
+        owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
+    return added
+
+
+def split_named_biases(module: nn.Module, names: Iterable[str]) -> None:
+    """Split the fused biases of the transformers models in ``module`` of which ``names`` has parts.
+
+    Args:
+        module: Changed in place.
+        names: Names of parameters in ``module``.
+    """
+    paths = {name.removesuffix(_FIRST_PART) for name in names if name.endswith(_FIRST_PART)}
+    owners = {clean_name(path): child for path, child in module.named_modules()}
+    whole = [path for path in paths if path in owners and not is_parametrized(owners[path])]
+    for name, model in outermost_models(module).items():
+        if any(not name or path.startswith(f"{clean_name(name)}.") for path in whole):
+            split_fused_biases(model)
+
+
+def fit_state(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a whole or partial state under the names that ``module`` has for it.
+
+    A fused bias is split where the module's is. Zero biases of the module that the state knows the layer's weight of,
+    but no bias, are added to it: the model that was saved had none there.
+
+    Args:
+        module: A module; unchanged.
+        state: Tensors by their names in a state dict.
+    """
+    fitted = dict(state)
+    for path, owner in module.named_modules():
+        name = f"{clean_name(path)}.bias"
+        if name in fitted and is_split(owner):
+            fused = owner.get_submodule("parametrizations.bias.0")
+            assert isinstance(fused, FusedBias)
+            for place, part in enumerate(fused.right_inverse(fitted.pop(name))):
+                fitted[f"{clean_name(path)}{MARK}bias.original{place}"] = part
+    for name, parameter in named_parameters(module):
+        weight = f"{plain_name(name).removesuffix('.bias')}.weight"
+        if is_bias(name) and name not in fitted and weight in fitted and not full_tensor(parameter).any():
+            fitted[name] = parameter.detach()
+    return fitted

@@ -63,7 +63,7 @@ class Table(LanguageDataModule):
     def __init__(
         self,
         tokenizer: str,
-        train: str | Path,
+        train: str | Path | None = None,
         validation: str | Path | None = None,
         test: str | Path | None = None,
         text: str | list[str] = "text",
@@ -73,6 +73,8 @@ class Table(LanguageDataModule):
         prompt: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if train is None:  # A parser that requires it only says what it was given.
+            raise DataError("Table needs a file, folder or data set to train on: give --data.train.")
         if validation is not None and dev_share is not None:
             raise DataError("dev_share splits rows off for validation, and a validation file is given: leave out one.")
         if dev_share is not None and dev_share <= 0:

@@ -191,3 +191,8 @@ def test_without_a_length_a_fit_takes_the_epochs_of_the_task(
     for options in ([], ["--trainer.max_epochs", "2"], ["--trainer.max_steps", "9"]):
         assert main(["fit", *common, *data, *options]) == 0
     assert lengths == [30, 2, None]
+
+
+def test_a_table_without_a_file(backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model.backbone", backbone, "--data", "Table"]) == 2
+    assert "give --data.train" in capsys.readouterr().err

@@ -163,6 +163,7 @@ class LanguageTaskModule(LightningModule):
             "tune_options": self.tune_options,
             "num_labels": self.objective.config.get("num_labels"),
             "labels": list(self.objective.output_names),
+            "task": self.task.to_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -272,5 +273,5 @@ def _linear_decay(steps: int, step: int) -> float:
 
 def metric_prefix(stage: str, split: str) -> str:
     """Return the prefix of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
-    name = "" if split == DEV else split.removeprefix("validation").lstrip("_")
+    name = "" if split in (DEV, stage) else split.removeprefix("validation").lstrip("_")
     return "_".join(filter(None, [stage, name])) + "_"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beft_lightning.adapter import load_adapter
     from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback
+    from beft_lightning.predictor import load
     from beft_lightning.tasks import LanguageTaskModule
 
 __version__ = "0.1.0"
@@ -14,10 +15,11 @@ _EXPORTS = {
     "AdapterCheckpoint": "beft_lightning.callbacks",
     "BiasSelectionCallback": "beft_lightning.callbacks",
     "LanguageTaskModule": "beft_lightning.tasks",
+    "load": "beft_lightning.predictor",
     "load_adapter": "beft_lightning.adapter",
 }
 
-__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__", "load_adapter"]
+__all__ = ["AdapterCheckpoint", "BiasSelectionCallback", "LanguageTaskModule", "__version__", "load", "load_adapter"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ SUBCOMMANDS = {
     "fit": "Choose a bias term, train it, validate.",
     "validate": "Evaluate a checkpoint on the validation split.",
     "test": "Evaluate a checkpoint on the split that results are reported on.",
-    "predict": "Write a checkpoint's predictions to predictions.tsv.",
+    "predict": "Predict new texts (--input), or write predictions.tsv of the data of a configuration.",
     "score": "Only score the bias terms, and write the scores to a folder.",
     "compare": "Train with several methods, each with several seeds, and write one table.",
     "plan": "Print what a fit will train, store and send, before any weights are loaded.",
@@ -28,6 +28,7 @@ SUBCOMMANDS = {
 
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
        python -m beft_lightning export --checkpoint FILE --format FORMAT --out FOLDER
+       python -m beft_lightning predict --ckpt_path FILE --input TABLE --out PREDICTIONS.jsonl
 
 Bias-efficient fine-tuning of language models.
 
@@ -67,10 +68,23 @@ def main(arguments: list[str] | None = None) -> int:
                 from beft_lightning.export import export
 
                 export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
+            elif predicts_new_texts(arguments):
+                options = predict_parser().parse_args(arguments[1:])
+                from beft_lightning.commands.predict import predict
+
+                predict(
+                    options.ckpt_path,
+                    options.input,
+                    options.out,
+                    batch_size=options.batch_size,
+                    backbone=options.backbone,
+                    device=options.device,
+                )
             else:
                 _run(arguments[0], for_parser(arguments))
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        if interrupted.saved is None:  # otherwise the callback has said so
+            print(interrupted, file=sys.stderr)
         return 128 + interrupted.signum
     except Exception as error:
         explained = error if isinstance(error, BeftError) else system_error(error)
@@ -145,17 +159,20 @@ def _check(arguments: list[str]) -> None:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise BeftError(f"no command {command!r}; choose one of: {', '.join(SUBCOMMANDS)}.{hint}")
     for position, argument in enumerate(arguments):
-        for option in ("--config", "-c", "--ckpt_path", "--checkpoint"):
+        for option in ("--config", "-c", "--ckpt_path", "--checkpoint", "--input"):
             if argument == option:
                 value = arguments[position + 1] if position + 1 < len(arguments) else ""
             elif argument.startswith(f"{option}="):
                 value = argument.removeprefix(f"{option}=")
             else:
                 continue
-            if value in (*NAMES, "null") and option == "--ckpt_path":
+            if (value in (*NAMES, "null") and option == "--ckpt_path") or (option, value) == ("--input", "-"):
                 continue
             if not Path(value).exists():
-                raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).")
+                compose = ""
+                if option in ("--config", "-c"):
+                    compose = " A model and a task compose: --config configs/model/M.yaml --config configs/task/T.yaml."
+                raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).{compose}")
 
 
 def for_parser(arguments: list[str]) -> list[str]:
@@ -212,7 +229,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def export_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``export``, the one command without a configuration."""
+    """Return the parser of ``export``, which has no configuration."""
     parser = _Parser("python -m beft_lightning export", description=SUBCOMMANDS["export"], allow_abbrev=False)
     parser.add_argument("--checkpoint", required=True, help="checkpoint of a fit, for example checkpoints/last.ckpt")
     parser.add_argument(
@@ -229,6 +246,28 @@ def export_parser() -> argparse.ArgumentParser:
         help="with hf, the precision to store (default: the one that the base had in the fit)",
     )
     parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
+    return parser
+
+
+def predicts_new_texts(arguments: list[str]) -> bool:
+    """Return whether a command line is ``predict`` with an input of its own, which has no configuration."""
+    return arguments[0] == "predict" and any(option.partition("=")[0] == "--input" for option in arguments)
+
+
+def predict_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``predict`` for new texts."""
+    parser = _Parser("python -m beft_lightning predict", description="Predict new texts.", allow_abbrev=False)
+    parser.add_argument("--ckpt_path", required=True, help="checkpoint of a fit, for example checkpoints/last.ckpt")
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the text columns of the fit, a .txt file with a text "
+        "in each line, or - for such lines from the standard input",
+    )
+    parser.add_argument("--out", default="predictions.jsonl", help="file to write (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=64, help="most rows in a batch (default: %(default)s)")
+    parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
+    parser.add_argument("--device", help="cpu, cuda, mps, ... (default: an accelerator if there is one)")
     return parser
 
 

@@ -41,6 +41,8 @@ _MODEL_ENTRIES: Mapping[str, type | UnionType] = {
     "num_labels": int | None,
     "labels": list,
 }
+#: Entries of the record of the task under MODEL_KEY -> their types. Checkpoints of the first version have none.
+_TASK_ENTRIES: Mapping[str, type] = {"name": str, "kind": str, "max_length": int}
 
 
 def checkpoint_file(path: str | Path) -> Path:
@@ -108,7 +110,7 @@ def read_file(path: Path, *, map_location: Any = "cpu", weights_only: bool = Tru
             if damaged is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         checkpoint = torch.load(path, map_location=map_location, weights_only=weights_only)
-    except MemoryError:
+    except (MemoryError, PermissionError):
         raise
     except Exception as error:  # zipfile and torch raise whatever the broken part raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -174,6 +176,17 @@ def _malformed(checkpoint: Mapping[str, Any]) -> str | None:
     for entry, kind in _MODEL_ENTRIES.items() if MODEL_KEY in checkpoint else ():
         if not isinstance(record, dict) or entry not in record or not isinstance(record[entry], kind):
             return f"{MODEL_KEY!r} has no valid {entry!r}"
+    return _malformed_task(record["task"]) if isinstance(record, dict) and "task" in record else None
+
+
+def _malformed_task(task: Any) -> str | None:
+    """Return what is wrong with the record of a task; None if nothing is."""
+    for entry, kind in _TASK_ENTRIES.items():
+        if not isinstance(task, dict) or not isinstance(task.get(entry), kind):
+            return f"the task of {MODEL_KEY!r} has no valid {entry!r}"
+    text = task.get("text", [])
+    if not isinstance(text, list) or not all(isinstance(name, str) for name in text):
+        return f"the task of {MODEL_KEY!r} has no valid 'text'"
     return None
 
 

@@ -140,6 +140,8 @@ class BeftCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with the callback that selects bias terms if the command or ``model.tune`` asks for it."""
         config = self._of_command(self.config_init)
+        if config.trainer.max_epochs is None and config.trainer.max_steps == -1 and config.trainer.max_time is None:
+            config.trainer.max_epochs = self.model.task.epochs  # Lightning's own default is 1,000.
         given = config.trainer.callbacks or []
         callbacks = [*given] if isinstance(given, list) else [given]
         if self.subcommand == "score":  # leaves its scores, and nothing else

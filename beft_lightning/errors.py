@@ -35,6 +35,10 @@ class ExportError(BeftError):
     """A trained model cannot be written in the format or to the place asked for."""
 
 
+class NonFiniteError(BeftError):
+    """A loss, a gradient or a trained value is NaN or infinite."""
+
+
 def system_error(error: Exception) -> BeftError | None:
     """Return what to tell the user about an error of the operating system; None if the error is of another kind.
 
@@ -79,7 +83,3 @@ _REMEDIES = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
     errno.ENOMEM: "Take a machine with more memory, or load less at once",
 }
-
-
-class NonFiniteError(BeftError):
-    """A loss, a gradient or a trained value is NaN or infinite."""

@@ -29,7 +29,7 @@ class Interrupted(SystemExit):
     def __str__(self) -> str:
         name = signal.Signals(self.signum).name
         if self.saved is None:
-            return f"{name}: ended. No training step is lost that a checkpoint does not hold already."
+            return f"{name}: ended without saving. Go on from the last checkpoint, if there is one."
         return (
             f"{name}: ended after a whole step. To go on, start the same command again with\n"
             f"  --ckpt_path {self.saved}\n(in Python, trainer.fit(..., ckpt_path={self.saved!r}))."

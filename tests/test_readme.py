@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beft_lightning.__main__ import SUBCOMMANDS, export_parser, with_lists
+from beft_lightning.__main__ import SUBCOMMANDS, export_parser, predict_parser, predicts_new_texts, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
 from beft_lightning.commands.compared_method import ZERO_SHOT
@@ -20,7 +20,14 @@ BLOCKS = [block for path in TEXTS for block in re.findall(r"```bash\n(.*?)```", 
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("python -m beft_lightning")]
 #: What stands in capitals for the user's own.
-PLACES = {"SEED": "3", "TUNE": "value", "APPROACH": "fisher", "BATCHES": "16", "CHECKPOINT": "null"}
+PLACES = {
+    "SEED": "3",
+    "TUNE": "value",
+    "APPROACH": "fisher",
+    "BATCHES": "16",
+    "CHECKPOINT": "null",
+    "CONFIG": "configs/table.yaml",
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +42,9 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     assert command in SUBCOMMANDS
     if command == "export":
         export_parser().parse_args(options)
+        return
+    if predicts_new_texts([command, *options]):
+        predict_parser().parse_args(options)
         return
     # The parser without commands knows all options but those that a command adds.
     own = {"--ckpt_path", "--out", "--rates", "--options"}

@@ -10,6 +10,7 @@ from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Fused
 from beft_lightning.bias.fused import fused_parts, is_bias, split
 from beft_lightning.bias.lookup import architecture_of, pretrained_model
 from beft_lightning.errors import ArchitectureError, TermError
+from beft_lightning.parameters import clean_name
 
 #: A term's name -> layer index -> the bias vector of that layer.
 BiasTerms = dict[str, dict[int, nn.Parameter]]
@@ -32,7 +33,7 @@ def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> 
     # Term -> path of a stack of layers -> index in the stack -> module.
     stacks: dict[str, dict[str, dict[int, nn.Module]]] = {term: {} for term in paths}
     for name, child in root.named_modules():
-        path = name.replace("_fsdp_wrapped_module.", "")
+        path = clean_name(name)
         for term, pattern in patterns.items():
             if match := pattern.search(path):
                 index, stack = int(match.group(1)), path[: match.start(1)]

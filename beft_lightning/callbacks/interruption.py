@@ -156,7 +156,7 @@ class Interruption(Callback):
         savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
         saved = None
         if savers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            saved = save_last(trainer, savers[0]) if save else savers[0].last_model_path or savers[0].best_model_path
+            saved = save_last(trainer, savers[0]) if save else _last_saved(savers[0])
         if signum == self._requeue_signal:
             root = Path(trainer.default_root_dir)
             number = trainer.strategy.broadcast(max(requeued_checkpoints(root), default=0) + 1)
@@ -166,6 +166,11 @@ class Interruption(Callback):
         interrupted = Interrupted(signum, saved)
         rank_zero_info(f"{interrupted}")
         raise interrupted
+
+
+def _last_saved(saver: ModelCheckpoint) -> str | None:
+    """Return the newest checkpoint of a saver, if there is one."""
+    return saver.last_model_path or saver.best_model_path or None
 
 
 def _resumes_exactly(trainer: Trainer, batch_idx: int) -> bool:

@@ -21,7 +21,7 @@ class NonFiniteCheck(Callback):
     and what is saved are looked at.
 
     Args:
-        stop: Stop with an error. If false, warn once and go on.
+        stop: Stop with an error. If false, warn once, go on, and save what there is.
 
     Raises:
         NonFiniteError: On all processes, if one of them has such a value.

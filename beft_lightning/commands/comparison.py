@@ -65,7 +65,7 @@ class Comparison:
         self.folder = RunFolder(folder, configuration)
         self.rates = rates or {}
         self.options = options or {}
-        self.default_options = module.tune_options or {}
+        self.default_options = module.asked_options
 
     def run(self, tunes: Sequence[str], seeds: Sequence[int]) -> list[Run]:
         """Return the results of all methods with all seeds, and train those that are missing.

@@ -7,6 +7,7 @@ from beft_lightning.data.benchmarks.reading_comprehension import Drop, Squad
 from beft_lightning.data.benchmarks.super_glue import SUPER_GLUE_TASKS, SuperGlue
 from beft_lightning.data.datamodule import LanguageDataModule
 from beft_lightning.data.prompt_task import Prompted, PromptTask
+from beft_lightning.data.table import Table
 from beft_lightning.data.task import Task, TaskRecord
 from beft_lightning.data.verbalizer import Verbalizer
 
@@ -22,6 +23,7 @@ __all__ = [
     "Prompted",
     "Squad",
     "SuperGlue",
+    "Table",
     "Task",
     "TaskRecord",
     "Verbalizer",

@@ -78,7 +78,7 @@ class LanguageDataModule(LightningDataModule):
         _check_at_least(0, dev_size=dev_size, demonstrations=demonstrations, num_workers=num_workers)
         if evaluation_splits is not None:
             task = replace(task, evaluation_splits=tuple(evaluation_splits))
-        self.task = replace(task, dev=dev_size > 0)
+        self.task = replace(task, dev=dev_size > 0, max_length=max_length or task.max_length)
         self.tokenizer_name = tokenizer
         self.gguf_file = gguf_file
         self.train_size = train_size
@@ -88,7 +88,6 @@ class LanguageDataModule(LightningDataModule):
         self._follows_run = seed is None
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.max_length = max_length
         self.padding = padding
         self.demonstrations = demonstrations
         self.demonstration_set = demonstration_set
@@ -132,8 +131,7 @@ class LanguageDataModule(LightningDataModule):
         """The preprocessor of the task, with the backbone's tokenizer."""
         if self._preprocessor is None:
             self.tokenizer = load_tokenizer(self.tokenizer_name, self.gguf_file)
-            length = self.max_length or self.task.max_length
-            options = EncodingOptions(length, self.padding, self.calibrate)
+            options = EncodingOptions(self.task.max_length, self.padding, self.calibrate)
             self._preprocessor = PREPROCESSORS[self.task.kind](self.task, self.tokenizer, options)
         return self._preprocessor
 

@@ -31,6 +31,29 @@ def draw_sources(sources: Sequence[str], size: int, random: np.random.RandomStat
     return {name for name, count in zip(order, before, strict=False) if count < size}
 
 
+def draw_stratified(strata: Sequence[str], size: int, random: np.random.RandomState) -> list[int]:
+    """Draw indices from each stratum in proportion to its size, to within one.
+
+    Args:
+        strata: The stratum of each index.
+        size: Number of indices.
+        random: Random number generator to draw with.
+
+    Returns:
+        The indices, in increasing order.
+    """
+    counts = Counter(strata)
+    drawn: Counter[str] = Counter()
+    places: list[tuple[float, int]] = []
+    # The members of each stratum stand at equal distances between 0 and 1, so that any beginning is proportional.
+    for index in draw(len(strata), len(strata), random):
+        stratum = strata[index]
+        places.append(((drawn[stratum] + 0.5) / counts[stratum], index))
+        drawn[stratum] += 1
+    chosen = sorted(places, key=lambda place: place[0])[:size]
+    return sorted(index for _, index in chosen)
+
+
 def draw_training(
     examples: int,
     sources: Sequence[str],

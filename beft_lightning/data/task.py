@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from beft_lightning.data.labels import LABEL_READERS
 from beft_lightning.data.sources import Located, Row
@@ -72,6 +72,10 @@ class TaskRecord(ABC):
     def validation_splits(self) -> tuple[str, ...]:
         """Splits to evaluate on during training."""
         return (DEV,) if self.dev else self.evaluation_splits
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a new input needs to be encoded like those of the fit, in plain types."""
+        return {"name": self.name, "kind": self.kind, "max_length": self.max_length}
 
     def parse(self, rows: Iterable[Located], source: str) -> list[Any]:
         """Check raw rows, and make the examples that the kind's preprocessor encodes.
@@ -151,6 +155,20 @@ class Task(TaskRecord):
     kind: Literal["classification", "regression", "multiple_choice"]
     text: tuple[str, ...]
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], labels: Sequence[str]) -> Self:
+        """Return the task of a record of :meth:`to_dict`, without metrics.
+
+        Args:
+            record: The record.
+            labels: Label names in the order of their ids.
+        """
+        return cls(**{**record, "text": tuple(record["text"])}, labels=tuple(labels), metrics=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as for any task, and the columns of the text."""
+        return {**super().to_dict(), "text": list(self.text)}
 
     @property
     def columns_read(self) -> tuple[str, ...]:

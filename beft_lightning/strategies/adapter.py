@@ -16,6 +16,7 @@ from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.checkpoint import TRAINED_KEY, held_names, local_file
 from beft_lightning.errors import CheckpointError
 from beft_lightning.fingerprint import fingerprint
+from beft_lightning.models import QUANTIZED
 from beft_lightning.parameters import numel
 
 Action = Callable[[], object]
@@ -98,7 +99,7 @@ class AdapterStrategy(Strategy):
     @property
     def quantized(self) -> tuple[str, ...]:
         """The precisions of bitsandbytes that frozen weights may have: all where they are whole."""
-        return ("int8", "nf4")
+        return QUANTIZED
 
     @property
     def recomputes(self) -> bool:

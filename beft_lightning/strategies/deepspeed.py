@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from beft_lightning.checkpoint import ADAPTER_FILE
 from beft_lightning.errors import BeftError, CheckpointError
+from beft_lightning.models import QUANTIZED
 from beft_lightning.strategies.internals import (
     gathered_throughout,
     is_partitioned,
@@ -33,7 +34,7 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
     @property
     def quantized(self) -> tuple[str, ...]:
         """All where the weights are whole: not with ZeRO-3."""
-        return () if self.zero_stage_3 else ("int8", "nf4")
+        return () if self.zero_stage_3 else QUANTIZED
 
     @property
     def recomputes(self) -> bool:

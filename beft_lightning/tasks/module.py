@@ -75,6 +75,8 @@ class LanguageTaskModule(LightningModule):
         check_dtype(dtype)
         #: The method of training; None if a BiasSelectionCallback decides. It may be set until the model is loaded.
         self.method: TuningMethod | None = tuning_method(tune, tune_options)
+        #: The ``tune_options`` as they were asked for, defaults included.
+        self.asked_options = dict(tune_options or {})
         if activation_checkpointing and self.method is not None and self.method.needs_cache:
             raise BeftError(
                 f"tune {self.tune!r} stands in a cache, which activation_checkpointing drops: leave out one."
@@ -161,6 +163,7 @@ class LanguageTaskModule(LightningModule):
             "tune_options": self.tune_options,
             "num_labels": self.objective.config.get("num_labels"),
             "labels": list(self.objective.output_names),
+            "task": self.task.to_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -270,5 +273,5 @@ def _linear_decay(steps: int, step: int) -> float:
 
 def metric_prefix(stage: str, split: str) -> str:
     """Return the prefix of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
-    name = "" if split == DEV else split.removeprefix("validation").lstrip("_")
+    name = "" if split in (DEV, stage) else split.removeprefix("validation").lstrip("_")
     return "_".join(filter(None, [stage, name])) + "_"

@@ -147,7 +147,7 @@ class Ia3Tuning(PeftTuning):
 
     name: ClassVar[str] = "ia3"
     config_class: ClassVar[str] = "IA3Config"
-    feedforward_modules: list[str] = field(default_factory=list)
+    feedforward_modules: list[str] | str = field(default_factory=list)
 
 
 def projections(module: nn.Module) -> list[str]:

@@ -36,6 +36,16 @@ class ReparametrizedBiasTuning(TuningMethod):
     def delta(self, bias: Tensor) -> nn.Module:
         """Return the parametrization of a bias of shape ``(d,)``."""
 
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Make the method from ``tune_options``, also those of old files.
+
+        They may hold ``terms: null`` for the default, and a ``rank`` for a method that has none.
+        """
+        known = {field.name for field in cls.option_fields()}
+        without_effect = {"rank"} - known | ({"terms"} if options.get("terms") is None else set())
+        return super().from_options({name: value for name, value in options.items() if name not in without_effect})
+
     def check(self, model: nn.Module) -> None:
         """Check that the model has the terms.
 
@@ -122,11 +132,6 @@ class ScalarBiasTuning(ReparametrizedBiasTuning):
     def delta(self, bias: Tensor) -> nn.Module:
         """Return a :class:`ScalarBias`."""
         return ScalarBias(bias)
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Self:
-        """Make the method from ``tune_options``. A ``rank``, which old files may hold, never had an effect."""
-        return super().from_options({name: value for name, value in options.items() if name != "rank"})
 
 
 def grid(width: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from beft_lightning.data.subsets import (
     draw,
     draw_demonstrations,
     draw_sources,
+    draw_stratified,
     draw_training,
     evaluation_size,
     training_size,
@@ -59,3 +60,18 @@ def test_sizes() -> None:
     assert training_size(sst2, "all", 2000, 8) == 2000
     assert training_size(sst2, 16, 2000, 8) == 16
     assert (evaluation_size("all", 9), evaluation_size(5, 9), evaluation_size(10, 9)) == (9, 5, 9)
+
+
+def test_every_beginning_of_a_stratified_draw_is_proportional() -> None:
+    strata = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
+    before: set[int] = set()
+    for size in range(1, 100):
+        drawn = draw_stratified(strata, size, np.random.RandomState(0))
+        assert len(set(drawn)) == size
+        assert before < set(drawn)
+        before = set(drawn)
+        for name in "abc":
+            assert sum(strata[i] == name for i in drawn) == pytest.approx(size * strata.count(name) / 100, abs=1)
+    assert draw_stratified(strata, 10, np.random.RandomState(1)) != draw_stratified(
+        strata, 10, np.random.RandomState(0)
+    )

@@ -18,8 +18,10 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
 from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.data import Glue
 from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.isolation import FrozenValues, eval_mode, leave_no_trace
+from beft_lightning.tasks import LanguageTaskModule
 from tests.tiny import ForeignModule, token_batches
 
 
@@ -283,3 +285,20 @@ def test_frozen_values_of_any_kind_are_watched(dtype: torch.dtype, shape: tuple[
 
 def test_frozen_values_that_are_not_numbers_are_no_change() -> None:
     FrozenValues([nn.Parameter(torch.full((3,), float("nan")), requires_grad=False)]).check()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "nf4"])
+def test_quantized_weights_are_as_before(
+    dtype: str, backbone: str, sst2_dir: str, make_trainer: Callable[..., Trainer]
+) -> None:
+    """Layers of bitsandbytes take state from their parameters in their first step, which must not be undone by half."""
+    pytest.importorskip("bitsandbytes", reason="quantized weights need bitsandbytes")
+    trained = []
+    for callback in (BiasSelectionCallback(batches=4, patience=0), BiasSelectionCallback("fixed", ["value"])):
+        torch.manual_seed(0)
+        data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+        module = LanguageTaskModule(backbone, data.task, tune="value", dtype=dtype)
+        make_trainer(callbacks=[callback]).fit(module, data)
+        assert callback.selected == ["value"]
+        trained.append({name: p.detach() for name, p in module.named_parameters() if p.requires_grad})
+    torch.testing.assert_close(*trained, rtol=0, atol=0)

@@ -121,3 +121,17 @@ def test_every_method_starts_from_the_pretrained_model_and_moves_only_what_it_tr
     # No optimizer state for anything frozen.
     state = sum(tensor.numel() for values in optimizer.state.values() for tensor in values.values() if tensor.dim())
     assert state == 2 * sum(p.numel() for p in trained.values())
+
+
+@pytest.mark.parametrize(
+    ("tune", "options"),
+    [
+        ("low_rank_bias", {"terms": None, "rank": 2}),
+        ("scalar_bias", {"terms": None, "rank": 8}),
+        ("ia3", {"feedforward_modules": "mlp"}),
+    ],
+)
+def test_options_that_earlier_versions_took_are_taken(tune: str, options: dict[str, Any]) -> None:
+    method = tuning_method(tune, options)
+    assert method is not None
+    assert getattr(method, "terms", ["value"]) == ["value"]

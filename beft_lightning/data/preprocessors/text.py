@@ -30,11 +30,13 @@ class TextPreprocessor:
         return DataCollatorWithPadding(self.tokenizer, padding=self.padding, max_length=length)
 
     def encode(self, examples: Sequence[Row]) -> list[dict[str, Any]]:
-        """Return token ids, ``labels`` and ``id`` of each row."""
+        """Return token ids, ``id`` and, where it has a label, ``labels`` of each row."""
         texts = [[row[name] for row in examples] for name in self.task.text]
         encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_length)
         return [
-            {**{name: values[i] for name, values in encoded.items()}, "labels": row["label"], "id": row["id"]}
+            {name: values[i] for name, values in encoded.items()}
+            | ({"labels": row["label"]} if "label" in row else {})
+            | {"id": row["id"]}
             for i, row in enumerate(examples)
         ]
 

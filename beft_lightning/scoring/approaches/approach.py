@@ -29,7 +29,7 @@ class Approach(ABC):
 
         Args:
             pretrained: The vector at the checkpoint, shape ``(d,)``.
-            bias: The vector now, with its gradient. Under FSDP2 both are sharded:
+            bias: The vector now, with its gradient, ``None`` if none arrived. Under FSDP2 both are sharded:
                 :func:`~beft_lightning.parameters.full_tensor` gives the whole.
 
         Returns:

@@ -1,0 +1,105 @@
+"""Labels of a table: their names and the kind of task, found from the values."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from datasets import ClassLabel, Dataset
+
+from beft_lightning.errors import DataError
+
+Kind = Literal["classification", "regression"]
+#: Types of labels -> how an error names them.
+_TYPES = {bool: "truth values", int: "numbers", float: "numbers", str: "texts"}
+
+
+def raw_labels(table: Dataset, column: str) -> list[Any]:
+    """Return the labels of a column, those of a ``ClassLabel`` by their names; without a name, None."""
+    feature = table.features[column]
+    values = list(table[column])
+    if not isinstance(feature, ClassLabel):
+        return values
+    return [feature.names[value] if value is not None and value >= 0 else None for value in values]
+
+
+def class_names(table: Dataset, column: str) -> tuple[str, ...]:
+    """Return the names that the table declares for a column; empty if it declares none."""
+    feature = table.features[column]
+    return tuple(feature.names) if isinstance(feature, ClassLabel) else ()
+
+
+def label_name(value: Any) -> str:
+    """Return the name of a label.
+
+    >>> label_name("pos"), label_name(True), label_name(2), label_name(2.0)
+    ('pos', 'true', '2', '2')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def infer_kind(values: Sequence[Any]) -> Kind:
+    """Return ``regression`` if the labels are numbers and any has a fraction, and else ``classification``."""
+    fractions = any(isinstance(value, float) and not value.is_integer() for value in values)
+    return "regression" if fractions else "classification"
+
+
+def infer_names(values: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of the labels that occur, sorted; numbers by their size."""
+    return tuple(map(label_name, sorted(set(values))))
+
+
+def check_types(values: Sequence[Any], column: str, where: Callable[[int], str]) -> None:
+    """Check that labels are texts, numbers or truth values, all of one type, and that none is missing.
+
+    Args:
+        values: The labels in the order of the rows.
+        column: Name of the column, for the error.
+        where: Returns the place of a row, given its index.
+
+    Raises:
+        DataError: If a label is missing, of another type, or of another type than the first one.
+    """
+    for index, value in enumerate(values):
+        if is_empty(value):
+            raise DataError(f"{where(index)}: column {column!r} is empty. Fill it, or remove the row.")
+        if type(value) not in _TYPES:
+            raise DataError(f"{where(index)}: label {value!r} is no text, number or truth value.")
+        first, here = _TYPES[type(values[0])], _TYPES[type(value)]
+        if here != first:
+            raise DataError(
+                f"{where(index)}: label {value!r} is among the {here}, but {values[0]!r} of the first row among the "
+                f"{first}. Write all of column {column!r} alike."
+            )
+
+
+def check_names(names: Sequence[str], values: Sequence[Any], column: str, source: str) -> None:
+    """Check that labels can be learnt.
+
+    Args:
+        names: The label names.
+        values: The labels of the training rows.
+        column: Name of the column, for the error.
+        source: Name of the table, for the error.
+
+    Raises:
+        DataError: If all rows have one label, or there are hardly any rows of each.
+    """
+    occurring = len(set(map(label_name, values)))
+    if occurring < 2:
+        raise DataError(
+            f"{source}: every row has the label {label_name(values[0])!r} in column {column!r}: there is nothing to "
+            "tell apart. Give rows of at least two labels, or another column."
+        )
+    if occurring > 2 and 2 * occurring > len(values):
+        raise DataError(
+            f"{source}: column {column!r} has {occurring} different values in {len(values)} rows, fewer than two rows "
+            "for each. Give the column of the labels, or for numbers --data.kind regression."
+        )
+    if len(set(names)) < len(names):
+        raise DataError(f"{source}: column {column!r} declares a label name twice: {', '.join(names)}.")
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a cell holds nothing: no value, no number, or white space alone."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN

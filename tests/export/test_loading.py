@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from beft_lightning import LanguageTaskModule
-from beft_lightning.checkpoint import FINGERPRINT_KEY, MODEL_KEY, TRAINED_KEY
+from beft_lightning.checkpoint import FINGERPRINT_KEY, MODEL_KEY, RNG_KEY, TRAINED_KEY
 from beft_lightning.errors import BackboneError, CheckpointError, ExportError
 from beft_lightning.export import export, load_trained
 from tests.export.fits import CAUSAL, COPA, SST2, fitted
@@ -74,7 +74,7 @@ def test_checkpoints_that_cannot_be_exported_say_why(decoder: str, tmp_path: Pat
     torch.save({"state_dict": module.state_dict()}, tmp_path / "full.ckpt")
     with pytest.raises(CheckpointError, match="full.ckpt: a full checkpoint"):
         load_trained(tmp_path / "full.ckpt")
-    foreign = {"state_dict": {"a": torch.zeros(1)}, TRAINED_KEY: ["a"], FINGERPRINT_KEY: {}}
+    foreign = {"state_dict": {"a": torch.zeros(1)}, TRAINED_KEY: ["a"], FINGERPRINT_KEY: {}, RNG_KEY: []}
     torch.save(foreign, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match="does not say which backbone .* call `merge` or `peft_adapter`"):
         load_trained(tmp_path / "foreign.ckpt")

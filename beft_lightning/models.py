@@ -1,5 +1,6 @@
 """Load backbones and tokenizers: from the hub, a folder, an installed package, or a config alone."""
 
+from collections.abc import Container, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,7 +10,10 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -28,6 +32,14 @@ _PACKAGE_PREFIX = "pkg://"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Precisions of bitsandbytes: the linear layers' weights only; everything else is fp32.
 QUANTIZED = ("int8", "nf4")
+
+
+#: Auto class -> the configurations that it has a head for.
+_HEADS: Mapping[str, Container[type]] = {
+    "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING,
+    "AutoModelForMultipleChoice": MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    "AutoModelForSequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+}
 
 
 def resolve_backbone(backbone: str) -> str:
@@ -224,7 +236,7 @@ def _keep_weights_trainable(model: PreTrainedModel) -> None:
 
 def _check_head(auto_class: Any, config: PreTrainedConfig, backbone: str) -> None:
     """Check that a type has a head for the task: an encoder-decoder (T5) has none that continues a prompt."""
-    if type(config) not in auto_class._model_mapping:
+    if type(config) not in _HEADS.get(auto_class.__name__, (type(config),)):
         raise BackboneError(
             f"backbone {backbone!r}: transformers has no {auto_class.__name__} of type {config.model_type!r}. Prompted "
             "tasks need a causal language model such as OPT; multiple choice needs an encoder such as BERT."

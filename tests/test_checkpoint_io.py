@@ -14,13 +14,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.checkpoint import CHECKSUM_KEY, read_checkpoint
 from beft_lightning.checkpoint_io import AtomicCheckpointIO
 from beft_lightning.errors import CheckpointError
-from beft_lightning.strategies.checkpoints import use_atomic_checkpoints
 from tests.test_files import die, killed
 from tests.tiny import ForeignModule, token_batches
 
@@ -142,35 +140,6 @@ def test_urls_of_local_files_are_local(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     AtomicCheckpointIO().save_checkpoint(NEW, f"file://{tmp_path}/a.ckpt")
     assert same(AtomicCheckpointIO().load_checkpoint(f"file://{tmp_path}/a.ckpt"), NEW)
-
-
-STRATEGIES: list[Callable[..., Any]] = [SingleDeviceStrategy, DDPStrategy, FSDPStrategy, ModelParallelStrategy]
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_gets_it_and_a_choice_of_the_users_stays(strategy: Callable[..., Any]) -> None:
-    ours = strategy()
-    use_atomic_checkpoints(ours)
-    assert isinstance(ours.checkpoint_io, AtomicCheckpointIO)
-
-    class Custom(TorchCheckpointIO):
-        pass
-
-    ours = strategy()
-    ours.checkpoint_io = chosen = Custom()
-    use_atomic_checkpoints(ours)
-    assert ours.checkpoint_io is chosen
-
-    for inner in (None, TorchCheckpointIO()):
-        ours = strategy()
-        ours.checkpoint_io = wrapper = AsyncCheckpointIO(inner)
-        use_atomic_checkpoints(ours)
-        assert ours.checkpoint_io is wrapper
-        assert isinstance(wrapper.checkpoint_io, AtomicCheckpointIO)
-
-    ours.checkpoint_io = wrapper = AsyncCheckpointIO(Custom())
-    use_atomic_checkpoints(ours)
-    assert isinstance(wrapper.checkpoint_io, Custom)
 
 
 @pytest.mark.parametrize("plugins", [[], [AsyncCheckpointIO()]], ids=["plain", "async"])

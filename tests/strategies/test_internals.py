@@ -1,4 +1,4 @@
-"""Every private name that this package uses is still there, in strategies/internals.py and in models.py."""
+"""Every private name that this package uses is still there, in strategies/internals.py."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,7 +13,6 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer.connectors import data_connector
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from transformers import AutoModelForCausalLM
 
 #: The versions with which all tests have passed.
 TESTED = {"lightning": "2.6.6", "torch": "2.13.0", "transformers": "5.23.0", "deepspeed": "0.19.8"}
@@ -43,7 +42,6 @@ def check(library: str, owner: Any, name: str) -> None:
         ("lightning", wrapper._WrappingCheckpointIO(), "_checkpoint_io"),
         ("lightning", LightningModule(), "_on_before_batch_transfer"),
         ("lightning", SingleDeviceStrategy("cpu"), "_forward_redirection"),
-        ("transformers", AutoModelForCausalLM, "_model_mapping"),
         ("torch", DataLoader(TensorDataset(torch.zeros(1))), "_iterator"),
         ("torch", torch.zeros(1), "_version"),
         ("torch", nn.Module(), "_non_persistent_buffers_set"),

@@ -1,0 +1,35 @@
+"""Giving a module the structure of a checkpoint; tests/test_adapter.py loads checkpoints."""
+
+import pytest
+import torch
+from torch import nn
+
+from beft_lightning.bias import add_missing_biases, split_fused_biases
+from beft_lightning.bias.structure import add_biases, fit_structure
+from tests.tiny import make_model
+
+
+def names(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_parameters()]
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_a_fresh_module_becomes_what_the_checkpoint_names(model_type: str) -> None:
+    fitted, fresh = (make_model(model_type, biases=False) for _ in range(2))
+    add_missing_biases(fitted, ["value"])
+    split_fused_biases(fitted)
+    ids = torch.arange(4, 14).view(2, 5)
+    before = fresh.eval()(input_ids=ids).logits
+    assert names(fresh) != names(fitted)
+    fit_structure(fresh, names(fitted))
+    assert sorted(names(fresh)) == sorted(names(fitted))
+    assert torch.equal(fresh(input_ids=ids).logits, before)
+    fit_structure(fresh, names(fitted))  # once more changes nothing
+    assert sorted(names(fresh)) == sorted(names(fitted))
+
+
+def test_only_missing_biases_of_linear_layers_are_added() -> None:
+    module = nn.ModuleDict({"a": nn.Linear(2, 3, bias=False), "b": nn.Linear(2, 3), "c": nn.LayerNorm(2, bias=False)})
+    added = add_biases(module, ["a.bias", "b.bias", "c.bias", "a.weight"])
+    assert added == [module["a"]]
+    assert torch.equal(added[0].bias, torch.zeros(3))

@@ -186,7 +186,7 @@ def test_a_fit_is_exported_both_ways(argv: Any, out: Path, tmp_path: Path) -> No
         (["--model.tune", "worth"], "'worth' is no method of training and no term of this model"),
         (["--model.backbone", "/nowhere"], "cannot load the"),
         (["--model.dtype", "int7"], "dtype 'int7' is unknown; choose one of: float32"),
-        (["--data.batch_size", "0"], "batch_size (0)"),
+        (["--data.batch_size", "0"], "batch_size is 0"),
         (["--trainer.strategy", "nope"], "invalid strategy name"),
         (["--ckpt_path", "."], "no such checkpoint file"),
         (["--selection.terms", "[key]"], "every candidate (key) is inert"),
@@ -255,7 +255,14 @@ def test_a_name_of_no_checkpoint_is_an_error_before_anything_is_built(
 def test_a_diverged_fit_is_an_error_and_leaves_its_last_good_checkpoint(
     argv: Any, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wild = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--trainer.gradient_clip_val", "null"]
+    wild = [
+        "--model.optimizer",
+        "torch.optim.SGD",
+        "--model.optimizer.lr",
+        "1e30",
+        "--trainer.gradient_clip_val",
+        "null",
+    ]
     assert main(argv("fit", *wild)) == 2
     error = capsys.readouterr().err
     assert re.search(r"the training loss is nan at step \d+ \(epoch 0, learning rate 1e\+30\)", error)
@@ -326,8 +333,9 @@ def test_an_optimizer_is_a_class_of_torchs_kind(value: str, argv: Any, capsys: p
 
 
 def test_optimizers_and_schedulers_of_torch_are_made(argv: Any) -> None:
-    options = ["--model.tune", "value", "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"]
-    assert main(argv("fit", *options, "--model.lr_scheduler", "StepLR", "--model.lr_scheduler.step_size", "1")) == 0
+    options = ["--model.tune", "value", "--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.1"]
+    options += ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"]
+    assert main(argv("fit", *options)) == 0
 
 
 @pytest.mark.parametrize(

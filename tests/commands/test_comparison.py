@@ -301,3 +301,13 @@ def test_a_learning_rate_that_cannot_train_is_an_error_before_anything_is_loaded
     with pytest.raises(BeftError, match="the learning rate of query is .*: it must be above 0 and at most 10"):
         comparison.run(["value", "query"], [0])
     assert comparison.module.model is None
+
+
+def test_an_option_of_the_configuration_counts_even_if_it_is_the_default(
+    backbone: str, sst2_dir: str, make_trainer: Any, tmp_path: Path
+) -> None:
+    """A seed of 0 that was asked for holds for all runs, and files of runs name the options as they were given."""
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8)
+    module = LanguageTaskModule(backbone, data.task, tune="random_mask", tune_options={"seed": 0, "budget": 5})
+    comparison = Comparison(module, data, make_trainer, tmp_path / "out", "tiny")
+    assert comparison._method("random_mask").options == {"seed": 0, "budget": 5}

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.tasks.metrics import predicted_texts
 from beft_lightning.tasks.objectives.language_model import LanguageModelObjective
 from beft_lightning.tasks.option_scores import (
@@ -15,7 +16,7 @@ from beft_lightning.tasks.option_scores import (
 )
 
 
-class OptionObjective(LanguageModelObjective):
+class OptionObjective(LanguageModelObjective[PromptTask]):
     """The option with the highest mean log-probability."""
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:

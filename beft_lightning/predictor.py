@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from beft_lightning.data.batching import batches_of_like_length
 from beft_lightning.data.preprocessors import EncodingOptions
 from beft_lightning.data.preprocessors.text import TextPreprocessor
-from beft_lightning.data.table_labels import is_empty
+from beft_lightning.data.table.labels import is_empty
 from beft_lightning.data.task import Task
 from beft_lightning.errors import CheckpointError, DataError
 from beft_lightning.export.loading import load_trained

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from beft_lightning.data.table_files import FORMATS, read_file
+from beft_lightning.data.table.files import FORMATS, read_file
 from beft_lightning.errors import BeftError, DataError
 from beft_lightning.files import check_output_folder, write_text_atomically
 from beft_lightning.predictor import Input, load

@@ -1,0 +1,67 @@
+"""The options that name a table's columns."""
+
+from dataclasses import dataclass
+from string import Formatter
+from typing import Self
+
+from beft_lightning.errors import DataError
+
+
+@dataclass(frozen=True)
+class Columns:
+    r"""The options of :class:`~beft_lightning.data.table.datamodule.Table` that name columns.
+
+    Args:
+        text: Columns of the texts.
+        label: Columns of the labels, most often one.
+        prompt: Prompt with columns in braces; ``\n`` is a new line.
+    """
+
+    text: tuple[str, ...]
+    label: tuple[str, ...]
+    prompt: str | None = None
+
+    @classmethod
+    def given(cls, text: str | list[str], label: str | list[str], prompt: str | None) -> Self:
+        """Return the options as a user gives them: names as a list or with a comma between."""
+        return cls(_names(text), _names(label), None if prompt is None else prompt.replace("\\n", "\n"))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that an input is made of: those of the prompt, or one or two of text.
+
+        Raises:
+            DataError: If there are none, more than two texts, or a label among them.
+        """
+        labels = ", ".join(map(repr, self.label))
+        if self.prompt is None:
+            if len(self.text) > 2 or len(set(self.text) - {*self.label}) < len(self.text):
+                raise DataError(
+                    f"--data.text {','.join(self.text)}: give one column, or two different ones for a pair, and not "
+                    f"the label's, {labels}."
+                )
+            return self.text
+        fields = self.prompt_fields
+        if not fields or {*self.label} & {*fields} or not all(name.isidentifier() for name in fields):
+            raise DataError(
+                f"--data.prompt {self.prompt!r}: name at least one column in braces, such as {{text}}, and not the "
+                f"label's, {labels}."
+            )
+        return fields
+
+    @property
+    def prompt_fields(self) -> tuple[str, ...]:
+        """The names in braces of the prompt, each once.
+
+        Raises:
+            DataError: If a brace is not closed.
+        """
+        try:
+            fields = [name for _, name, _, _ in Formatter().parse(self.prompt or "") if name is not None]
+        except ValueError as error:
+            raise DataError(f"--data.prompt {self.prompt!r}: {error}; write {{{{ for a brace itself.") from error
+        return tuple(dict.fromkeys(fields))
+
+
+def _names(given: str | list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given))

@@ -1,5 +1,6 @@
 """Prompts with an answer to generate."""
 
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -28,8 +29,10 @@ class GenerationPreprocessor(PromptPreprocessor):
     def _encode_options(self, example: Prompted) -> EncodedOptions:
         if not example.options:
             return encode_prompt(self.tokenizer, example.prompt, self.room)
-        encoded = super()._encode_options(example)
-        return encoded if self.task.generation.stop == "line" else encoded.ended(end_of_text(self.tokenizer))
+        if self.task.generation.stop == "end_of_text":
+            return super()._encode_options(example).ended(end_of_text(self.tokenizer))
+        lines = tuple(option.removesuffix("\n") + "\n" for option in example.options)
+        return super()._encode_options(replace(example, options=lines))
 
     def positions(self, features: dict[str, Any]) -> int:
         """Return the number of positions that an example needs."""

@@ -57,9 +57,9 @@ class LanguageModelPreprocessor(ABC, Generic[Record]):
             except DataError as error:
                 failed.append((example.where, error))
         if failed:
-            where, error = failed[0]
+            where, first = failed[0]
             place = f"{where}: " if where else ""
-            raise DataError(f"{place}{error} So it is in {len(failed):,} of {len(examples):,} examples.") from error
+            raise DataError(f"{place}{first} So it is in {len(failed):,} of {len(examples):,} examples.") from first
         cut = sum(feature["encoded"].truncated > 0 for feature in features)
         if cut:
             what, part = self.cut

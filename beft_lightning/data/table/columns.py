@@ -15,16 +15,35 @@ class Columns:
         text: Columns of the texts.
         label: Columns of the labels, most often one.
         prompt: Prompt with columns in braces; ``\n`` is a new line.
+        answer: Column of the answer to generate behind the prompt.
+        messages: Column of conversations.
     """
 
     text: tuple[str, ...]
     label: tuple[str, ...]
     prompt: str | None = None
+    answer: str | None = None
+    messages: str | None = None
 
     @classmethod
-    def given(cls, text: str | list[str], label: str | list[str], prompt: str | None) -> Self:
+    def given(
+        cls,
+        text: str | list[str],
+        label: str | list[str],
+        prompt: str | None,
+        answer: str | None = None,
+        messages: str | None = None,
+    ) -> Self:
         """Return the options as a user gives them: names as a list or with a comma between."""
-        return cls(_names(text), _names(label), None if prompt is None else prompt.replace("\\n", "\n"))
+        prompt = None if prompt is None else prompt.replace("\\n", "\n")
+        return cls(_names(text), _names(label), prompt, answer, messages)
+
+    @property
+    def kind(self) -> str | None:
+        """Name of the kind that has a column of its own, if one is given."""
+        if self.messages is not None:
+            return "chat"
+        return None if self.answer is None else "generation"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -33,19 +52,30 @@ class Columns:
         Raises:
             DataError: If there are none, more than two texts, or a label among them.
         """
-        labels = ", ".join(map(repr, self.label))
-        if self.prompt is None:
-            if len(self.text) > 2 or len(set(self.text) - {*self.label}) < len(self.text):
-                raise DataError(
-                    f"--data.text {','.join(self.text)}: give one column, or two different ones for a pair, and not "
-                    f"the label's, {labels}."
-                )
-            return self.text
+        if self.prompt is not None:
+            return self.prompt_columns(self.label, "label")
+        if len(self.text) > 2 or len(set(self.text) - {*self.label}) < len(self.text):
+            raise DataError(
+                f"--data.text {','.join(self.text)}: give one column, or two different ones for a pair, and not the "
+                f"label's, {', '.join(map(repr, self.label))}."
+            )
+        return self.text
+
+    def prompt_columns(self, targets: tuple[str, ...], what: str) -> tuple[str, ...]:
+        """Return the columns of the prompt.
+
+        Args:
+            targets: The columns of what is to be predicted.
+            what: What is to be predicted, for the message.
+
+        Raises:
+            DataError: If the prompt names no column, or one of ``targets``.
+        """
         fields = self.prompt_fields
-        if not fields or {*self.label} & {*fields} or not all(name.isidentifier() for name in fields):
+        if not fields or {*targets} & {*fields} or not all(name.isidentifier() for name in fields):
             raise DataError(
                 f"--data.prompt {self.prompt!r}: name at least one column in braces, such as {{text}}, and not the "
-                f"label's, {labels}."
+                f"{what}'s, {', '.join(map(repr, targets))}."
             )
         return fields
 

@@ -80,5 +80,4 @@ class ChatObjective(GenerationObjective):
     task: ChatTask
 
     def _stop_tokens(self) -> list[int]:
-        ends = {turn_end(self.tokenizer), self.tokenizer.eos_token_id}
-        return [token for token in sorted(ends - {None})]
+        return sorted({turn_end(self.tokenizer), self.tokenizer.eos_token_id} - {None})

@@ -5,10 +5,11 @@ from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data import PROMPT_TASKS, Prompted
 from beft_lightning.data.preprocessors import EncodingOptions
-from beft_lightning.data.preprocessors.generation import MAX_NEW_TOKENS, GenerationPreprocessor
+from beft_lightning.data.preprocessors.generation import GenerationPreprocessor
 from beft_lightning.models import load_tokenizer
 
 SQUAD = PROMPT_TASKS["squad"]
+MAX_NEW_TOKENS = SQUAD.generation.max_new_tokens
 EXAMPLES = [Prompted("the film was", (" good",), id=0), Prompted("a", (" plot",), id=1)]
 
 

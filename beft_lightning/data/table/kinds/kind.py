@@ -24,6 +24,8 @@ class TableKind(ABC):
 
     #: Name of the kind, as in ``--data.kind``.
     name: ClassVar[str]
+    #: The options that name its columns, for messages.
+    options: ClassVar[str] = "--data.text and --data.label"
 
     def __init__(self, columns: Columns, train: str) -> None:
         self.columns = columns

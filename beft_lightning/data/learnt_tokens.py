@@ -39,7 +39,7 @@ class LearntTokens:
 
 
 def pack_learnt(examples: Sequence[LearntTokens], pad_token: int) -> dict[str, Any]:
-    """Pack each example into a row, padded on the left.
+    """Pack each example into a row, padded on the left. Its last token predicts nothing and is left out.
 
     Args:
         examples: The examples of a batch.
@@ -49,16 +49,17 @@ def pack_learnt(examples: Sequence[LearntTokens], pad_token: int) -> dict[str, A
         A batch of the form of :func:`~beft_lightning.data.packed_options.pack_options`: of each example, the tokens
         that are learnt are its one option.
     """
-    columns = max(len(example.ids) for example in examples)
-    padding = [columns - len(example.ids) for example in examples]
+    shown = [example.ids[:-1] for example in examples]
+    columns = max(map(len, shown))
+    padding = [columns - len(ids) for ids in shown]
     targets = [
         (row, empty + place - 1, example.ids[place], row)
         for row, (example, empty) in enumerate(zip(examples, padding, strict=True))
         for place in example.learnt
     ]
     rows = [
-        ([pad_token] * empty + [*e.ids], [PADDING] * empty + [PROMPT] * len(e.ids), [0] * empty + [*range(len(e.ids))])
-        for e, empty in zip(examples, padding, strict=True)
+        ([pad_token] * empty + [*ids], [PADDING] * empty + [PROMPT] * len(ids), [0] * empty + [*range(len(ids))])
+        for ids, empty in zip(shown, padding, strict=True)
     ]
     names = ("input_ids", "segment_ids", "position_ids")
     target_names = ("target_row", "target_column", "target_token", "target_option")

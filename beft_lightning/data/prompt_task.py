@@ -1,9 +1,10 @@
 """Prompted tasks as declarative records: how an example becomes a prompt with options, or with an answer."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, Literal, Self
 
+from beft_lightning.data.generation import Generation
 from beft_lightning.data.sources import Row
 from beft_lightning.data.task import TaskRecord, check_texts
 from beft_lightning.errors import DataError
@@ -16,7 +17,7 @@ class Prompted:
     Args:
         prompt: The text before the options, or before the answer to generate.
         options: The texts that may follow, with the white space that separates them; for generation, the answer to
-            learn.
+            learn. None if the answer is not known, only to be predicted.
         labels: Indices of the right options.
         answers: For generation and extraction, the acceptable answers, each as its one or more spans.
         candidates: The bare texts of the options, where metrics compare texts.
@@ -25,6 +26,7 @@ class Prompted:
         source: The text that the example was taken from, together with others: a paragraph that several questions are
             about. The training set and the dev set have none in common.
         id: Number to report the prediction under; by default the example's place in its split.
+        where: File and row, for error messages.
     """
 
     prompt: str
@@ -36,6 +38,7 @@ class Prompted:
     group: str = ""
     source: str = ""
     id: int | None = None
+    where: str = ""
 
     def with_demonstrations(self, solved: Sequence["Prompted"]) -> Self:
         """Return the example behind solved ones (in-context learning).
@@ -71,6 +74,7 @@ class PromptTask(TaskRecord):
         batch_size: Recommended number of examples that fit on one GPU together; the effective batch is 8.
         max_length: Most tokens of prompt and answer together.
         flatten: Turns an object of the original file into rows; by default it is one row.
+        generation: How answers are generated.
     """
 
     kinds = ("choice", "generation")
@@ -87,6 +91,43 @@ class PromptTask(TaskRecord):
     batch_size: int = 8
     max_length: int = 2048
     flatten: Callable[[Row], Iterable[Row]] = one_row
+    generation: Generation = field(default_factory=Generation)
+
+    @classmethod
+    def from_dict(
+        cls, record: Mapping[str, Any], labels: Sequence[str], examples: Callable[[Row], list[Prompted]]
+    ) -> Self:
+        """Return the task of a record of :meth:`to_dict`, without metrics.
+
+        Args:
+            record: The record.
+            labels: Names of the options, where all examples have the same ones.
+            examples: Makes the examples of a row, as the record says.
+        """
+        return cls(
+            name=record["name"],
+            kind=record["kind"],
+            max_length=record["max_length"],
+            columns=tuple(record["columns"]),
+            text=tuple(record["text"]),
+            examples=examples,
+            labels=tuple(labels),
+            metrics=(),
+            loss=record["loss"],
+            generation=Generation(**record["generation"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as for any task, the columns, and how examples are made, with functions by their names."""
+        return {
+            **super().to_dict(),
+            "columns": list(self.columns),
+            "text": list(self.text),
+            "loss": self.loss,
+            "examples": _plain(self.examples),
+            "flatten": None if self.flatten is one_row else _plain(self.flatten),
+            "generation": self.generation.to_dict(),
+        }
 
     def parse_row(self, row: Row, where: str) -> list[Prompted]:
         """Return the prompted examples of an object of the original file."""
@@ -96,7 +137,7 @@ class PromptTask(TaskRecord):
                 if missing := [name for name in self.columns if name not in flat]:
                     raise DataError(f"no {', '.join(map(repr, missing))}, which {self.name} needs")
                 check_texts(flat, self.text)
-                examples.extend(self.examples(flat))
+                examples.extend(replace(example, where=where) for example in self.examples(flat))
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
         except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -122,3 +163,15 @@ class PromptTask(TaskRecord):
         """Check that there are options where they are to be calibrated."""
         if calibrate and self.kind == "generation":
             raise DataError(f"{self.name} generates its answers, so there are no options to calibrate.")
+
+
+def _plain(value: Any) -> Any:
+    """Return a template in plain types: its fields with the name of its class, and anything else by its name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple):
+        return list(value)
+    if is_dataclass(value):
+        return {"type": type(value).__name__, **{name: _plain(field) for name, field in vars(value).items()}}
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return {"function": f"{named.__module__}.{named.__qualname__}"}

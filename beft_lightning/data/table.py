@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from beft_lightning.data.datamodule import LanguageDataModule
 from beft_lightning.data.labels import score
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.sources import Located
+from beft_lightning.data.sources import Located, is_empty
 from beft_lightning.data.subsets import draw_stratified
 from beft_lightning.data.table_files import read_table
 from beft_lightning.data.table_labels import (
@@ -23,7 +23,6 @@ from beft_lightning.data.table_labels import (
     class_names,
     infer_kind,
     infer_names,
-    is_empty,
     label_name,
     raw_labels,
 )

@@ -11,7 +11,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from beft_lightning.data.table.files import FORMATS, read_file
 from beft_lightning.errors import BeftError, DataError
 from beft_lightning.files import check_output_folder, write_text_atomically
-from beft_lightning.predictor import Input, load
+from beft_lightning.loading import load
+from beft_lightning.predictor import Input
 from beft_lightning.resume import NAMES, find_checkpoint
 
 #: The input that is read from the standard input.

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, Literal, Self
 
 from beft_lightning.data.generation import Generation
-from beft_lightning.data.sources import Row
-from beft_lightning.data.task import TaskRecord, check_texts
+from beft_lightning.data.sources import Row, file_id
+from beft_lightning.data.task import TaskRecord, check_filled, check_texts
 from beft_lightning.errors import DataError
 
 
@@ -26,6 +26,7 @@ class Prompted:
         source: The text that the example was taken from, together with others: a paragraph that several questions are
             about. The training set and the dev set have none in common.
         id: Number to report the prediction under; by default the example's place in its split.
+        file_id: The id that the example has in its file.
         where: File and row, for error messages.
     """
 
@@ -38,6 +39,7 @@ class Prompted:
     group: str = ""
     source: str = ""
     id: int | None = None
+    file_id: Any = None
     where: str = ""
 
     def with_demonstrations(self, solved: Sequence["Prompted"]) -> Self:
@@ -65,6 +67,7 @@ class PromptTask(TaskRecord):
         kind: ``choice`` between options, or ``generation``.
         columns: The columns that an example needs.
         text: Those of them that hold text.
+        target: The one of them that holds the label or the answer.
         examples: Makes the examples of a row; see :class:`~beft_lightning.data.verbalizer.Verbalizer`.
         labels: Names of the options, where all examples have the same ones.
         loss: ``classification`` over the options, or ``lm`` on the right one.
@@ -83,6 +86,7 @@ class PromptTask(TaskRecord):
     kind: Literal["choice", "generation"]
     columns: tuple[str, ...]
     text: tuple[str, ...] = ()
+    target: str = "label"
     examples: Callable[[Row], list[Prompted]]
     metrics: tuple[str, ...] = ("accuracy",)
     loss: Literal["classification", "lm"] = "classification"
@@ -110,9 +114,11 @@ class PromptTask(TaskRecord):
             max_length=record["max_length"],
             columns=tuple(record["columns"]),
             text=tuple(record["text"]),
+            target=record["target"],
             examples=examples,
             labels=tuple(labels),
             metrics=(),
+            hub=tuple(record.get("hub", ("", None))),
             loss=record["loss"],
             generation=Generation(**record["generation"]),
         )
@@ -123,21 +129,41 @@ class PromptTask(TaskRecord):
             **super().to_dict(),
             "columns": list(self.columns),
             "text": list(self.text),
+            "target": self.target,
             "loss": self.loss,
             "examples": _plain(self.examples),
             "flatten": None if self.flatten is one_row else _plain(self.flatten),
             "generation": self.generation.to_dict(),
         }
 
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """All columns but the one with the label or answer."""
+        return tuple(name for name in self.columns if name != self.target)
+
     def parse_row(self, row: Row, where: str) -> list[Prompted]:
         """Return the prompted examples of an object of the original file."""
-        examples: list[Prompted] = []
+        return [example for _, example in self._prompted(row, where, self.columns)]
+
+    def parse_input(self, row: Row, where: str) -> list[tuple[Row, Prompted]]:
+        """Return each prompted example behind its flat row."""
+        found = self._prompted(row, where, self.input_columns)
+        for flat, _ in found:
+            check_filled(flat, self.input_columns, where)
+        return found
+
+    def _prompted(self, row: Row, where: str, columns: Sequence[str]) -> list[tuple[Row, Prompted]]:
+        """Return the prompted examples that flat rows with certain columns make, each behind its flat row."""
+        examples: list[tuple[Row, Prompted]] = []
         try:
             for flat in self.flatten(row):
-                if missing := [name for name in self.columns if name not in flat]:
+                if missing := [name for name in columns if name not in flat]:
                     raise DataError(f"no {', '.join(map(repr, missing))}, which {self.name} needs")
                 check_texts(flat, self.text)
-                examples.extend(replace(example, where=where) for example in self.examples(flat))
+                # A column that is not asked for does not decide anything.
+                shown = flat if self.target in columns else {n: v for n, v in flat.items() if n != self.target}
+                own = {"where": where, "file_id": file_id(flat)}
+                examples.extend((flat, replace(example, **own)) for example in self.examples(shown))
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
         except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -149,6 +175,10 @@ class PromptTask(TaskRecord):
     def numbered(self, examples: Sequence[Prompted]) -> list[Prompted]:
         """Give each example that has no id its place in the split."""
         return [replace(e, id=place) if e.id is None else e for place, e in enumerate(examples)]
+
+    def file_ids(self, examples: Sequence[Prompted]) -> list[Any]:
+        """Return the id that each example has in its file; None where there is none."""
+        return [example.file_id for example in examples]
 
     def sources(self, examples: Sequence[Prompted]) -> list[str]:
         """Return the source of each example; empty if none has one."""

@@ -18,10 +18,22 @@ _FILE_NAMES = {
 _ENCODING = "utf-8-sig"
 #: The parser's errors: of wrong syntax, and of objects that are nested too deeply.
 _NO_JSON = (ValueError, RecursionError)
+#: The columns in which benchmarks number their rows: GLUE, SuperGLUE, SQuAD, DROP.
+_IDS = ("index", "idx", "id", "query_id")
 #: The columns of a row by name.
 Row = Mapping[str, Any]
 #: A row behind the place where it stands: ``file:line``.
 Located = tuple[str, Row]
+
+
+def file_id(row: Row) -> Any:
+    """Return the id that a row has in its file; None if it has none."""
+    return next((row[name] for name in _IDS if name in row), None)
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a cell holds nothing: no value, no number, or white space alone."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN
 
 
 def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequence[str] = ()) -> Iterator[Located]:

@@ -28,13 +28,14 @@ def task_from_dict(record: Mapping[str, Any], labels: Sequence[str]) -> TaskReco
 
     Args:
         record: The record.
-        labels: Label names in the order of their ids.
+        labels: Label names in the order of their ids, for records that do not hold them.
 
     Raises:
         CheckpointError: If the record is malformed, its kind is unknown, or its prompts are made by a function that
             is not of this package.
     """
     try:
+        labels = record.get("labels", labels)
         if record["kind"] in Task.kinds:
             return Task.from_dict(record, labels)
         if record["kind"] in PromptTask.kinds:

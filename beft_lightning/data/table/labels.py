@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from beft_lightning.data.sources import is_empty
 from beft_lightning.errors import DataError
 
 #: Types of labels -> how an error names them.
@@ -96,8 +97,3 @@ def check_names(names: Sequence[str], values: Sequence[Any], column: str, source
         )
     if len(set(names)) < len(names):
         raise DataError(f"{source}: column {column!r} declares a label name twice: {', '.join(names)}.")
-
-
-def is_empty(value: Any) -> bool:
-    """Return whether a cell holds nothing: no value, no number, or white space alone."""
-    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN

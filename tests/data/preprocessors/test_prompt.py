@@ -7,7 +7,7 @@ import pytest
 from beft_lightning.data import PROMPT_TASKS, Glue, Prompted
 from beft_lightning.data.preprocessors import EncodingOptions
 from beft_lightning.data.preprocessors.options import OptionPreprocessor
-from beft_lightning.data.preprocessors.prompt import NO_LABEL
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL
 from beft_lightning.models import load_tokenizer
 
 

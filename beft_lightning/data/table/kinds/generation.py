@@ -8,10 +8,9 @@ from datasets import Dataset
 from beft_lightning.data.answer_template import AnswerTemplate
 from beft_lightning.data.generation import Generation
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.sources import Located
+from beft_lightning.data.sources import Located, is_empty
 from beft_lightning.data.table.kinds.kind import filled, place
 from beft_lightning.data.table.kinds.unlabelled import UnlabelledKind
-from beft_lightning.data.table.labels import is_empty
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
 
@@ -63,6 +62,7 @@ class GenerationKind(UnlabelledKind):
             kind="generation",
             columns=self.needed,
             text=self.inputs,
+            target=self.answer,
             examples=AnswerTemplate(self.columns.prompt, self.answer),
             metrics=("answer_f1", "answer_em"),
             loss="lm",

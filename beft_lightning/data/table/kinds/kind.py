@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from datasets import Dataset
 
-from beft_lightning.data.sources import Located, Row
+from beft_lightning.data.sources import Located, Row, is_empty
 from beft_lightning.data.table.columns import Columns
-from beft_lightning.data.table.labels import is_empty
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
 

@@ -12,7 +12,6 @@ import beft_lightning
 from beft_lightning import AdapterCheckpoint, LanguageTaskModule
 from beft_lightning.checkpoint import CHECKSUM_KEY, MODEL_KEY, content_checksum, read_checkpoint
 from beft_lightning.data import Glue, Table
-from beft_lightning.data.table_labels import Kind
 from beft_lightning.errors import CheckpointError, DataError
 from beft_lightning.loading import load
 from tests.tiny import sentences
@@ -23,7 +22,7 @@ def fit(backbone: str, make_trainer: Any, tmp_path: Path) -> Any:
     """Fit on a table, and return the checkpoint and the module's own outputs for the test file."""
 
     def run(
-        kind: Kind = "classification", text: str = "review", precision: Any = None, **options: Any
+        kind: str = "classification", text: str = "review", precision: Any = None, **options: Any
     ) -> tuple[str, Tensor]:
         frame = pd.DataFrame(sentences(40), columns=["review", "verdict"]).assign(other="the film")
         if kind == "classification":

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from beft_lightning.data import Drop, Glue, Squad, SuperGlue
 from beft_lightning.data.benchmarks.submissions import file_name, find_submission, write_submission
 from beft_lightning.data.sources import Row, original_rows
-from beft_lightning.data.table_files import FORMATS, read_file
+from beft_lightning.data.table.files import FORMATS, read_file
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, DataError
 from beft_lightning.files import check_output_folder, write_text_atomically

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from beft_lightning.errors import DataError
 
@@ -55,3 +55,30 @@ class Generation:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in plain types."""
         return asdict(self)
+
+    def room(self, max_length: int) -> int:
+        """Return the number of tokens that generation leaves free.
+
+        Args:
+            max_length: Most tokens of prompt and answer together.
+
+        Raises:
+            DataError: If none are.
+        """
+        if self.max_new_tokens >= max_length:
+            raise DataError(
+                f"max_new_tokens {self.max_new_tokens} leaves no room for a prompt within max_length {max_length}: "
+                "raise max_length, or lower max_new_tokens."
+            )
+        return max_length - self.max_new_tokens
+
+
+def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that ends a text.
+
+    Raises:
+        DataError: If the tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise DataError("the tokenizer has no eos token to end a text with: set one in its tokenizer_config.json.")
+    return int(tokenizer.eos_token_id)

@@ -6,6 +6,8 @@ from typing import Any
 
 from beft_lightning.data.answer_template import AnswerTemplate
 from beft_lightning.data.benchmarks.prompts import PROMPT_TASKS
+from beft_lightning.data.chat_task import ChatTask
+from beft_lightning.data.free_text_task import FreeTextTask
 from beft_lightning.data.generation import Generation
 from beft_lightning.data.prompt_task import Prompted, PromptTask
 from beft_lightning.data.sources import Row
@@ -38,6 +40,10 @@ def task_from_dict(record: Mapping[str, Any], labels: Sequence[str]) -> TaskReco
             return Task.from_dict(record, labels)
         if record["kind"] in PromptTask.kinds:
             return _prompt_task(record, labels)
+        if record["kind"] in ChatTask.kinds:
+            return ChatTask.from_dict(record)
+        if record["kind"] in FreeTextTask.kinds:
+            return FreeTextTask.from_dict(record)
     except (KeyError, TypeError, ValueError, DataError) as error:
         raise CheckpointError(
             f"the record of task {record.get('name')!r} is malformed ({type(error).__name__}: {error}). Use a "

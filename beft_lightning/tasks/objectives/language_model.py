@@ -2,13 +2,12 @@
 
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.models import check_language_model
-from beft_lightning.tasks.objectives.objective import Objective
+from beft_lightning.tasks.objectives.objective import Objective, Record
 
 
-class LanguageModelObjective(Objective[PromptTask]):
-    """An answer behind a prompt, from the language model's own head."""
+class LanguageModelObjective(Objective[Record]):
+    """Tokens behind others, such as an answer behind a prompt, from the language model's own head."""
 
     auto_class = AutoModelForCausalLM
 

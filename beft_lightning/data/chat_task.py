@@ -70,8 +70,9 @@ class ChatTask(ColumnTask):
         return Conversation(tuple(messages[: answers[-1] + 1]))
 
     def to_predict(self, value: Any, where: str) -> Conversation:
-        """Return the conversation up to the answer to generate."""
-        prompt = Conversation(tuple(check_messages(value, self.column, where))).prompt
+        """Return the conversation up to the answer to generate; a text alone is a message of the user."""
+        messages = [{"role": "user", "content": value}] if isinstance(value, str) else value
+        prompt = Conversation(tuple(check_messages(messages, self.column, where))).prompt
         if not prompt:
             raise DataError(f"{where}: the conversation in column {self.column!r} has no message to answer.")
         return Conversation(prompt)

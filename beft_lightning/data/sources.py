@@ -43,7 +43,7 @@ def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequenc
         folder: The folder that holds the task's files.
         name: The task's name, for error messages.
         split: ``train`` or one of the task's evaluation splits.
-        suffix: ``.tsv``, ``.jsonl`` (an object a line) or ``.json`` (SQuAD's and DROP's collections).
+        suffix: Suffix of the file; see :func:`original_rows`.
         header: Column names, if a TSV file has no header line of its own.
 
     Raises:
@@ -56,10 +56,23 @@ def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequenc
             f"{folder}: no {' or '.join(names)} for the {split} split of {name}. Set `data_dir` to the folder "
             "that holds the benchmarks' original files, or leave it out to use the hub."
         )
+    yield from original_rows(path, header)
+
+
+def original_rows(path: Path, header: Sequence[str] = ()) -> Iterator[Located]:
+    """Yield the rows of a benchmark's original file, each with its place for error messages.
+
+    Args:
+        path: The file: ``.tsv``, ``.jsonl`` (an object a line) or ``.json`` (SQuAD's and DROP's collections).
+        header: Column names, if a TSV file has no header line of its own.
+
+    Raises:
+        DataError: If the file is malformed.
+    """
     readers = {".tsv": lambda: _read_tsv(path, header), ".jsonl": lambda: _read_jsonl(path)}
     last = f"{path}"
     try:
-        for where, row in readers.get(suffix, lambda: _read_json(path))():
+        for where, row in readers.get(path.suffix, lambda: _read_json(path))():
             last = where
             yield where, row
     except UnicodeDecodeError as error:

@@ -21,6 +21,7 @@ ANSWER = PromptTask(
     kind="generation",
     columns=("question", "answer"),
     text=("question",),
+    target="answer",
     examples=AnswerTemplate("{question}\nAnswer:", "answer"),
     loss="lm",
     generation=Generation(7, "end_of_text", {"num_beams": 2}),

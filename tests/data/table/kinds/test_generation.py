@@ -11,7 +11,7 @@ from beft_lightning.data import Table
 from beft_lightning.data.generation import Generation
 from beft_lightning.errors import DataError
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"film": "great", "review": "a good film\nwith a plot"},
     {"film": "dull", "review": "bad"},
     {"film": "poor", "review": ["not fine", "bad"]},

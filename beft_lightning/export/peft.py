@@ -20,6 +20,7 @@ from beft_lightning.models import resolve_backbone
 #: Class of a model -> PEFT's name for its task, where it has one.
 TASK_TYPES: Mapping[str, str] = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
     "AutoModelForCausalLM": "CAUSAL_LM",
 }
 

@@ -14,17 +14,33 @@ class Columns:
     Args:
         text: Columns of the texts.
         label: Columns of the labels, most often one.
+        options: For multiple choice, the columns of the options, or the one column that lists them.
         prompt: Prompt with columns in braces; ``\n`` is a new line.
     """
 
     text: tuple[str, ...]
     label: tuple[str, ...]
+    options: tuple[str, ...] = ()
     prompt: str | None = None
 
     @classmethod
-    def given(cls, text: str | list[str], label: str | list[str], prompt: str | None) -> Self:
-        """Return the options as a user gives them: names as a list or with a comma between."""
-        return cls(_names(text), _names(label), None if prompt is None else prompt.replace("\\n", "\n"))
+    def given(
+        cls,
+        text: str | list[str],
+        label: str | list[str],
+        options: str | list[str] | None = None,
+        prompt: str | None = None,
+    ) -> Self:
+        """Return the options as a user gives them: names as a list or with a comma between.
+
+        Raises:
+            DataError: If a column is given twice.
+        """
+        names = {"text": _names(text), "label": _names(label), "options": _names(options or [])}
+        for option, columns in names.items():
+            if len(set(columns)) < len(columns):
+                raise DataError(f"--data.{option} {','.join(columns)}: a column is given twice.")
+        return cls(**names, prompt=None if prompt is None else prompt.replace("\\n", "\n"))
 
     @property
     def inputs(self) -> tuple[str, ...]:

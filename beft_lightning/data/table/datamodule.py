@@ -53,6 +53,7 @@ class Table(LanguageDataModule):
         text: str | list[str] = "text",
         label: str | list[str] = "label",
         kind: str | None = None,
+        options: str | list[str] | None = None,
         dev_share: float | None = None,
         prompt: str | None = None,
         **kwargs: Any,
@@ -66,7 +67,7 @@ class Table(LanguageDataModule):
         self.sources = {TRAIN: train, VALIDATION: validation, TEST: test}
         table = read_table(train, TRAIN)
         #: How rows become examples.
-        self.kind = find_kind(kind, Columns.given(text, label, prompt), table, f"{train}")
+        self.kind = find_kind(kind, Columns.given(text, label, options, prompt), table, f"{train}")
         super().__init__(
             task=self.kind.make_task(table),
             tokenizer=tokenizer,

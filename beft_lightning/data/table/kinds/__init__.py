@@ -7,11 +7,15 @@ from datasets import Dataset
 from beft_lightning.data.table.columns import Columns
 from beft_lightning.data.table.kinds.classification import Classification
 from beft_lightning.data.table.kinds.kind import TableKind, missing_columns
+from beft_lightning.data.table.kinds.multi_label import MultiLabel
 from beft_lightning.data.table.kinds.regression import Regression
+from beft_lightning.data.table.kinds.token_classification import TokenClassification
 from beft_lightning.errors import DataError
 
 #: Name of a kind, as in ``--data.kind`` -> its class.
-KINDS: Mapping[str, type[TableKind]] = {kind.name: kind for kind in (Classification, Regression)}
+KINDS: Mapping[str, type[TableKind]] = {
+    kind.name: kind for kind in (Classification, Regression, MultiLabel, TokenClassification)
+}
 
 
 def find_kind(name: str | None, columns: Columns, table: Dataset, train: str) -> TableKind:

@@ -33,8 +33,8 @@ class LabelledKind(TableKind):
         return (*self.columns.inputs, self.label)
 
     def fits(self) -> bool:
-        """Return whether there is one column of labels."""
-        return len(self.columns.label) == 1
+        """Return whether there is one column of labels, and none of options."""
+        return len(self.columns.label) == 1 and not self.columns.options
 
     def labels(self, table: Dataset, source: str) -> list[Any]:
         """Return the raw labels of a table, all of one type.

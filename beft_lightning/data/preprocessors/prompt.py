@@ -10,12 +10,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.packed_options import EncodedOptions, encode_options, pack_options
-from beft_lightning.data.preprocessors.preprocessor import EncodingOptions
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL, EncodingOptions
 from beft_lightning.data.prompt_task import Prompted, PromptTask
 from beft_lightning.errors import DataError
-
-#: Fills up the ``labels`` of examples with fewer right options than others of the batch.
-NO_LABEL = -1
 
 
 class PromptPreprocessor(ABC):

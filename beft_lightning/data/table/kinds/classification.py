@@ -5,6 +5,7 @@ from typing import Any
 from datasets import Dataset
 
 from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.data.sources import Row
 from beft_lightning.data.table.kinds.labelled import LabelledKind
 from beft_lightning.data.table.labels import (
     check_names,
@@ -57,7 +58,7 @@ class Classification(LabelledKind):
             labels=names,
         )
 
-    def known_label(self, label: Any, task: TaskRecord, where: str) -> str:
+    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> str:
         """Return the label's name."""
         return known_name(label, task.labels, self.train, where)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from beft_lightning.data.sources import Row
 from beft_lightning.data.table.kinds.kind import place
 from beft_lightning.data.table.kinds.labelled import LabelledKind
 from beft_lightning.data.table.labels import (
@@ -73,7 +74,7 @@ class TokenClassification(LabelledKind):
         check_types([tag for value in values for tag in value], self.label, places.__getitem__)
         return values
 
-    def known_label(self, label: Any, task: TaskRecord, where: str) -> list[str]:
+    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> list[str]:
         """Return the names of a row's tags."""
         return [known_name(tag, task.labels, self.train, where) for tag in label]
 

@@ -21,6 +21,7 @@ from beft_lightning.errors import DataError
 
 _SUPER_GLUE = "aps/super_glue"
 _NO_YES = ("false", "true")
+_CHOICES = ("choice1", "choice2")
 
 
 def _sst2_prompt(row: Row) -> str:
@@ -43,9 +44,9 @@ def _wsc_prompt(row: Row) -> str:
 def _copa_examples(row: Row) -> list[Prompted]:
     premise = row["premise"].strip().removesuffix(".")
     conjunction = {"effect": " so", "cause": " because"}[row["question"]]
-    choices = tuple(_lower_first_word(row[name]) for name in ("choice1", "choice2"))
+    choices = tuple(_lower_first_word(row[name]) for name in _CHOICES)
     options = tuple(f" {choice}" for choice in choices)
-    label = label_index(row["label"], ("choice1", "choice2"))
+    label = label_index(row["label"], _CHOICES)
     return [Prompted(premise + conjunction, options, (label,), calibration_prompt=conjunction.strip())]
 
 
@@ -96,6 +97,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("negative", "positive"),
                 calibration="It was",
             ),
+            labels=("negative", "positive"),
             hub=("nyu-mll/glue", "sst2"),
         ),
         PromptTask(
@@ -108,6 +110,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("Yes", "No"),
                 ("entailment", "not_entailment"),
             ),
+            labels=("entailment", "not_entailment"),
             hub=(_SUPER_GLUE, "rte"),
         ),
         PromptTask(
@@ -132,6 +135,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             columns=("passage", "question", "label"),
             text=("passage", "question"),
             examples=Verbalizer(_boolq_prompt, ("No", "Yes"), _NO_YES),
+            labels=_NO_YES,
             batch_size=4,
             hub=(_SUPER_GLUE, "boolq"),
         ),
@@ -146,6 +150,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("No", "Yes"),
                 _NO_YES,
             ),
+            labels=_NO_YES,
             learning_rate=1e-2,
             hub=(_SUPER_GLUE, "wsc.fixed"),
         ),
@@ -160,6 +165,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("No", "Yes"),
                 _NO_YES,
             ),
+            labels=_NO_YES,
             hub=(_SUPER_GLUE, "wic"),
         ),
         PromptTask(
@@ -173,6 +179,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("No", "Yes"),
                 _NO_YES,
             ),
+            labels=_NO_YES,
             metrics=("accuracy", "f1a", "em"),
             batch_size=2,
             hub=(_SUPER_GLUE, "multirc"),
@@ -183,6 +190,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             columns=("premise", "choice1", "choice2", "question", "label"),
             text=("premise", "choice1", "choice2", "question"),
             examples=_copa_examples,
+            labels=_CHOICES,
             loss="lm",
             learning_rate=1e-4,
             hub=(_SUPER_GLUE, "copa"),

@@ -54,6 +54,10 @@ class GenerationObjective(LanguageModelObjective):
         texts = self.tokenizer.batch_decode(output[:, prompt.shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts], None
 
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the answer of each example as its ``text``."""
+        return [{"text": text} for text in self.evaluate(model, batch)[0]]
+
     def decode(self, predictions: list[str], batch: dict[str, Any]) -> list[Any]:
         """Return the answers as they are."""
         return predictions

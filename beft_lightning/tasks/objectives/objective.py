@@ -1,7 +1,7 @@
 """The interface of objectives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import Tensor
@@ -56,5 +56,24 @@ class Objective(ABC, Generic[Record]):
         """Return the predictions of an evaluation batch, and its loss if it has one."""
 
     @abstractmethod
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the columns that a prediction adds to each row of a batch.
+
+        The batch is an evaluation batch whose examples may have no labels.
+        """
+
+    @abstractmethod
     def decode(self, predictions: Any, batch: dict[str, Any]) -> list[Any]:
         """Return the predictions of a batch as people read them, one for each example."""
+
+
+def labelled_rows(probabilities: Tensor, names: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Return the most probable label of each example, and the probabilities of all its labels by name.
+
+    Args:
+        probabilities: Shape ``(examples, most labels)``; columns behind an example's own labels are ignored.
+        names: The label names of each example.
+    """
+    values = probabilities.tolist()
+    rows = [dict(zip(labels, row, strict=False)) for labels, row in zip(names, values, strict=True)]
+    return [{"label": max(row, key=row.__getitem__), "probabilities": row} for row in rows]

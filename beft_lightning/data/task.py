@@ -80,7 +80,7 @@ class TaskRecord(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a new input needs to be encoded like those of the fit, in plain types."""
-        return {"name": self.name, "kind": self.kind, "max_length": self.max_length}
+        return {"name": self.name, "kind": self.kind, "max_length": self.max_length, "labels": list(self.labels)}
 
     def parse(self, rows: Iterable[Located], source: str) -> list[Any]:
         """Check raw rows, and make the examples that the kind's preprocessor encodes.
@@ -197,9 +197,10 @@ class Task(TaskRecord):
 
         Args:
             record: The record.
-            labels: Label names in the order of their ids.
+            labels: Label names in the order of their ids, for a record that does not hold them.
         """
-        return cls(**{**record, "text": tuple(record["text"])}, labels=tuple(labels), metrics=())
+        lists = {"text": tuple(record["text"]), "labels": tuple(record.get("labels", labels))}
+        return cls(**{**record, **lists}, metrics=())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as for any task, the columns of the text, and the one of the options if there is one."""

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import AutoModelForMultipleChoice, PreTrainedModel
 
 from beft_lightning.tasks.objectives.classification import ClassificationObjective
+from beft_lightning.tasks.objectives.objective import labelled_rows
 
 
 class MultipleChoiceObjective(ClassificationObjective):
@@ -33,11 +34,7 @@ class MultipleChoiceObjective(ClassificationObjective):
 
     def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
         """Return ``label`` and ``probabilities`` of each example: of its choices, by their columns or texts."""
-        probabilities = self.logits(model, batch).float().softmax(dim=-1).tolist()
-        named = [
-            dict(zip(names, row, strict=False)) for names, row in zip(batch["choices"], probabilities, strict=True)
-        ]
-        return [{"label": max(row, key=row.__getitem__), "probabilities": row} for row in named]
+        return labelled_rows(self.logits(model, batch).float().softmax(dim=-1), batch["choices"])
 
     def decode(self, predictions: Tensor, batch: dict[str, Any]) -> list[Any]:
         """Return the columns of the choices, or their texts where one column lists them."""

@@ -41,26 +41,32 @@ class TokenPreprocessor(TextPreprocessor):
             ``NO_WORD``; ``word_count``; ``id``; where it has a label, ``labels``, for each token the tag id of that
             word, or ``NO_TAG``.
         """
-        features = [self._encode(row) for row in examples]
-        if cut := sum(max(feature["words"]) < feature["word_count"] - 1 for feature in features):
+        # As one text, as in pretraining: some tokenizers take the space before a word for a part of it.
+        texts = [" ".join(row[self.task.text[0]]) for row in examples]
+        encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_offsets_mapping=True)
+        features = [
+            self._feature(row, {n: values[i] for n, values in encoded.items()}) for i, row in enumerate(examples)
+        ]
+        if cut := sum(self._is_cut(feature) for feature in features):
             rank_zero_info(
                 f"{cut:,} of {len(features):,} rows of {self.task.name} are longer than {self.max_length} tokens and "
                 "lost their last words, which have no tag; raise max_length if the model has the positions."
             )
         return features
 
-    def _encode(self, row: Row) -> dict[str, Any]:
+    def _feature(self, row: Row, encoded: dict[str, Any]) -> dict[str, Any]:
+        """Return the features of a row, given its tokens with their offsets."""
         words = row[self.task.text[0]]
-        # As one text, as in pretraining: some tokenizers take the space before a word for a part of it.
-        encoded = dict(
-            self.tokenizer(" ".join(words), truncation=True, max_length=self.max_length, return_offsets_mapping=True)
-        )
         first = first_pieces(words, encoded.pop("offset_mapping"))
-        if max(first) == NO_WORD:
+        if max(first, default=NO_WORD) == NO_WORD:
             raise DataError(f"{self.task.name}: the tokenizer has no token for any word of {words!r}: remove the row.")
         tags = row.get("label")
         labels = {} if tags is None else {"labels": [NO_TAG if word == NO_WORD else tags[word] for word in first]}
         return {**encoded, "words": first, "word_count": len(words), **labels, "id": row["id"]}
+
+    def _is_cut(self, feature: dict[str, Any]) -> bool:
+        """Return whether the last word has no token because there are too many."""
+        return len(feature["input_ids"]) == self.max_length and max(feature["words"]) < feature["word_count"] - 1
 
     def collate_training(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """Return a batch; ``words`` and ``labels`` have the shape ``(batch, tokens)`` of the token ids."""

@@ -23,11 +23,11 @@ _DEV_SHARE = 0.1
 
 
 class Table(LanguageDataModule):
-    r"""Texts and labels in files of one's own, for classification and regression.
+    r"""Texts and labels in files of one's own.
 
-    A source is a CSV, TSV, JSON, JSONL, Parquet or Arrow file, a folder of ``save_to_disk``, or a folder or hub id that
-    ``datasets.load_dataset`` reads. Labels that are texts, truth values or whole numbers are classes, numbers with a
-    fraction are scores.
+    A source is a CSV, TSV, JSON, JSONL, Parquet, Arrow or ``.conll`` file, a folder of ``save_to_disk``, or a folder or
+    hub id that ``datasets.load_dataset`` reads. Labels that are texts, truth values or whole numbers are classes,
+    numbers with a fraction are scores, lists are several labels, or tags where the texts are lists of words.
 
     Args:
         tokenizer: Tokenizer to use: the backbone's hub id or folder.
@@ -35,12 +35,15 @@ class Table(LanguageDataModule):
         validation: Source of the rows to evaluate on during training.
         test: Source of the rows for ``test``; by default the same as for validation.
         text: Column of the text, or two columns of a pair, as a list or with a comma between.
-        label: Column of the label.
-        kind: ``classification`` or ``regression``; by default found from the labels.
+            For tags of words, the column that lists the words.
+        label: Column of the label; for several labels, columns of 0 and 1, too.
+        kind: A name of :data:`~beft_lightning.data.table.kinds.KINDS`: ``classification``, ``regression``,
+            ``multi_label``, ``token_classification`` or ``multiple_choice``; by default found from labels and options.
+        options: For multiple choice, the columns of the options, or the one column that lists them.
         dev_share: Without ``validation``: the share of the training rows, or from 1 on their number, that is not
             trained on but evaluated on; by default 0.1. The rows are drawn with the seed, from each label alike.
         prompt: For causal language models: the prompt with columns in braces, such as ``"{text} It was"``, after which
-            the label names are the options; ``\n`` is a new line.
+            the label names, or those of the row, are the options; ``\n`` is a new line.
         kwargs: See :class:`~beft_lightning.data.datamodule.LanguageDataModule`.
     """
 

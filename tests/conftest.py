@@ -18,6 +18,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 
+from tests.chats import save_chat_backbone
 from tests.tiny import save_backbone, write_sst2
 
 torch.set_num_threads(1)
@@ -52,6 +53,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny OPT language model on disk, with its tokenizer."""
     return save_backbone(tmp_path_factory.mktemp("decoder"), "opt", causal=True)
+
+
+@pytest.fixture(scope="session")
+def chat_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny LLaMA for chats on disk, with its tokenizer."""
+    return save_chat_backbone(tmp_path_factory.mktemp("chat"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from beft_lightning.errors import DataError
 
 #: The kinds of task whose predictions are label ids.
 _LABELLED = ("classification", "multiple_choice", "choice")
-_TEXTS = ("choice", "generation")
+_TEXTS = ("choice", "generation", "chat")
 _TAGS = ("token_classification",)
 _ANY = range(sys.maxsize)
 _SEVERAL = range(2, sys.maxsize)
@@ -50,6 +50,10 @@ SUITABLE: Mapping[str, Suitability] = {
     "answer_em": Suitability(_TEXTS),
     "drop_f1": Suitability(_TEXTS),
     "drop_em": Suitability(_TEXTS),
+    "rouge1": Suitability(_TEXTS),
+    "rouge2": Suitability(_TEXTS),
+    "rougeL": Suitability(_TEXTS),
+    "perplexity": Suitability(("text",)),
 }
 
 

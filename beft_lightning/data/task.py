@@ -1,6 +1,5 @@
 """Tasks as declarative records: what a task says of itself, and nothing that has to be computed with tensors."""
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from beft_lightning.data.labels import LABEL_READERS
 from beft_lightning.data.metrics import check_metrics
-from beft_lightning.data.sources import Located, Row
+from beft_lightning.data.sources import Located, Row, file_id
+from beft_lightning.data.task_checks import COUNTS, check_counts, check_filled, check_texts
 from beft_lightning.errors import DataError
 
 #: Name of the training split.
@@ -80,7 +80,13 @@ class TaskRecord(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a new input needs to be encoded like those of the fit, in plain types."""
-        return {"name": self.name, "kind": self.kind, "max_length": self.max_length, "labels": list(self.labels)}
+        record = {"name": self.name, "kind": self.kind, "max_length": self.max_length, "labels": list(self.labels)}
+        return record | ({"hub": list(self.hub)} if self.hub[0] else {})
+
+    @property
+    @abstractmethod
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that a new input needs."""
 
     def parse(self, rows: Iterable[Located], source: str) -> list[Any]:
         """Check raw rows, and make the examples that the kind's preprocessor encodes.
@@ -103,6 +109,25 @@ class TaskRecord(ABC):
     @abstractmethod
     def parse_row(self, row: Row, where: str) -> list[Any]:
         """Make the examples of one raw row; arguments and errors as for :meth:`parse`."""
+
+    @abstractmethod
+    def parse_input(self, row: Row, where: str) -> list[tuple[Row, Any]]:
+        """Make the examples of a row that is to be predicted; its label or answer, if there is one, is not looked at.
+
+        Args:
+            row: A row, or an object of an original file that holds several.
+            where: The place of the row, for error messages.
+
+        Returns:
+            Each example behind the row it is made of.
+
+        Raises:
+            DataError: If a column is missing or empty, or a value is not as the task needs it.
+        """
+
+    def file_ids(self, examples: Sequence[Any]) -> list[Any]:
+        """Return the id that each example has in its file; None where there is none."""
+        return [None] * len(examples)
 
     @abstractmethod
     def numbered(self, examples: Sequence[Any]) -> list[Any]:
@@ -142,16 +167,6 @@ class TaskRecord(ABC):
         """
 
 
-#: Kind of a task of bare texts -> the numbers of label names, and of text columns, that it may have.
-_COUNTS: Mapping[str, tuple[range, range]] = {
-    "classification": (range(2, sys.maxsize), range(1, 3)),
-    "regression": (range(1), range(1, 3)),
-    "multi_label": (range(1, sys.maxsize), range(1, 3)),
-    "token_classification": (range(2, sys.maxsize), range(1, 2)),
-    "multiple_choice": (range(2, sys.maxsize), range(1, sys.maxsize)),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Task(TaskRecord):
     """A task of bare texts, for encoders.
@@ -169,7 +184,7 @@ class Task(TaskRecord):
         DataError: If the kind does not go with the number of labels or of text columns.
     """
 
-    kinds = tuple(_COUNTS)
+    kinds = tuple(COUNTS)
     adds_head = True
 
     kind: Literal["classification", "regression", "multi_label", "token_classification", "multiple_choice"]
@@ -179,17 +194,9 @@ class Task(TaskRecord):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        labels, texts = _COUNTS[self.kind]
         if self.options and (self.kind != "multiple_choice" or self.labels):
             raise DataError(f"task {self.name!r}: `options` are for multiple choice without labels.")
-        if not self.options and len(self.labels) not in labels:
-            raise DataError(
-                f"task {self.name!r}: {self.kind} has {_amount(labels)} labels, and not {len(self.labels)}."
-            )
-        if len(self.text) not in texts:
-            raise DataError(
-                f"task {self.name!r}: {self.kind} has {_amount(texts)} columns of text, and not {len(self.text)}."
-            )
+        check_counts(self.name, self.kind, None if self.options else len(self.labels), len(self.text))
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], labels: Sequence[str]) -> Self:
@@ -199,13 +206,14 @@ class Task(TaskRecord):
             record: The record.
             labels: Label names in the order of their ids, for a record that does not hold them.
         """
-        lists = {"text": tuple(record["text"]), "labels": tuple(record.get("labels", labels))}
-        return cls(**{**record, **lists}, metrics=())
+        lists = {name: tuple(record[name]) for name in ("text", "hub") if name in record}
+        return cls(**{**record, **lists, "labels": tuple(record.get("labels", labels))}, metrics=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as for any task, the columns of the text, and the one of the options if there is one."""
-        options = {"options": self.options} if self.options else {}
-        return {**super().to_dict(), "text": list(self.text), **options}
+        """Return the same as for any task, and the columns: of text and options, and their names in its files."""
+        record = {**super().to_dict(), "text": list(self.text)}
+        given = {"options": self.options, "columns": dict(self.columns)}
+        return record | {name: value for name, value in given.items() if value}
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -220,29 +228,54 @@ class Task(TaskRecord):
             return self.text
         return (self.options,) if self.options else ()
 
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that hold text."""
+        return self.columns_read
+
     def parse_row(self, row: Row, where: str) -> list[Row]:
         """Return the text columns and ``label``, a number or a list of numbers."""
+        renamed = self._renamed(row, where, (*self.columns_read, "label"))
+        example = self._texts(renamed, where)
+        names = self.labels if not self.options else tuple(map(str, range(len(example[self.options]))))
+        label = self.label_id(renamed["label"], where, names)
+        if self.kind == "token_classification" and len(label) != len(words := example[self.text[0]]):
+            raise DataError(f"{where}: {len(words)} words and {len(label)} tags: each word has one tag.")
+        return [{**example, "label": label}]
+
+    def parse_input(self, row: Row, where: str) -> list[tuple[Row, Row]]:
+        """Return the row, and its text columns as the example."""
+        renamed = self._renamed(row, where, self.columns_read)
+        check_filled(renamed, self.columns_read, where)
+        return [(row, self._texts(renamed, where))]
+
+    def _renamed(self, row: Row, where: str, needed: Iterable[str]) -> Row:
+        """Return a row with the names that columns have here, after a check that those needed are there."""
         renamed = {self.columns.get(name, name): value for name, value in row.items()}
-        if missing := [name for name in (*self.columns_read, "label") if name not in renamed]:
+        if missing := [name for name in needed if name not in renamed]:
             original = {meant: name for name, meant in self.columns.items()}
             raise DataError(
                 f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
                 f"{self.name} needs; there are: {', '.join(map(str, row))}."
             )
+        return renamed
+
+    def _texts(self, row: Row, where: str) -> dict[str, Any]:
+        """Return the columns that hold text, and the id in the file if there is one."""
         try:
-            check_texts(renamed, self.columns_read, self.columns_of_lists)
+            check_texts(row, self.columns_read, self.columns_of_lists)
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
-        texts = {name: renamed[name] for name in self.columns_read}
-        names = self.labels if not self.options else tuple(map(str, range(len(texts[self.options]))))
-        label = self.label_id(renamed["label"], where, names)
-        if self.kind == "token_classification" and len(label) != len(texts[self.text[0]]):
-            raise DataError(f"{where}: {len(texts[self.text[0]])} words and {len(label)} tags: each word has one tag.")
-        return [{**texts, "label": label}]
+        own = file_id(row)
+        return {name: row[name] for name in self.columns_read} | ({} if own is None else {"file_id": own})
 
     def numbered(self, examples: Sequence[Row]) -> list[Row]:
         """Give each row that has no ``id`` its place in the split."""
         return [{**row, "id": row.get("id", place)} for place, row in enumerate(examples)]
+
+    def file_ids(self, examples: Sequence[Row]) -> list[Any]:
+        """Return the id that each row has in its file; None where there is none."""
+        return [row.get("file_id") for row in examples]
 
     def label_id(self, value: object, where: str, names: Sequence[str] | None = None) -> Any:
         """Return a raw label as the number, or the list of numbers, to train on.
@@ -265,32 +298,3 @@ class Task(TaskRecord):
         """Check that there are none: they belong to prompts."""
         if demonstrations or calibrate:
             raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} is read without one.")
-
-
-def check_texts(row: Row, columns: Iterable[str], lists: Sequence[str] = ()) -> None:
-    """Check that columns hold text, or lists of texts that are not empty.
-
-    Args:
-        row: A row that has the columns.
-        columns: Their names.
-        lists: The names of those that hold lists.
-
-    Raises:
-        DataError: If one does not; the place of the row is not in the message.
-    """
-    for name in columns:
-        if name not in lists:
-            if not isinstance(row[name], str):
-                raise DataError(f"column {name!r} is no text but {row[name]!r}")
-            continue
-        if not isinstance(row[name], list | tuple) or not row[name]:
-            raise DataError(f"column {name!r} is no list of texts but {row[name]!r}")
-        if wrong := [value for value in row[name] if not isinstance(value, str) or not value.strip()]:
-            raise DataError(f"column {name!r} lists {wrong[0]!r}, which is no text or an empty one")
-
-
-def _amount(allowed: range) -> str:
-    """Return a range of numbers in words; one that ends at ``sys.maxsize`` has no end."""
-    if len(allowed) == 1:
-        return str(allowed[0])
-    return f"{allowed[0]} or more" if allowed.stop == sys.maxsize else f"{allowed[0]} or {allowed[-1]}"

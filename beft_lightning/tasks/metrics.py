@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from beft_lightning.data.preprocessors.tokens import NO_TAG
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks.entities import EntityScore
-from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1
+from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1, rouge
 
 
 class MatthewsCorrelation(MulticlassMatthewsCorrCoef):
@@ -34,6 +35,14 @@ class MatthewsCorrelation(MulticlassMatthewsCorrCoef):
         if min((counts.sum(dim=0) > 0).sum(), (counts.sum(dim=1) > 0).sum()) < 2:
             return torch.zeros((), device=counts.device)
         return super().compute()
+
+
+class Perplexity(MeanMetric):
+    """Exponential of the cross-entropy averaged over all tokens."""
+
+    def compute(self) -> Tensor:
+        """Return the perplexity, a scalar."""
+        return super().compute().exp()
 
 
 class QuestionExactMatch(Metric):
@@ -121,6 +130,17 @@ def _correct_by_question(predictions: Tensor, batch: dict[str, Any]) -> tuple[Te
     return *_correct(predictions, batch), batch["group"]
 
 
+def _cross_entropies(predictions: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of each text's tokens, and as its weight their number, both of shape ``(batch,)``.
+
+    Args:
+        predictions: The sum of each text's log-probabilities, and the number of its tokens, shape ``(batch, 2)``.
+        batch: The batch.
+    """
+    sums, lengths = predictions.unbind(dim=1)
+    return -sums / lengths, lengths
+
+
 def _mean_score(score: Callable[[str, list[list[str]]], float]) -> MetricDefinition:
     """Define the mean over examples of a score of the predicted text, which may be that of a chosen candidate."""
 
@@ -159,6 +179,8 @@ METRICS: Mapping[str, MetricDefinition] = {
     "answer_em": _mean_score(answer_em),
     "drop_f1": _mean_score(drop_f1),
     "drop_em": _mean_score(drop_em),
+    **{name: _mean_score(partial(rouge, name)) for name in ("rouge1", "rouge2", "rougeL")},
+    "perplexity": MetricDefinition(lambda task: Perplexity(), _cross_entropies),
 }
 
 

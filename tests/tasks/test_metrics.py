@@ -8,7 +8,7 @@ import torch
 
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, Task, TaskRecord
 from beft_lightning.data.metrics import SUITABLE
-from beft_lightning.data.preprocessors.prompt import NO_LABEL
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL
 from beft_lightning.data.preprocessors.tokens import NO_TAG
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks.metrics import METRICS, QuestionExactMatch, TaskMetrics

@@ -46,8 +46,8 @@ def _copa_examples(row: Row) -> list[Prompted]:
     conjunction = {"effect": " so", "cause": " because"}[row["question"]]
     choices = tuple(_lower_first_word(row[name]) for name in _CHOICES)
     options = tuple(f" {choice}" for choice in choices)
-    label = label_index(row["label"], _CHOICES)
-    return [Prompted(premise + conjunction, options, (label,), calibration_prompt=conjunction.strip())]
+    right = (label_index(row["label"], _CHOICES),) if "label" in row else ()
+    return [Prompted(premise + conjunction, options, right, calibration_prompt=conjunction.strip())]
 
 
 def _lower_first_word(text: str) -> str:
@@ -58,16 +58,19 @@ def _lower_first_word(text: str) -> str:
 def _record_examples(row: Row) -> list[Prompted]:
     passage = row["passage"].replace("@highlight\n", "- ")
     entities = tuple(dict.fromkeys(row["entities"]))
-    right = tuple(i for i, entity in enumerate(entities) if entity in row["answers"])
-    if not right:
-        raise DataError(f"no right answer ({', '.join(row['answers']) or 'none given'}) among the entities")
+    known = row.get("answers", [])
+    right = tuple(i for i, entity in enumerate(entities) if entity in known)
+    if "answers" in row and not right:
+        raise DataError(f"no right answer ({', '.join(known) or 'none given'}) among the entities")
     options = tuple(f" {row['query'].replace('@placeholder', entity)}" for entity in entities)
-    answers = tuple((answer,) for answer in dict.fromkeys(row["answers"]))
+    answers = tuple((answer,) for answer in dict.fromkeys(known))
     return [Prompted(f"{passage}\n-", options, right, answers, entities, calibration_prompt="-")]
 
 
 def _squad_examples(row: Row) -> list[Prompted]:
     prompt = f"Title: {row['title']}\nContext: {row['context']}\nQuestion: {row['question'].strip()}\nAnswer:"
+    if "answers" not in row:
+        return [Prompted(prompt, ())]
     texts = row["answers"]["text"]
     if not texts:
         raise DataError(f"the question {row['question']!r} has no answer")
@@ -75,9 +78,11 @@ def _squad_examples(row: Row) -> list[Prompted]:
 
 
 def _drop_examples(row: Row) -> list[Prompted]:
+    prompt = f"Passage: {row['passage']}\nQuestion: {row['question'].strip()}\nAnswer:"
+    if "answers" not in row:
+        return [Prompted(prompt, ())]
     if not row["answers"]:
         raise DataError(f"the question {row['question']!r} has no answer")
-    prompt = f"Passage: {row['passage']}\nQuestion: {row['question'].strip()}\nAnswer:"
     answers = tuple(tuple(spans) for spans in row["answers"])
     return [Prompted(prompt, (f" {answers[0][0]}\n",), answers=answers)]
 
@@ -200,6 +205,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             kind="choice",
             columns=("passage", "query", "entities", "answers"),
             text=("passage", "query"),
+            target="answers",
             flatten=flatten_record,
             examples=_record_examples,
             metrics=("accuracy", "answer_f1", "answer_em"),
@@ -213,6 +219,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             kind="generation",
             columns=("title", "context", "question", "answers"),
             text=("title", "context", "question"),
+            target="answers",
             flatten=flatten_squad,
             examples=_squad_examples,
             metrics=("answer_f1", "answer_em"),
@@ -225,6 +232,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             kind="generation",
             columns=("passage", "question", "answers"),
             text=("passage", "question"),
+            target="answers",
             flatten=flatten_drop,
             examples=_drop_examples,
             # The published runs report SQuAD's F1; DROP's own metric stands beside it.

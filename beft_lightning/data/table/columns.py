@@ -16,12 +16,16 @@ class Columns:
         label: Columns of the labels, most often one.
         options: For multiple choice, the columns of the options, or the one column that lists them.
         prompt: Prompt with columns in braces; ``\n`` is a new line.
+        answer: Column of the answer to generate behind the prompt.
+        messages: Column of conversations.
     """
 
     text: tuple[str, ...]
     label: tuple[str, ...]
     options: tuple[str, ...] = ()
     prompt: str | None = None
+    answer: str | None = None
+    messages: str | None = None
 
     @classmethod
     def given(
@@ -30,6 +34,8 @@ class Columns:
         label: str | list[str],
         options: str | list[str] | None = None,
         prompt: str | None = None,
+        answer: str | None = None,
+        messages: str | None = None,
     ) -> Self:
         """Return the options as a user gives them: names as a list or with a comma between.
 
@@ -40,7 +46,15 @@ class Columns:
         for option, columns in names.items():
             if len(set(columns)) < len(columns):
                 raise DataError(f"--data.{option} {','.join(columns)}: a column is given twice.")
-        return cls(**names, prompt=None if prompt is None else prompt.replace("\\n", "\n"))
+        prompt = None if prompt is None else prompt.replace("\\n", "\n")
+        return cls(**names, prompt=prompt, answer=answer, messages=messages)
+
+    @property
+    def kind(self) -> str | None:
+        """Name of the kind that has a column of its own, if one is given."""
+        if self.messages is not None:
+            return "chat"
+        return None if self.answer is None else "generation"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -49,19 +63,30 @@ class Columns:
         Raises:
             DataError: If there are none, more than two texts, or a label among them.
         """
-        labels = ", ".join(map(repr, self.label))
-        if self.prompt is None:
-            if len(self.text) > 2 or len(set(self.text) - {*self.label}) < len(self.text):
-                raise DataError(
-                    f"--data.text {','.join(self.text)}: give one column, or two different ones for a pair, and not "
-                    f"the label's, {labels}."
-                )
-            return self.text
+        if self.prompt is not None:
+            return self.prompt_columns(self.label, "label")
+        if len(self.text) > 2 or len(set(self.text) - {*self.label}) < len(self.text):
+            raise DataError(
+                f"--data.text {','.join(self.text)}: give one column, or two different ones for a pair, and not the "
+                f"label's, {', '.join(map(repr, self.label))}."
+            )
+        return self.text
+
+    def prompt_columns(self, targets: tuple[str, ...], what: str) -> tuple[str, ...]:
+        """Return the columns of the prompt.
+
+        Args:
+            targets: The columns of what is to be predicted.
+            what: What is to be predicted, for the message.
+
+        Raises:
+            DataError: If the prompt names no column, or one of ``targets``.
+        """
         fields = self.prompt_fields
-        if not fields or {*self.label} & {*fields} or not all(name.isidentifier() for name in fields):
+        if not fields or {*targets} & {*fields} or not all(name.isidentifier() for name in fields):
             raise DataError(
                 f"--data.prompt {self.prompt!r}: name at least one column in braces, such as {{text}}, and not the "
-                f"label's, {labels}."
+                f"{what}'s, {', '.join(map(repr, targets))}."
             )
         return fields
 

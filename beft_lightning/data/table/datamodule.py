@@ -9,9 +9,11 @@ from datasets import Dataset
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.data.datamodule import LanguageDataModule
+from beft_lightning.data.generation import Stop
 from beft_lightning.data.subsets import draw_stratified
 from beft_lightning.data.table.columns import Columns
 from beft_lightning.data.table.files import read_table
+from beft_lightning.data.table.generation import with_generation
 from beft_lightning.data.table.kinds import check_columns, find_kind
 from beft_lightning.data.task import DEV, TRAIN
 from beft_lightning.errors import DataError
@@ -34,16 +36,26 @@ class Table(LanguageDataModule):
         train: Source of the training rows. The label names are found there.
         validation: Source of the rows to evaluate on during training.
         test: Source of the rows for ``test``; by default the same as for validation.
-        text: Column of the text, or two columns of a pair, as a list or with a comma between.
-            For tags of words, the column that lists the words.
+        text: Column of the text, or two columns of a pair, as a list or with a comma between. For tags of words, the
+            column that lists the words.
         label: Column of the label; for several labels, columns of 0 and 1, too.
-        kind: A name of :data:`~beft_lightning.data.table.kinds.KINDS`: ``classification``, ``regression``,
+        kind: A name of :data:`~beft_lightning.data.table.kinds.KINDS`, such as ``classification``, ``regression``,
             ``multi_label``, ``token_classification`` or ``multiple_choice``; by default found from labels and options.
         options: For multiple choice, the columns of the options, or the one column that lists them.
         dev_share: Without ``validation``: the share of the training rows, or from 1 on their number, that is not
             trained on but evaluated on; by default 0.1. The rows are drawn with the seed, from each label alike.
         prompt: For causal language models: the prompt with columns in braces, such as ``"{text} It was"``, after which
-            the label names, or those of the row, are the options; ``\n`` is a new line.
+            the label names, or the row's own options, are the options, or the answer is generated; ``\n`` is a new
+            line.
+        answer: Column of the answer to generate behind the prompt: a text, or a list of acceptable texts, the first of
+            which is learnt.
+        messages: Column of conversations for a causal language model with a chat template: lists of messages, each with
+            ``role`` and ``content``. Every answer of the assistant is learnt, and the last one generated.
+        metrics: Names of the metrics to report, the main one first; by default those of the kind.
+        max_new_tokens: Most tokens of a generated answer; by default 256.
+        stop: What ends a generated answer behind a prompt: ``end_of_text``, the default, or ``line``.
+        generate: Further options of transformers' ``generate``, such as ``{"num_beams": 4}``; by default an answer is
+            greedy.
         kwargs: See :class:`~beft_lightning.data.datamodule.LanguageDataModule`.
     """
 
@@ -59,6 +71,12 @@ class Table(LanguageDataModule):
         options: str | list[str] | None = None,
         dev_share: float | None = None,
         prompt: str | None = None,
+        answer: str | None = None,
+        messages: str | None = None,
+        metrics: list[str] | None = None,
+        max_new_tokens: int | None = None,
+        stop: Stop | None = None,
+        generate: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if train is None:  # A parser that requires it only says what it was given.
@@ -69,10 +87,12 @@ class Table(LanguageDataModule):
             raise DataError(f"dev_share {dev_share} must be a share below 1, or a number of rows.")
         self.sources = {TRAIN: train, VALIDATION: validation, TEST: test}
         table = read_table(train, TRAIN)
+        columns = Columns.given(text, label, options, prompt, answer, messages)
         #: How rows become examples.
-        self.kind = find_kind(kind, Columns.given(text, label, options, prompt), table, f"{train}")
+        self.kind = find_kind(kind, columns, table, f"{train}")
+        task = with_generation(self.kind.make_task(table), max_new_tokens, stop, generate)
         super().__init__(
-            task=self.kind.make_task(table),
+            task=task if metrics is None else replace(task, metrics=tuple(metrics)),
             tokenizer=tokenizer,
             evaluation_splits=[VALIDATION if test is None else TEST],
             **kwargs,

@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from beft_lightning.data.sources import is_empty
 from beft_lightning.errors import DataError
 
 #: Types of labels -> how an error names them.
@@ -135,8 +136,3 @@ def describe_names(names: Sequence[str]) -> str:
     'labels 0 = no, 1 = yes'
     """
     return f"labels {', '.join(f'{index} = {name}' for index, name in enumerate(names))}"
-
-
-def is_empty(value: Any) -> bool:
-    """Return whether a cell holds nothing: no value, no number, or white space alone."""
-    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN

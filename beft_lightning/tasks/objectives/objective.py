@@ -1,5 +1,6 @@
 """The interface of objectives."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -46,6 +47,11 @@ class Objective(ABC, Generic[Record]):
         Raises:
             BackboneError: If it does not.
         """
+
+    def inputs(self, model: PreTrainedModel, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the model for a batch: the entries that it takes, without ``labels``."""
+        taken = inspect.signature(model.forward).parameters
+        return {name: value for name, value in batch.items() if name in taken and name != "labels"}
 
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:

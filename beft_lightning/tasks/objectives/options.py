@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.tasks.objectives.language_model import LanguageModelObjective
 from beft_lightning.tasks.objectives.objective import labelled_rows
 from beft_lightning.tasks.option_scores import (
@@ -17,7 +18,7 @@ from beft_lightning.tasks.option_scores import (
 )
 
 
-class OptionObjective(LanguageModelObjective):
+class OptionObjective(LanguageModelObjective[PromptTask]):
     """The option with the highest mean log-probability."""
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from datasets import Dataset
 
 from beft_lightning.data.table.columns import Columns
+from beft_lightning.data.table.kinds.chat import Chat
 from beft_lightning.data.table.kinds.classification import Classification
+from beft_lightning.data.table.kinds.free_text import FreeTextKind
+from beft_lightning.data.table.kinds.generation import GenerationKind
 from beft_lightning.data.table.kinds.kind import TableKind, missing_columns
 from beft_lightning.data.table.kinds.multi_label import MultiLabel
 from beft_lightning.data.table.kinds.multiple_choice import MultipleChoice
@@ -15,7 +18,17 @@ from beft_lightning.errors import DataError
 
 #: Name of a kind, as in ``--data.kind`` -> its class.
 KINDS: Mapping[str, type[TableKind]] = {
-    kind.name: kind for kind in (Classification, Regression, MultiLabel, TokenClassification, MultipleChoice)
+    kind.name: kind
+    for kind in (
+        Classification,
+        Regression,
+        MultiLabel,
+        TokenClassification,
+        MultipleChoice,
+        GenerationKind,
+        Chat,
+        FreeTextKind,
+    )
 }
 
 
@@ -33,6 +46,11 @@ def find_kind(name: str | None, columns: Columns, table: Dataset, train: str) ->
     """
     if name is not None and name not in KINDS:
         raise DataError(f"--data.kind {name}: no such kind; choose one of: {', '.join(KINDS)}.")
+    if columns.kind is not None:
+        if name not in (None, columns.kind):
+            option = "--data.messages" if columns.kind == "chat" else "--data.answer"
+            raise DataError(f"{option} belongs to the kind {columns.kind}, not to {name}: leave out one of the two.")
+        name = columns.kind
     kinds = [KINDS[name](columns, train)] if name is not None else _fitting(columns, train)
     present = [kind for kind in kinds if not missing_columns(kind, table)]
     if not present:
@@ -53,7 +71,7 @@ def check_columns(kind: TableKind, table: Dataset, source: str) -> None:
     if missing := missing_columns(kind, table):
         raise DataError(
             f"{source}: no column {', '.join(map(repr, missing))}; there are: {', '.join(table.column_names)}. Set "
-            "--data.text and --data.label to the columns of text and label."
+            f"{kind.options} to columns of the table."
         )
 
 

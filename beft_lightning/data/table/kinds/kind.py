@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from datasets import Dataset
 
-from beft_lightning.data.sources import Located, Row
+from beft_lightning.data.sources import Located, Row, is_empty
 from beft_lightning.data.table.columns import Columns
-from beft_lightning.data.table.labels import is_empty
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
 
@@ -24,6 +23,8 @@ class TableKind(ABC):
 
     #: Name of the kind, as in ``--data.kind``.
     name: ClassVar[str]
+    #: The options that name its columns, for messages.
+    options: ClassVar[str] = "--data.text and --data.label"
 
     def __init__(self, columns: Columns, train: str) -> None:
         self.columns = columns

@@ -57,7 +57,7 @@ def _prompt_task(record: Mapping[str, Any], labels: Sequence[str]) -> PromptTask
     if "examples" not in record:
         raise CheckpointError(
             f"the record of task {record['name']!r} is from a version that did not say how prompts are made: use "
-            "`predict --config CONFIG` with the config.yaml of its fit, or continue the fit by an epoch, which writes it."
+            "`predict --config CONFIG` with the config.yaml of its fit, or continue the fit by an epoch."
         )
     benchmark = PROMPT_TASKS.get(record["name"])
     if benchmark is not None and _same_examples(benchmark.to_dict(), record):

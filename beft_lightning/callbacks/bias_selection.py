@@ -38,7 +38,7 @@ from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.compatibility import check_half_weights, check_precision
 
 #: In place of an approach: train the named terms without scoring.

@@ -15,7 +15,7 @@ from beft_lightning.scoring.approaches import Approach
 from beft_lightning.scoring.batches import examples
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.training_loss import training_loss
-from beft_lightning.strategies import AdapterStrategy
+from beft_lightning.strategies.adapter import AdapterStrategy
 
 #: Scores of the candidate terms: term -> layer -> score.
 ScoreTable = dict[str, dict[int, float]]

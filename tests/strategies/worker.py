@@ -39,7 +39,7 @@ from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import full_tensor, named_parameters
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies.adaptation import adapt
 from beft_lightning.strategies.collectives import destroy_process_group
 from beft_lightning.strategies.fsdp import FSDPAdapterPrecision
 from tests.strategies.communication import CountCommunication

@@ -22,6 +22,7 @@ from beft_lightning.bias import (
 from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import architecture_of
 from beft_lightning.bias.precision import half_dtype
+from beft_lightning.bias.terms import without_layers
 from beft_lightning.callbacks.training_checks import (
     cast_trainable,
     check_no_adapters,
@@ -158,7 +159,7 @@ class BiasSelectionCallback(Callback):
         Returns:
             What is trained, in words.
         """
-        added = add_missing_biases(module, self._term_names, self.architecture)
+        added = add_missing_biases(module, without_layers(self.terms), self.architecture)
         terms = find_bias_terms(module, self.architecture)
         if self.is_fixed:
             selected, words = self.terms, ", ".join(self.terms)
@@ -212,14 +213,9 @@ class BiasSelectionCallback(Callback):
         if batch_idx == 0:
             check_still_frozen(pl_module, self.trained)
 
-    @property
-    def _term_names(self) -> list[str]:
-        """The candidate terms; of single layers (``value.3``) their terms."""
-        return list(dict.fromkeys(name.partition(".")[0] for name in self.terms))
-
     def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
-        if added := add_missing_biases(pl_module, self._term_names, self.architecture):
+        if added := add_missing_biases(pl_module, without_layers(self.terms), self.architecture):
             values = sum(bias.numel() for bias in added)
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
         model = pl_module if self.architecture else pretrained_model(pl_module)

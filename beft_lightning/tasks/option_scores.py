@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from beft_lightning.bias import attention_of
+from beft_lightning.bias.precision import HALF
 from beft_lightning.data.packed_options import PADDING, PROMPT
 
 
@@ -58,7 +59,7 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
         use_cache=False,
         logits_to_keep=kept,
     ).logits
-    if logits.dtype in (torch.bfloat16, torch.float16):
+    if logits.dtype in HALF:
         logits = logits.float()
     row, column = batch["target_row"], batch["target_column"] - (segments.shape[1] - kept)
     normalisers = logits.logsumexp(dim=-1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from beft_lightning import __version__
+from beft_lightning.configurations import OPTIONS, with_parts
 from beft_lightning.errors import BeftError, system_error
 from beft_lightning.resume import NAMES
 from beft_lightning.signals import Interrupted, end_at_once, handled
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     try:
         with handled(end_at_once):
+            arguments = with_parts(arguments)
             _check(arguments)
             if arguments[0] == "export":
                 options = export_parser().parse_args(arguments[1:])
@@ -94,8 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         status = 2
     # Here, neither the command nor a traceback holds the trainer any more. After any other error, to leave could mean
     # to wait for the other processes before the traceback is shown.
-    if strategies := sys.modules.get("beft_lightning.strategies"):
-        strategies.destroy_process_group()
+    if collectives := sys.modules.get("beft_lightning.strategies.collectives"):
+        collectives.destroy_process_group()
     return status
 
 
@@ -159,7 +161,7 @@ def _check(arguments: list[str]) -> None:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise BeftError(f"no command {command!r}; choose one of: {', '.join(SUBCOMMANDS)}.{hint}")
     for position, argument in enumerate(arguments):
-        for option in ("--config", "-c", "--ckpt_path", "--checkpoint", "--input"):
+        for option in (*OPTIONS, "--ckpt_path", "--checkpoint", "--input"):
             if argument == option:
                 value = arguments[position + 1] if position + 1 < len(arguments) else ""
             elif argument.startswith(f"{option}="):
@@ -170,7 +172,7 @@ def _check(arguments: list[str]) -> None:
                 continue
             if not Path(value).exists():
                 compose = ""
-                if option in ("--config", "-c"):
+                if option in OPTIONS:
                     compose = " A model and a task compose: --config configs/model/M.yaml --config configs/task/T.yaml."
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).{compose}")
 

@@ -20,8 +20,6 @@ from beft_lightning.strategies.adapter import AdapterStrategy
 from tests.strategies.worker import CPUFSDPStrategy
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 class Notes(Callback):
     """Notes the order of events."""

@@ -15,8 +15,6 @@ from tests.strategies.worker import STRATEGIES as WORKER_STRATEGIES
 from tests.strategies.worker import Runs
 from tests.tiny import ForeignModule, token_batches
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 def test_half_precision_is_refused(make_trainer: Callable[..., Trainer]) -> None:
     trainer = make_trainer(precision="bf16-true", callbacks=[BiasSelectionCallback(), AdapterCheckpoint()])

@@ -17,8 +17,6 @@ from tests.strategies.cluster import (
 )
 from tests.strategies.worker import CONFIGS, Runs
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 def test_a_lost_process_ends_the_run_which_can_be_resumed(cluster: Cluster, alone: dict[str, Any]) -> None:
     done = cluster.run("killed:fsdp2")

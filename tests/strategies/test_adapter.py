@@ -17,7 +17,7 @@ from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.strategies.adaptation import adapt
 from beft_lightning.strategies.adapter import AdapterStrategy
-from tests.strategies.worker import CPUFSDPStrategy
+from tests.strategies.cpu_strategies import CPUFSDPStrategy
 from tests.tiny import ForeignModule, save_backbone, token_batches
 
 

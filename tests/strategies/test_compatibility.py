@@ -11,7 +11,7 @@ from beft_lightning.errors import BeftError
 from beft_lightning.models import QUANTIZED
 from beft_lightning.strategies.adaptation import adapt
 from tests.strategies.cluster import DEEPSPEED, Cluster
-from tests.strategies.worker import STRATEGIES as WORKER_STRATEGIES
+from tests.strategies.cpu_strategies import STRATEGIES as WORKER_STRATEGIES
 from tests.strategies.worker import Runs
 from tests.tiny import ForeignModule, token_batches
 

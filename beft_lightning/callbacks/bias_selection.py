@@ -63,8 +63,9 @@ class BiasSelectionCallback(Callback):
 
     Args:
         approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
-            published), ``sample_fisher`` (of single examples, not clipped), or ``fixed``: train ``terms`` without
-            scoring.
+            published), ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
+            ``adam_gain`` (fall of the loss that a step of Adam promises), ``gradient_signal`` (share of the gradient
+            that the batches have in common), or ``fixed``: train ``terms`` without scoring.
         terms: Candidate terms; with ``fixed`` the terms, or single layers (``value.3``), to train. Models without
             biases are given zero ones for these terms.
         keep: How many of the candidates to train.

@@ -82,7 +82,7 @@ class Observer:
             step += 1
             self._raise_together(self._backward(loss, step), step)
             self.strategy.average_gradients(trained)
-            if self.clip_norm is not None:
+            if self.clip_norm is not None and self.approach.clips:
                 nn.utils.clip_grad_norm_(trained, self.clip_norm)
             if self.approach.fine_tunes:
                 self.optimizer.step()

@@ -13,8 +13,6 @@ from beft_lightning.export import export
 from tests.strategies.cluster import STRATEGIES, TORCH, Cluster, Job, two_machines
 from tests.strategies.worker import LONGEST, Runs
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_processes_select_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:

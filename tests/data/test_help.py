@@ -19,7 +19,10 @@ def test_the_help_of_fit_lists_every_option_of_every_datamodule(help_of_fit: str
 
 
 def test_an_option_has_its_description_and_its_default() -> None:
-    assert "--data.label: Column of the label. (default: 'label')" in describe(Table)
+    assert (
+        "--data.label: Column of the label; for several labels, columns of 0 and 1, too. (default: 'label')"
+        in describe(Table)
+    )
 
 
 def test_an_option_without_a_description_is_found() -> None:

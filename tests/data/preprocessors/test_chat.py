@@ -84,3 +84,10 @@ def test_a_long_conversation_loses_its_beginning_but_no_answer(monkeypatch: pyte
     assert "1 of 1 conversations of chats are longer" in messages[0]
     with pytest.raises(DataError, match=r"c.jsonl row 5: what is to be learnt leaves no room .* 1 of 2 examples"):
         make(length - 10).encode([SHORT, LONG])
+
+
+def test_a_long_prompt_leaves_room_for_its_answer() -> None:
+    asked = Conversation(LONG.messages[:3], id=1)
+    (whole,), (cut,) = (make(length).encode([asked]) for length in (64, 10))
+    assert cut["prompt"] == whole["prompt"][-7:]
+    assert (whole["encoded"].truncated, cut["encoded"].truncated) == (0, len(whole["prompt"]) - 7)

@@ -8,7 +8,7 @@ from beft_lightning.data.chat_task import ChatTask, Conversation
 from beft_lightning.errors import DataError
 from tests.chats import conversation
 
-TASK = ChatTask(name="chats")
+TASK = ChatTask(name="chats", column="messages")
 
 
 def test_a_conversation_ends_with_its_last_answer() -> None:
@@ -52,5 +52,5 @@ def test_a_missing_column() -> None:
 
 def test_baselines_belong_to_prompts() -> None:
     TASK.check_baselines(0, False)
-    with pytest.raises(DataError, match="chats holds conversations"):
+    with pytest.raises(DataError, match="chats has none"):
         TASK.check_baselines(2, False)

@@ -5,12 +5,15 @@ import pytest
 from beft_lightning.data.free_text_task import FreeText, FreeTextTask
 from beft_lightning.errors import DataError
 
-TASK = FreeTextTask(name="books", text=("page",))
+TASK = FreeTextTask(name="books", column="page")
 
 
 def test_texts_are_numbered() -> None:
     rows = [(f"b.txt row {i}", {"page": text, "author": "x"}) for i, text in enumerate(["a", "b"], start=1)]
-    assert TASK.parse(rows, "b.txt") == [FreeText("a", 0, "b.txt row 1"), FreeText("b", 1, "b.txt row 2")]
+    assert TASK.parse(rows, "b.txt") == [
+        FreeText("a", id=0, where="b.txt row 1"),
+        FreeText("b", id=1, where="b.txt row 2"),
+    ]
 
 
 def test_what_is_no_text() -> None:
@@ -22,5 +25,5 @@ def test_what_is_no_text() -> None:
 
 def test_baselines_belong_to_prompts() -> None:
     TASK.check_baselines(0, False)
-    with pytest.raises(DataError, match="books holds free text"):
+    with pytest.raises(DataError, match="books has none"):
         TASK.check_baselines(0, True)

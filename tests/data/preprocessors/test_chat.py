@@ -12,7 +12,7 @@ from beft_lightning.errors import DataError
 from tests.chats import chat_tokenizer, conversation
 
 TOKENIZER = chat_tokenizer()
-TASK = ChatTask(name="chats", generation=Generation(3, "end_of_text"))
+TASK = ChatTask(name="chats", column="messages", generation=Generation(3, "end_of_text"))
 LONG = Conversation(tuple(conversation("the film", "good\nplot", "bad", "but fine")), id=4, where="c.jsonl row 5")
 SHORT = Conversation(tuple(conversation("a", "story")), id=7, where="c.jsonl row 8")
 
@@ -22,7 +22,7 @@ def make(max_length: int = 64) -> ChatPreprocessor:
 
 
 def tokens(ids: Any) -> str:
-    return TOKENIZER.decode(ids, skip_special_tokens=False)
+    return str(TOKENIZER.decode(ids, skip_special_tokens=False))
 
 
 def test_every_answer_is_learnt_and_nothing_else() -> None:

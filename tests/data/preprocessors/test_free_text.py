@@ -10,7 +10,7 @@ from beft_lightning.data.preprocessors.free_text import FreeTextPreprocessor
 from tests.chats import chat_tokenizer
 
 TOKENIZER = chat_tokenizer()
-TASK = FreeTextTask(name="books", text=("page",))
+TASK = FreeTextTask(name="books", column="page")
 TEXTS = [FreeText("the film was", id=3), FreeText("a", id=5)]
 
 
@@ -19,7 +19,7 @@ def make(max_length: int = 64) -> FreeTextPreprocessor:
 
 
 def words(ids: Any) -> str:
-    return TOKENIZER.decode(ids, skip_special_tokens=False)
+    return str(TOKENIZER.decode(ids, skip_special_tokens=False))
 
 
 def test_every_token_that_something_precedes_is_learnt_and_the_end_of_the_text() -> None:

@@ -174,7 +174,8 @@ def test_a_fit_by_the_command_line_alone(form: str, backbone: str, write: Any, t
     assert {"val_accuracy", "val_macro_f1", "val_loss"} <= set(metrics)
     record = read_checkpoint(run / "checkpoints" / "last.ckpt")[MODEL_KEY]
     assert record["labels"] == ["neg", "pos"]
-    assert record["task"] == {"name": "train", "kind": "classification", "max_length": 128, "text": ["review"]}
+    task = {"name": "train", "kind": "classification", "max_length": 128, "labels": ["neg", "pos"], "text": ["review"]}
+    assert record["task"] == task
     checkpoint = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     assert main(["test", *trainer, *options, *data, *test, *checkpoint]) == 0
     metrics = json.loads((run.parent / "version_1" / "summary.json").read_text())["metrics"]

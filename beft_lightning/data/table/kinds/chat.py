@@ -38,7 +38,7 @@ class Chat(UnlabelledKind):
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record with the name of the column."""
         (messages,) = self.needed
-        return ChatTask(name=self.task_name, messages=messages, generation=Generation(MAX_NEW_TOKENS, "end_of_text"))
+        return ChatTask(name=self.task_name, column=messages, generation=Generation(MAX_NEW_TOKENS, "end_of_text"))
 
     def rows(self, table: Dataset, source: str, task: TaskRecord) -> Iterator[Located]:
         """Yield the rows; the task checks the conversations."""

@@ -212,7 +212,7 @@ def test_every_file_is_tested_and_there_are_few() -> None:
         *(f"task/{task_file(model, task)}" for model, task in PAPER),
         *(f"smollm2_{task}" for task in ("sst2", "copa", "boolq", "squad")),
         *SHORT,
-        *("minilm_sst2", "minilm_rte", "quickstart", "table"),
+        *("minilm_sst2", "minilm_rte", "quickstart", "table", "chat"),
     }
     files = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")}
     assert {name for name in files if not name.startswith("strategy/")} == tested

@@ -38,20 +38,25 @@ def repeated(name: str, times: int) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=shown_file)
 def test_a_worked_example_runs(
-    command: str, backbone: str, decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, backbone: str, decoder: str, chat_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = shown_file(command)
     (tmp_path / name).write_text(repeated(name, 6), encoding="utf-8")
     options = shlex.split(command)[3:]
     options = [str(ROOT / word) if word.startswith("configs/") else word for word in options]
     monkeypatch.chdir(tmp_path)
-    model = decoder if "--data.prompt" in options else backbone
+    written = {"--data.answer", "--data.messages"} & {*options}
+    if written or "--data.kind text" in command:
+        model = chat_backbone
+    else:
+        model = decoder if "--data.prompt" in options else backbone
     tiny: dict[str, Any] = {
+        **({"data.max_new_tokens": 4} if written else {}),
         "model.backbone": model,
         "model.gguf_file": "null",
         "model.dtype": "float32",
         "data.batch_size": 2,
-        "data.max_length": 32,
+        "data.max_length": 60 if written else 32,
         "selection.batches": 1,
         "trainer.max_epochs": 1,
         "trainer.default_root_dir": str(tmp_path / "out"),

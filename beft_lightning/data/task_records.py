@@ -54,6 +54,11 @@ def task_from_dict(record: Mapping[str, Any], labels: Sequence[str]) -> TaskReco
 
 
 def _prompt_task(record: Mapping[str, Any], labels: Sequence[str]) -> PromptTask:
+    if "examples" not in record:
+        raise CheckpointError(
+            f"the record of task {record['name']!r} is from a version that did not say how prompts are made: use "
+            "`predict --config CONFIG` with the config.yaml of its fit, or continue the fit by an epoch."
+        )
     benchmark = PROMPT_TASKS.get(record["name"])
     if benchmark is not None and _same_examples(benchmark.to_dict(), record):
         return replace(benchmark, max_length=record["max_length"], generation=Generation(**record["generation"]))

@@ -11,10 +11,12 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTas
 from beft_lightning.checkpoint import MODEL_KEY, read_checkpoint
 from beft_lightning.data import Table
 from beft_lightning.data.table.kinds import KINDS
-from beft_lightning.data.task import Task
+from beft_lightning.data.task_records import task_from_dict
 from beft_lightning.export.loading import load_trained
 from beft_lightning.export.merging import merge
+from beft_lightning.models import load_tokenizer
 from beft_lightning.tasks.objectives import make_objective
+from tests.chats import conversation
 from tests.tiny import sentences
 
 MADE = sentences(24)
@@ -48,7 +50,34 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], set[str], str]] = {
         {"accuracy"},
         "label",
     ),
+    "classification with a prompt": (
+        {"film": TEXTS, "label": ["good" if y else "bad" for y in GOOD]},
+        {"prompt": "{film} was"},
+        {"accuracy"},
+        "label",
+    ),
+    "multiple_choice with a prompt": (
+        {"film": TEXTS, "choices": [["bad", "good"] + ["dull"] * (i % 2) for i in range(24)], "label": GOOD},
+        {"prompt": "{film} was", "options": "choices"},
+        {"accuracy"},
+        "label",
+    ),
+    "generation": (
+        {"film": TEXTS, "verdict": ["good\nfilm" if y else "bad" for y in GOOD]},
+        {"prompt": "{film}:", "answer": "verdict", "max_new_tokens": 4},
+        {"answer_f1", "answer_em"},
+        "text",
+    ),
+    "chat": (
+        {"messages": [conversation("film", text, "plot", "good" if y else "bad") for text, y in MADE]},
+        {"messages": "messages", "max_new_tokens": 4},
+        {"answer_f1", "answer_em"},
+        "text",
+    ),
+    "text": ({"text": TEXTS}, {"kind": "text"}, {"perplexity"}, "perplexity"),
 }
+#: The cases for causal language models.
+CAUSAL = {case for case, (_, options, _, _) in CASES.items() if {"prompt", "messages", "kind"} & {*options}}
 
 
 def test_every_kind_is_tested() -> None:
@@ -57,8 +86,9 @@ def test_every_kind_is_tested() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_kind_scores_selects_fits_and_is_restored(
-    case: str, backbone: str, make_trainer: Any, tmp_path: Path
+    case: str, backbone: str, chat_backbone: str, make_trainer: Any, tmp_path: Path
 ) -> None:
+    backbone = chat_backbone if case in CAUSAL else backbone
     columns, options, metrics, added = CASES[case]
     Dataset.from_dict(columns).to_parquet(tmp_path / "train.parquet")
     data = Table(backbone, tmp_path / "train.parquet", batch_size=4, dev_share=8, seed=0, **options)
@@ -70,7 +100,9 @@ def test_a_kind_scores_selects_fits_and_is_restored(
     assert selection.scores is not None
     assert selection.scores.terms["value"].score > 0
     assert selection.selected is not None
-    assert {f"val_{name}" for name in metrics | {"loss"}} <= set(trainer.callback_metrics)
+    # A choice may have several right options, so that it has no loss.
+    logged = metrics | (set() if data.task.kind == "choice" else {"loss"})
+    assert {f"val_{name}" for name in logged} <= set(trainer.callback_metrics)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
 
     assert module.objective is not None
@@ -80,9 +112,8 @@ def test_a_kind_scores_selects_fits_and_is_restored(
         expected = module.objective.rows(module.model.eval(), batch)
     record, model, trained = load_trained(tmp_path / "last.ckpt")
     merge(model, trained)
-    task = Task.from_dict(record["task"], record["labels"])
-    restored = make_objective(task, lambda: pytest.fail("no tokenizer is needed"))
-    unlabelled = {name: value for name, value in batch.items() if name != "labels"}
+    restored = make_objective(task_from_dict(record["task"], []), lambda: load_tokenizer(backbone))
+    unlabelled = {name: value for name, value in batch.items() if name not in ("labels", "learnt", "answers")}
     with torch.no_grad():
         assert restored.rows(model, unlabelled) == expected
     assert added in expected[0]

@@ -19,11 +19,11 @@ CHOICE = PromptTask(name="reviews", kind="choice", columns=("text", "label"), ex
 ANSWER = PromptTask(
     name="questions",
     kind="generation",
+    metrics=("answer_f1",),
     columns=("question", "answer"),
     text=("question",),
     target="answer",
     examples=AnswerTemplate("{question}\nAnswer:", "answer"),
-    metrics=("answer_f1",),
     loss="lm",
     generation=Generation(7, "end_of_text", {"num_beams": 2}),
     max_length=99,
@@ -64,3 +64,9 @@ def test_a_task_of_bare_texts_is_restored() -> None:
 def test_a_record_that_cannot_be_restored(task: PromptTask, change: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=re.compile(message)):
         task_from_dict({**task.to_dict(), **change}, task.labels)
+
+
+def test_a_record_of_the_first_version_has_no_prompts() -> None:
+    record = {name: CHOICE.to_dict()[name] for name in ("name", "kind", "max_length")}
+    with pytest.raises(CheckpointError, match="from a version that did not say how prompts are made"):
+        task_from_dict(record, [])

@@ -72,6 +72,7 @@ def test_squad_runs_on_a_real_model(
 ANSWERS = PromptTask(
     name="questions",
     kind="generation",
+    metrics=("answer_f1",),
     columns=("q", "a"),
     examples=AnswerTemplate("{q}", "a"),
     generation=Generation(6, "end_of_text"),

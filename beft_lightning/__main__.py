@@ -78,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
                     options.ckpt_path,
                     options.input,
                     options.out,
+                    submission=options.submission,
                     batch_size=options.batch_size,
                     backbone=options.backbone,
                     device=options.device,
@@ -214,15 +215,20 @@ def predicts_new_texts(arguments: list[str]) -> bool:
 
 def predict_parser() -> argparse.ArgumentParser:
     """Return the parser of ``predict`` for new texts."""
-    parser = _Parser("python -m beft_lightning predict", description="Predict new texts.", allow_abbrev=False)
-    parser.add_argument("--ckpt_path", required=True, help="checkpoint of a fit, for example checkpoints/last.ckpt")
+    parser = _Parser("python -m beft_lightning predict", description="Predict new inputs.", allow_abbrev=False)
+    parser.add_argument(
+        "--ckpt_path",
+        required=True,
+        help="checkpoint of a fit, for example checkpoints/last.ckpt, or a folder that export has written",
+    )
     parser.add_argument(
         "--input",
         required=True,
-        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the text columns of the fit, a .txt file with a text "
-        "in each line, or - for such lines from the standard input",
+        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the columns of the fit, an original file of its "
+        "benchmark, a .txt file with a text in each line, or - for such lines from the standard input",
     )
     parser.add_argument("--out", default="predictions.jsonl", help="file to write (default: %(default)s)")
+    parser.add_argument("--submission", help="folder for the official file of predictions of a GLUE or SuperGLUE task")
     parser.add_argument("--batch_size", type=int, default=64, help="most rows in a batch (default: %(default)s)")
     parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
     parser.add_argument("--device", help="cpu, cuda, mps, ... (default: an accelerator if there is one)")

@@ -19,6 +19,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 
 from beft_lightning.__main__ import main
+from tests.chats import save_chat_backbone
 from tests.tiny import save_backbone, write_sst2
 
 torch.set_num_threads(1)
@@ -53,6 +54,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny OPT language model on disk, with its tokenizer."""
     return save_backbone(tmp_path_factory.mktemp("decoder"), "opt", causal=True)
+
+
+@pytest.fixture(scope="session")
+def chat_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny LLaMA for chats on disk, with its tokenizer."""
+    return save_chat_backbone(tmp_path_factory.mktemp("chat"))
 
 
 @pytest.fixture

@@ -98,6 +98,8 @@ class LanguageDataModule(LightningDataModule):
         #: Positions that the longest input read so far needs.
         self.longest = 0
         self._splits: dict[str, list[dict[str, Any]]] = {}
+        #: The id that an example has in its file, by split and number.
+        self._file_ids: dict[str, dict[int, Any]] = {}
 
     def reseeded(self, seed: int) -> Self:
         """Return the data as a run with another seed has it.
@@ -110,7 +112,7 @@ class LanguageDataModule(LightningDataModule):
         other = copy.copy(self)
         other.trainer = None
         if self._follows_run:
-            other.seed, other._splits = seed, {}
+            other.seed, other._splits, other._file_ids = seed, {}, {}
         return other
 
     @abstractmethod
@@ -141,8 +143,21 @@ class LanguageDataModule(LightningDataModule):
         for split in (TRAIN, *needed) if stage == "fit" else needed:
             if split in self._splits:
                 continue
-            features = self._splits[split] = self.preprocessor.encode(self._examples(split))
+            examples = self._examples(split)
+            features = self._splits[split] = self.preprocessor.encode(examples)
+            numbers = (feature["id"] for feature in features)
+            self._file_ids[split] = dict(zip(numbers, self.task.file_ids(examples), strict=True))
             self.longest = max(self.longest, *map(self.preprocessor.positions, features))
+
+    def file_id(self, split: str, number: int) -> Any:
+        """Return the id that an example has in its file, or its number if it has none there.
+
+        Args:
+            split: A split that has been read.
+            number: Number of the example, as in ``id`` of its batch.
+        """
+        found = self._file_ids.get(split, {}).get(number)
+        return number if found is None else found
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from beft_lightning.data.labels import LABEL_READERS
-from beft_lightning.data.sources import Located, Row
+from beft_lightning.data.sources import Located, Row, file_id, is_empty
 from beft_lightning.errors import DataError
 
 #: Name of the training split.
@@ -75,7 +75,13 @@ class TaskRecord(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a new input needs to be encoded like those of the fit, in plain types."""
-        return {"name": self.name, "kind": self.kind, "max_length": self.max_length}
+        record = {"name": self.name, "kind": self.kind, "max_length": self.max_length, "labels": list(self.labels)}
+        return record | ({"hub": list(self.hub)} if self.hub[0] else {})
+
+    @property
+    @abstractmethod
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that a new input needs."""
 
     def parse(self, rows: Iterable[Located], source: str) -> list[Any]:
         """Check raw rows, and make the examples that the kind's preprocessor encodes.
@@ -98,6 +104,25 @@ class TaskRecord(ABC):
     @abstractmethod
     def parse_row(self, row: Row, where: str) -> list[Any]:
         """Make the examples of one raw row; arguments and errors as for :meth:`parse`."""
+
+    @abstractmethod
+    def parse_input(self, row: Row, where: str) -> list[tuple[Row, Any]]:
+        """Make the examples of a row that is to be predicted; its label or answer, if there is one, is not looked at.
+
+        Args:
+            row: A row, or an object of an original file that holds several.
+            where: The place of the row, for error messages.
+
+        Returns:
+            Each example behind the row it is made of.
+
+        Raises:
+            DataError: If a column is missing or empty, or a value is not as the task needs it.
+        """
+
+    def file_ids(self, examples: Sequence[Any]) -> list[Any]:
+        """Return the id that each example has in its file; None where there is none."""
+        return [None] * len(examples)
 
     @abstractmethod
     def numbered(self, examples: Sequence[Any]) -> list[Any]:
@@ -164,36 +189,62 @@ class Task(TaskRecord):
             record: The record.
             labels: Label names in the order of their ids.
         """
-        return cls(**{**record, "text": tuple(record["text"])}, labels=tuple(labels), metrics=())
+        lists = {name: tuple(record[name]) for name in ("text", "hub") if name in record}
+        return cls(**{**record, **lists, "labels": tuple(labels)}, metrics=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as for any task, and the columns of the text."""
-        return {**super().to_dict(), "text": list(self.text)}
+        """Return the same as for any task, the columns of the text, and where they have other names in its files."""
+        record = {**super().to_dict(), "text": list(self.text)}
+        return record | ({"columns": dict(self.columns)} if self.columns else {})
 
     @property
     def columns_read(self) -> tuple[str, ...]:
         """The columns that hold text."""
         return (*self.text, *self.labels) if self.kind == "multiple_choice" else self.text
 
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that hold text."""
+        return self.columns_read
+
     def parse_row(self, row: Row, where: str) -> list[Row]:
         """Return the text columns and ``label``, a number."""
+        renamed = self._renamed(row, where, (*self.columns_read, "label"))
+        return [{**self._texts(renamed, where), "label": self.label_id(renamed["label"], where)}]
+
+    def parse_input(self, row: Row, where: str) -> list[tuple[Row, Row]]:
+        """Return the row, and its text columns as the example."""
+        renamed = self._renamed(row, where, self.columns_read)
+        check_filled(renamed, self.columns_read, where)
+        return [(row, self._texts(renamed, where))]
+
+    def _renamed(self, row: Row, where: str, needed: Iterable[str]) -> Row:
+        """Return a row with the names that columns have here, after a check that those needed are there."""
         renamed = {self.columns.get(name, name): value for name, value in row.items()}
-        if missing := [name for name in (*self.columns_read, "label") if name not in renamed]:
+        if missing := [name for name in needed if name not in renamed]:
             original = {meant: name for name, meant in self.columns.items()}
             raise DataError(
                 f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
                 f"{self.name} needs; there are: {', '.join(map(str, row))}."
             )
+        return renamed
+
+    def _texts(self, row: Row, where: str) -> dict[str, Any]:
+        """Return the columns that hold text, and the id in the file if there is one."""
         try:
-            check_texts(renamed, self.columns_read)
+            check_texts(row, self.columns_read)
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
-        texts = {name: renamed[name] for name in self.columns_read}
-        return [{**texts, "label": self.label_id(renamed["label"], where)}]
+        own = file_id(row)
+        return {name: row[name] for name in self.columns_read} | ({} if own is None else {"file_id": own})
 
     def numbered(self, examples: Sequence[Row]) -> list[Row]:
         """Give each row that has no ``id`` its place in the split."""
         return [{**row, "id": row.get("id", place)} for place, row in enumerate(examples)]
+
+    def file_ids(self, examples: Sequence[Row]) -> list[Any]:
+        """Return the id that each row has in its file; None where there is none."""
+        return [row.get("file_id") for row in examples]
 
     def label_id(self, value: object, where: str) -> int | float:
         """Return a raw label as the number to train on.
@@ -214,6 +265,22 @@ class Task(TaskRecord):
         """Check that there are none: they belong to prompts."""
         if demonstrations or calibrate:
             raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} is read without one.")
+
+
+def check_filled(row: Row, columns: Iterable[str], where: str) -> None:
+    """Check that those of the columns that a row has are not empty.
+
+    Args:
+        row: A row.
+        columns: Names of columns.
+        where: The place of the row.
+
+    Raises:
+        DataError: If one is empty.
+    """
+    for name in columns:
+        if name in row and is_empty(row[name]):
+            raise DataError(f"{where}: column {name!r} is empty.")
 
 
 def check_texts(row: Row, columns: Iterable[str]) -> None:

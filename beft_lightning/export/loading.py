@@ -1,6 +1,6 @@
 """Load the base of a checkpoint and the trained values, by the names that they have in transformers."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def load_trained(
     trained = _trained_values(model, method, checkpoint)
     if bad := [name for name, tensor in trained.items() if not tensor.isfinite().all()]:
         raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
-    _name_labels(model, record["labels"])
+    name_labels(model, record["labels"])
     return record, model.eval(), trained
 
 
@@ -147,7 +147,7 @@ def _remove_biases(owners: Iterable[nn.Module]) -> None:
         owner.register_parameter("bias", None)
 
 
-def _name_labels(model: PreTrainedModel, labels: list[str]) -> None:
+def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
     """Write the labels' names into the model's configuration, if there are any."""
     if labels:
         model.config.id2label = dict(enumerate(labels))

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError
-from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1
+from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1, rouge
 
 
 class MatthewsCorrelation(MulticlassMatthewsCorrCoef):
@@ -26,6 +27,14 @@ class MatthewsCorrelation(MulticlassMatthewsCorrCoef):
         if min((counts.sum(dim=0) > 0).sum(), (counts.sum(dim=1) > 0).sum()) < 2:
             return torch.zeros((), device=counts.device)
         return super().compute()
+
+
+class Perplexity(MeanMetric):
+    """Exponential of the cross-entropy averaged over all tokens."""
+
+    def compute(self) -> Tensor:
+        """Return the perplexity, a scalar."""
+        return super().compute().exp()
 
 
 class QuestionExactMatch(Metric):
@@ -98,6 +107,17 @@ def _correct_by_question(predictions: Tensor, batch: dict[str, Any]) -> tuple[Te
     return *_correct(predictions, batch), batch["group"]
 
 
+def _cross_entropies(predictions: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of each text's tokens, and as its weight their number, both of shape ``(batch,)``.
+
+    Args:
+        predictions: The sum of each text's log-probabilities, and the number of its tokens, shape ``(batch, 2)``.
+        batch: The batch.
+    """
+    sums, lengths = predictions.unbind(dim=1)
+    return -sums / lengths, lengths
+
+
 def _mean_score(score: Callable[[str, list[list[str]]], float]) -> MetricDefinition:
     """Define the mean over examples of a score of the predicted text, which may be that of a chosen candidate."""
 
@@ -106,7 +126,7 @@ def _mean_score(score: Callable[[str, list[list[str]]], float]) -> MetricDefinit
         values = [score(text, answers) for text, answers in zip(texts, batch["answers"], strict=True)]
         return (torch.tensor(values, device=batch["id"].device),)
 
-    return MetricDefinition(("choice", "generation"), _ANY, lambda labels: MeanMetric(), arguments)
+    return MetricDefinition(("choice", "generation", "chat"), _ANY, lambda labels: MeanMetric(), arguments)
 
 
 def predicted_texts(predictions: Tensor | list[str], batch: dict[str, Any]) -> list[str]:
@@ -133,6 +153,8 @@ METRICS: Mapping[str, MetricDefinition] = {
     "answer_em": _mean_score(answer_em),
     "drop_f1": _mean_score(drop_f1),
     "drop_em": _mean_score(drop_em),
+    **{name: _mean_score(partial(rouge, name)) for name in ("rouge1", "rouge2", "rougeL")},
+    "perplexity": MetricDefinition(("text",), _ANY, lambda labels: Perplexity(), _cross_entropies),
 }
 
 

@@ -150,6 +150,25 @@ class LanguageTaskModule(LightningModule):
         if self.method is not None:
             set_up_tuning(self.model, self.method)
 
+    def forward(self, batch: dict[str, Any] | None = None, **inputs: Any) -> Any:
+        """Return the output of the model itself, such as its ``logits``.
+
+        Example::
+
+            module(next(iter(data.test_dataloader()[0])))
+            module(**tokenizer(["A fine film"], return_tensors="pt"))
+
+        Args:
+            batch: A batch of the DataModule. Its labels are not passed on, so that the output has no loss.
+            inputs: Instead of a batch, arguments of the model.
+        """
+        if self.model is None:
+            self.configure_model()
+            self.train(self.training)
+        assert self.objective is not None
+        assert self.model is not None
+        return self.model(**(inputs if batch is None else self.objective.inputs(self.model, batch)))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how the model is made, in plain types only."""
         assert self.objective is not None

@@ -7,9 +7,9 @@ import json
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -21,6 +21,7 @@ from beft_lightning.callbacks import PredictionWriter
 from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
+from beft_lightning.data.generation import Generation
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import full_tensor, named_parameters
 from beft_lightning.strategies.collectives import destroy_process_group
@@ -138,6 +139,7 @@ class Runs:
         (self.folder / "validation.json").write_text(json.dumps({"p1": {"passage": "The film.", "qa_pairs": pairs}}))
         backbone = f"{self.backbone}-llama"
         data = Drop(backbone, data_dir=str(self.folder), eval_batch_size=1, max_length=64, seed=0)
+        data.task = replace(data.task, generation=Generation(LONGEST))  # type: ignore[call-arg]
         module = LanguageTaskModule(backbone, data.task, tune="value")
         stops = [0] if self.rank else list(range(len(VOCABULARY)))
         lengths: list[int] = []
@@ -152,8 +154,7 @@ class Runs:
 
             objective.tokenizer.batch_decode = counted
 
-        with patch("beft_lightning.tasks.objectives.generation.MAX_NEW_TOKENS", LONGEST):
-            self.trainer(WhenConfigured(spy)).predict(module, datamodule=data)
+        self.trainer(WhenConfigured(spy)).predict(module, datamodule=data)
         return {"lengths": lengths}
 
     def resume(self) -> dict[str, Any]:

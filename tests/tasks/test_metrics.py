@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, TaskRecord
-from beft_lightning.data.preprocessors.prompt import NO_LABEL
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks.metrics import METRICS, QuestionExactMatch, TaskMetrics, check_metrics
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from beft_lightning.data.preprocessors.chat import ChatPreprocessor
+from beft_lightning.data.preprocessors.free_text import FreeTextPreprocessor
 from beft_lightning.data.preprocessors.generation import GenerationPreprocessor
 from beft_lightning.data.preprocessors.multiple_choice import MultipleChoicePreprocessor
 from beft_lightning.data.preprocessors.options import OptionPreprocessor
@@ -16,6 +18,8 @@ PREPROCESSORS: Mapping[str, Any] = {
     "multiple_choice": MultipleChoicePreprocessor,
     "choice": OptionPreprocessor,
     "generation": GenerationPreprocessor,
+    "chat": ChatPreprocessor,
+    "text": FreeTextPreprocessor,
 }
 
 __all__ = ["PREPROCESSORS", "EncodingOptions", "Preprocessor"]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import DataCollatorForMultipleChoice
 
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL
 from beft_lightning.data.preprocessors.text import TextPreprocessor
 from beft_lightning.data.sources import Row
 
@@ -24,7 +25,8 @@ class MultipleChoicePreprocessor(TextPreprocessor):
         context = " ".join(row[name].strip() for name in self.task.text)
         choices = [row[name] for name in self.task.labels]
         encoded = self.tokenizer([context] * len(choices), choices, truncation=True, max_length=self.max_length)
-        return {**encoded, "labels": row["label"], "id": row["id"]}
+        # The collator takes no row without a label.
+        return {**encoded, "labels": row.get("label", NO_LABEL), "id": row["id"]}
 
     def _tokens(self, features: dict[str, Any]) -> int:
         return max(map(len, features["input_ids"]))

@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.tasks.objectives.classification import ClassificationObjective, RegressionObjective
-from beft_lightning.tasks.objectives.generation import GenerationObjective
+from beft_lightning.tasks.objectives.free_text import FreeTextObjective
+from beft_lightning.tasks.objectives.generation import ChatObjective, GenerationObjective
 from beft_lightning.tasks.objectives.multiple_choice import MultipleChoiceObjective
 from beft_lightning.tasks.objectives.objective import Objective
 from beft_lightning.tasks.objectives.options import OptionObjective
@@ -19,6 +20,8 @@ OBJECTIVES: Mapping[str, type[Objective[Any]]] = {
     "multiple_choice": MultipleChoiceObjective,
     "choice": OptionObjective,
     "generation": GenerationObjective,
+    "chat": ChatObjective,
+    "text": FreeTextObjective,
 }
 
 

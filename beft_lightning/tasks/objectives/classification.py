@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from beft_lightning.data.task import Task
-from beft_lightning.tasks.objectives.objective import Objective
+from beft_lightning.tasks.objectives.objective import Objective, labelled_rows
 
 
 class ClassificationObjective(Objective[Task]):
@@ -39,6 +39,11 @@ class ClassificationObjective(Objective[Task]):
         logits = self.logits(model, batch)
         return self.predictions_of(logits), self.loss_of(logits, batch["labels"])
 
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return ``label`` and ``probabilities`` (label name -> probability) of each example."""
+        probabilities = self.logits(model, batch).float().softmax(dim=-1)
+        return labelled_rows(probabilities, [self.task.labels] * len(probabilities))
+
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy averaged over the batch.
 
@@ -69,6 +74,10 @@ class RegressionObjective(ClassificationObjective):
     def output_names(self) -> tuple[str, ...]:
         """No names."""
         return ()
+
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the ``score`` of each example."""
+        return [{"score": score} for score in self.predictions_of(self.logits(model, batch)).tolist()]
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the squared error averaged over the batch; arguments as in classification, with scores as labels."""

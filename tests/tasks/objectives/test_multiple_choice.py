@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from beft_lightning.data import SUPER_GLUE_TASKS
@@ -24,7 +25,10 @@ def test_each_choice_is_scored_as_if_alone(backbone: str) -> None:
         swapped = preprocessor.encode([{**row, "choice1": row["choice2"], "choice2": row["choice1"]}])
         torch.testing.assert_close(objective.logits(model, preprocessor.collate_evaluation(swapped)), logits.flip(1))
         predictions, loss = objective.evaluate(model, batch)
+        (answer,) = objective.rows(model, batch)
     assert predictions.tolist() == logits.argmax(dim=1).tolist()
+    assert answer["label"] == COPA.labels[int(logits.argmax())]
+    assert list(answer["probabilities"].values()) == pytest.approx(logits[0].softmax(dim=0).tolist())
     assert loss is not None
     torch.testing.assert_close(loss, -logits.log_softmax(dim=1)[0, 1])
     assert objective.decode(torch.tensor([1]), batch) == ["choice2"]

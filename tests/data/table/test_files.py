@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 
-from beft_lightning.data.table_files import read_table
+from beft_lightning.data.table.files import read_table
 from beft_lightning.errors import DataError
 
 ROWS = [

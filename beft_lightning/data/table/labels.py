@@ -1,13 +1,13 @@
-"""Labels of a table: their names and the kind of task, found from the values."""
+"""Labels of a table: their types and names, found from the values."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from beft_lightning.data.sources import is_empty
 from beft_lightning.errors import DataError
 
-Kind = Literal["classification", "regression"]
 #: Types of labels -> how an error names them.
 _TYPES = {bool: "truth values", int: "numbers", float: "numbers", str: "texts"}
 
@@ -38,10 +38,9 @@ def label_name(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def infer_kind(values: Sequence[Any]) -> Kind:
-    """Return ``regression`` if the labels are numbers and any has a fraction, and else ``classification``."""
-    fractions = any(isinstance(value, float) and not value.is_integer() for value in values)
-    return "regression" if fractions else "classification"
+def is_score(value: Any) -> bool:
+    """Return whether a label is a number with a fraction."""
+    return isinstance(value, float) and not value.is_integer()
 
 
 def infer_names(values: Sequence[Any]) -> tuple[str, ...]:
@@ -98,8 +97,3 @@ def check_names(names: Sequence[str], values: Sequence[Any], column: str, source
         )
     if len(set(names)) < len(names):
         raise DataError(f"{source}: column {column!r} declares a label name twice: {', '.join(names)}.")
-
-
-def is_empty(value: Any) -> bool:
-    """Return whether a cell holds nothing: no value, no number, or white space alone."""
-    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN

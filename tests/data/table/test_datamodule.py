@@ -42,7 +42,7 @@ def make(backbone: str) -> Any:
 def test_texts_and_labels_are_those_of_the_file(make: Any, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = frame()
     messages: list[str] = []
-    monkeypatch.setattr("beft_lightning.data.table.rank_zero_info", messages.append)
+    monkeypatch.setattr("beft_lightning.data.table.datamodule.rank_zero_info", messages.append)
     data = make(write(rows), validation=write(frame(8, seed=1), "dev.csv"))
     assert [message.partition(": ")[2] for message in messages] == ["40 rows, classification, labels 0 = neg, 1 = pos."]
     assert (data.task.kind, data.task.labels, data.task.text) == ("classification", ("neg", "pos"), ("review",))
@@ -174,7 +174,8 @@ def test_a_fit_by_the_command_line_alone(form: str, backbone: str, write: Any, t
     assert {"val_accuracy", "val_macro_f1", "val_loss"} <= set(metrics)
     record = read_checkpoint(run / "checkpoints" / "last.ckpt")[MODEL_KEY]
     assert record["labels"] == ["neg", "pos"]
-    assert record["task"] == {"name": "train", "kind": "classification", "max_length": 128, "text": ["review"]}
+    task = {"name": "train", "kind": "classification", "max_length": 128, "labels": ["neg", "pos"], "text": ["review"]}
+    assert record["task"] == task
     checkpoint = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     assert main(["test", *trainer, *options, *data, *test, *checkpoint]) == 0
     metrics = json.loads((run.parent / "version_1" / "summary.json").read_text())["metrics"]

@@ -117,7 +117,8 @@ def keep_trained(module: nn.Module, checkpoint: dict[str, Any], identity: Mappin
     # With tied weights, one tensor stands in the state under several names.
     everything = list(named_parameters(module, remove_duplicate=False))
     kept = {id(parameter) for name, parameter in everything if name in set(trained)}
-    frozen = {name for name, parameter in everything if id(parameter) not in kept}
+    # FSDP hides frozen weights that it has gathered, so names come from when the model was whole, too.
+    frozen = {*identity, *(name for name, _ in everything)} - {name for name, p in everything if id(p) in kept}
     for holder, key in _states(checkpoint):
         holder[key] = {name: value for name, value in holder[key].items() if name not in frozen}
     checkpoint[TRAINED_KEY] = now

@@ -60,8 +60,6 @@ class AdapterCheckpoint(Callback):
         strategy.saves_trained_values = True
         strategy.forget_fingerprint()
         if stage == "fit":
-            # Some strategies shard the frozen weights then, and scatter the values of a fingerprint.
-            strategy.before_sharding(strategy.fingerprint)
             strategy.before_optimizers(lambda: self._freeze_rest(trainer, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

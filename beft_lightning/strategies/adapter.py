@@ -156,8 +156,9 @@ class AdapterStrategy(Strategy):
         return self._fingerprint
 
     def forget_fingerprint(self) -> None:
-        """Make the fingerprint anew when it is asked for."""
+        """Make the fingerprint anew in the next run, while the model is whole."""
         self._fingerprint = None
+        self.before_sharding(self.fingerprint)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint of any strategy. Lightning reads what is no local folder, since it may be remote."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -113,6 +114,20 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         module = self.lightning_module
         assert module is not None
         return step_inside_forward(self, module, *arguments)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the trained values and the buffers.
+
+        Raises:
+            CheckpointError: If the trainer's last run was no fit.
+        """
+        assert self.lightning_module is not None
+        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
+            raise CheckpointError(
+                "DeepSpeed ends the engine of a fit, which holds the optimizer's state and the precise values, when the "
+                "trainer evaluates: call save_checkpoint before that. Checkpoints that the fit has written stay valid."
+            )
+        return super().lightning_module_state_dict()
 
     def trained_value(self, parameter: nn.Parameter) -> Tensor:
         """Return the optimizer's own fp32 value, of which the module may have a half-precision copy."""

@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.adapter import remember_trained
+from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.checkpoint import MODEL_KEY, RNG_KEY, TRAINED_KEY, trainable_names
 from beft_lightning.errors import CheckpointError
@@ -60,6 +61,7 @@ class AdapterCheckpoint(Callback):
         strategy.saves_trained_values = True
         strategy.forget_fingerprint()
         if stage == "fit":
+            strategy.before_values(lambda: copy_again(trainer, pl_module))
             strategy.before_optimizers(lambda: self._freeze_rest(trainer, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -107,6 +109,7 @@ class AdapterCheckpoint(Callback):
                 "LanguageTaskModule: the same `tune`), or start a new run."
             )
         remember_trained(pl_module, here)
+        average_exactly(trainer)
 
 
 def _rng_states() -> dict[str, Any]:

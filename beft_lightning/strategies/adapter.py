@@ -21,7 +21,7 @@ from beft_lightning.parameters import numel
 
 Action = Callable[[], object]
 #: The moments at which actions run, in their order.
-_Moment = Literal["restore", "sharding", "optimizers"]
+_Moment = Literal["restore", "values", "sharding", "optimizers"]
 
 
 class AdapterStrategy(Strategy):
@@ -45,6 +45,10 @@ class AdapterStrategy(Strategy):
     def before_restore(self, action: Action) -> None:
         """Run ``action`` when ``configure_model`` has returned, before a checkpoint is read or the model is set up."""
         self._before("restore", action)
+
+    def before_values(self, action: Action) -> None:
+        """Run ``action`` when the module has the structure of a checkpoint, before its values are loaded."""
+        self._before("values", action)
 
     def before_sharding(self, action: Action) -> None:
         """Run ``action`` at the entrance of :meth:`setup`: the checkpoint is restored, and the model still whole."""
@@ -181,6 +185,7 @@ class AdapterStrategy(Strategy):
         assert self.lightning_module is not None
         partial = TRAINED_KEY in checkpoint
         state = prepare(self.lightning_module, checkpoint, self.fingerprint)
+        self._run_actions("values")
         self._load_values({**checkpoint, "state_dict": state}, strict and not partial)
         if partial:
             assert isinstance(checkpoint, dict)

@@ -124,8 +124,9 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         assert self.lightning_module is not None
         if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
             raise CheckpointError(
-                "DeepSpeed ends the engine of a fit, which holds the optimizer's state and the precise values, when the "
-                "trainer evaluates: call save_checkpoint before that. Checkpoints that the fit has written stay valid."
+                "DeepSpeed ends the engine of a fit, which holds the optimizer's state and the precise values, when "
+                "the trainer evaluates: call save_checkpoint before that. Checkpoints that the fit has written stay "
+                "valid."
             )
         return super().lightning_module_state_dict()
 

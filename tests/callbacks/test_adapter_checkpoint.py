@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.adapter import keep_trained
@@ -201,44 +201,6 @@ def test_what_an_earlier_fit_trained_is_in_later_checkpoints(
     assert again["beft_trained_before"] == second["beft_trained_before"]
     for name in first[TRAINED_KEY]:
         assert torch.equal(again["state_dict"][name], first["state_dict"][name])
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("averaging_first", [False, True])
-@pytest.mark.parametrize("make", [lambda: EMAWeightAveraging(decay=0.5), lambda: StochasticWeightAveraging(0.1, 1)])
-def test_averaged_weights_are_saved_resumed_and_validated(
-    form: str, averaging_first: bool, make: Callable[[], Callback], make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
-    """Whatever the order of the callbacks: averaging copies the module before the biases are there."""
-
-    def fit(epochs: int, resume: Path | None = None) -> tuple[ForeignModule, Path, list[str]]:
-        seed_everything(2, verbose=False)
-        averaging, selection = make(), BiasSelectionCallback("fixed", ["value"])
-        callbacks = [averaging, selection] if averaging_first else [selection, averaging]
-        saving = ModelCheckpoint(tmp_path, filename=f"{epochs}-{resume is None}")
-        trainer = make_trainer(
-            callbacks=[*callbacks, AdapterCheckpoint(), saving], max_epochs=epochs, enable_checkpointing=True
-        )
-        module = foreign(form)
-        trainer.fit(module, token_batches(), ckpt_path=resume, weights_only=True)
-        trainer.save_checkpoint(tmp_path / "end.ckpt")
-        return module, Path(saving.best_model_path), selection.trained
-
-    module, path, trained = fit(2)
-    content = torch.load(path, weights_only=True)
-    states = [content["state_dict"], content.get("current_model_state", {})]
-    states += [state.get("average_model_state", {}) for state in content["callbacks"].values()]
-    assert sum(map(bool, states)) == 2
-    assert all(state.keys() <= {*trained, "running"} for state in states)
-
-    fresh = foreign(form)
-    reader = make_trainer(callbacks=[AdapterCheckpoint()])
-    reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "end.ckpt", verbose=False)
-    torch.testing.assert_close(logits(fresh.net), logits(module.net), rtol=1e-5, atol=1e-6)
-
-    whole, *_ = fit(3)
-    resumed, *_ = fit(3, path)
-    torch.testing.assert_close(logits(resumed.net), logits(whole.net), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("model_type", "dropout"), [("bert", "hidden_dropout_prob"), ("gpt2", "resid_pdrop")])

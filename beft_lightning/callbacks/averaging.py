@@ -41,7 +41,7 @@ def copy_again(trainer: Trainer, module: LightningModule) -> None:
 
 
 def average_exactly(trainer: Trainer) -> None:
-    """Let Lightning's weight averaging leave frozen weights as they are. StochasticWeightAveraging does so by itself."""
+    """Let Lightning's WeightAveraging leave frozen weights as they are. StochasticWeightAveraging does so by itself."""
     for callback in _callbacks(trainer):
         model = averaged_model(callback) if isinstance(callback, WeightAveraging) else None
         if model is not None and model.avg_fn is not None and not isinstance(model.avg_fn, ExactAverage):

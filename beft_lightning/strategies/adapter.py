@@ -1,7 +1,7 @@
 """Requirements of this package on a strategy, and how the strategies with the whole model on each process meet them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import nn
 
 from beft_lightning.adapter import complete_averages, keep_trained, prepare
+from beft_lightning.bias.architecture import Architecture
 from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.checkpoint import TRAINED_KEY, held_names, local_file
 from beft_lightning.errors import CheckpointError
@@ -39,6 +40,8 @@ class AdapterStrategy(Strategy):
     checkpoint_seconds: float = 0.0
     #: Whether checkpoints hold what was trained and nothing else of the model, also those saved after the run.
     saves_trained_values: bool = False
+    #: Where the bias terms are, for the structure of a checkpoint; None where the built-in table knows the model.
+    architecture: Architecture | None = None
     _fingerprint: Mapping[str, list[Any]] | None = None
     _actions: Mapping[_Moment, Sequence[Action]] = {}
 
@@ -184,7 +187,9 @@ class AdapterStrategy(Strategy):
         """
         assert self.lightning_module is not None
         partial = TRAINED_KEY in checkpoint
-        state = prepare(self.lightning_module, checkpoint, self.fingerprint)
+        state = prepare(self.lightning_module, checkpoint, self.fingerprint, self.architecture)
+        if partial and self.precision_plugin.precision.endswith("mixed"):
+            self.keep_precise(held_names(checkpoint))
         self._run_actions("values")
         self._load_values({**checkpoint, "state_dict": state}, strict and not partial)
         if partial:
@@ -192,24 +197,32 @@ class AdapterStrategy(Strategy):
             complete_averages(self.lightning_module, checkpoint)
 
     def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
-        if TRAINED_KEY in checkpoint and self.precision_plugin.precision.endswith("mixed"):
-            assert self.lightning_module is not None
-            keep_fp32(self.lightning_module, held_names(checkpoint))  # as in the fit; values would be rounded
         super().load_model_state_dict(checkpoint, strict=strict)
+
+    def keep_precise(self, names: Collection[str]) -> None:
+        """Make the parameters of these names fp32, as in the fit, before values are loaded, which would be rounded."""
+        assert self.lightning_module is not None
+        keep_fp32(self.lightning_module, names)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Continue with the optimizer's state.
 
         Raises:
-            CheckpointError: If the checkpoint's is in DeepSpeed's own format, or of a fit of all parameters.
+            CheckpointError: If the checkpoint's is in DeepSpeed's own format, or of other parameters.
         """
         if self.optimizers and not checkpoint["optimizer_states"]:
             raise CheckpointError(
                 "this checkpoint was written under DeepSpeed, which alone can read its optimizer's state: resume with "
                 "the same strategy and number of processes. Its trained values can be evaluated under any strategy."
             )
-        saved = _sizes(checkpoint["optimizer_states"])
-        if TRAINED_KEY not in checkpoint and saved != (here := _sizes([o.state_dict() for o in self.optimizers])):
+        saved, here = _sizes(checkpoint["optimizer_states"]), _sizes([vars(o) for o in self.optimizers])
+        if saved != here and TRAINED_KEY in checkpoint:
+            raise CheckpointError(
+                f"the checkpoint has the optimizer's state of {sum(saved)} parameters, and this fit gives its "
+                f"optimizers {sum(here)}: resume with the same terms, for which the same biases are added, or let "
+                "configure_optimizers take only the parameters that require a gradient."
+            )
+        if saved != here:
             raise CheckpointError(
                 f"this full checkpoint has the optimizer's state of {sum(saved)} parameters, and this fit "
                 f"trains {sum(here)}: it was saved by a fit without BiasSelectionCallback, which cannot be "

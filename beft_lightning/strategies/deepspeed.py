@@ -1,7 +1,7 @@
 """DeepSpeed with ZeRO of stage 1, 2 or 3."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -163,6 +163,9 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         """Read all but the optimizer's state, which the engine reads once there is one."""
         self._folder = Path(checkpoint_path)
         return super().load_checkpoint(checkpoint_path, weights_only)
+
+    def keep_precise(self, names: Collection[str]) -> None:
+        """Leave the precision to the engine, which casts the module and has precise values in its optimizer."""
 
     def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
         """Put the trained values into the module, of which each process may hold a part."""

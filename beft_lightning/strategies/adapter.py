@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
@@ -42,6 +42,8 @@ class AdapterStrategy(Strategy):
     saves_trained_values: bool = False
     #: Where the bias terms are, for the structure of a checkpoint; None where the built-in table knows the model.
     architecture: Architecture | None = None
+    #: Raises an error if the module has values that must not be saved.
+    check_values: Callable[[LightningModule], object] | None = None
     _fingerprint: Mapping[str, list[Any]] | None = None
     _actions: Mapping[_Moment, Sequence[Action]] = {}
 
@@ -146,8 +148,10 @@ class AdapterStrategy(Strategy):
         and which comes before those of some other callbacks.
         """
         start = time.perf_counter()
+        assert self.lightning_module is not None
+        if self.check_values is not None:
+            self.check_values(self.lightning_module)
         if self.saves_trained_values:
-            assert self.lightning_module is not None
             keep_trained(self.lightning_module, checkpoint, self.fingerprint())
         self._write_checkpoint(checkpoint, filepath, storage_options)
         self.checkpoint_seconds += time.perf_counter() - start

@@ -8,7 +8,6 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-
 from torch import nn
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, load_adapter
@@ -175,7 +174,7 @@ class Mapped(LightningModule):
         self.blocks = nn.ModuleList(nn.ModuleDict({"vkq": nn.Linear(4, 12)}) for _ in range(2))
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        return torch.stack([block["vkq"](batch[0][:, :4].float()).square().mean() for block in self.blocks]).sum()  # type: ignore[index, operator]
+        return torch.stack([block["vkq"](batch[0][:, :4].float()).square().mean() for block in self.blocks]).sum()  # type: ignore[index]
 
     def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
         self.log("loss", self.training_step(batch, batch_idx))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.fabric.utilities import data
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import wrapper
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer.connectors import data_connector
@@ -46,6 +47,7 @@ def check(library: str, owner: Any, name: str) -> None:
         ("lightning", data, "_set_sampler_epoch"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "barebones"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "_accelerator_connector"),
+        ("lightning", WeightAveraging(), "_average_model"),
         ("lightning", wrapper, "_WrappingCheckpointIO"),
         ("lightning", wrapper._WrappingCheckpointIO(), "_checkpoint_io"),
         ("lightning", LightningModule(), "_on_before_batch_transfer"),

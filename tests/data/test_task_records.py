@@ -23,6 +23,7 @@ ANSWER = PromptTask(
     text=("question",),
     target="answer",
     examples=AnswerTemplate("{question}\nAnswer:", "answer"),
+    metrics=("answer_f1",),
     loss="lm",
     generation=Generation(7, "end_of_text", {"num_beams": 2}),
     max_length=99,

@@ -106,14 +106,17 @@ def own_names(tree: ast.Module) -> Iterator[str]:
 
 
 def used_names(tree: ast.Module) -> Iterator[str]:
-    """Yield the private names that a module reads, imports, or has as a text."""
+    """Yield the private names that a module reads, imports, or has as a text that is no part of another."""
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(attr=name) if private(name):
                 yield name
             case ast.ImportFrom(module=source, names=names) if not (source or "").startswith("beft_lightning"):
                 yield from (alias.name for alias in names if private(alias.name) or "._" in (source or ""))
-            case ast.Constant(value=str(text)) if private(text) and text.strip(".").isidentifier():
+            case ast.Constant(value=str(text)) if (
+                private(text) and text.strip(".").isidentifier() and id(node) not in parts
+            ):
                 yield text.strip(".")
 
 

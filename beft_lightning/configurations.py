@@ -4,10 +4,10 @@ from pathlib import Path
 
 #: Options that name a configuration.
 OPTIONS = ("--config", "-c")
-#: Model -> the form in which the paper gives it a task, where the task has several: an ending of the file's name.
+#: Model -> the form in which the paper gives it a task, where the task has several: the end of the file's name.
 _FORMS = {
-    **dict.fromkeys(("opt1.3b", "opt6.7b", "llama2_7b", "gptj_6b", "deepseek_coder_1.3b", "smollm2"), "_prompt"),
-    **dict.fromkeys(("bert_large", "roberta_base"), "_30_epochs"),
+    **dict.fromkeys(("opt1.3b", "opt6.7b", "llama2_7b", "gptj_6b", "deepseek_coder_1.3b", "smollm2"), "prompt"),
+    **dict.fromkeys(("bert_large", "roberta_base"), "30_epochs"),
 }
 
 
@@ -27,7 +27,7 @@ def parts(path: Path) -> list[Path]:
         return [path]
     for model in sorted((path.parent / "model").glob("*.yaml")):
         task = path.stem.removeprefix(f"{model.stem}_")
-        forms = [path.parent / "task" / f"{task}{form}{path.suffix}" for form in (_FORMS.get(model.stem, ""), "")]
+        forms = [path.parent / "task" / f"{name}{path.suffix}" for name in (f"{task}_{_FORMS.get(model.stem)}", task)]
         if task != path.stem and (found := [file for file in forms if file.exists()]):
             return [model, found[0]]
     return [path]

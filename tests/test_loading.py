@@ -1,6 +1,7 @@
 """Whatever a fit or an export has written predicts as the fitted module does."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import beft_lightning
 from beft_lightning import LanguageTaskModule
 from beft_lightning.checkpoint import FINGERPRINT_KEY, MODEL_KEY, RNG_KEY, TRAINED_KEY
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, TaskRecord
@@ -44,8 +46,12 @@ def expected(module: LanguageTaskModule) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def test_a_checkpoint_and_its_exports_predict_alike(backbone: str, tmp_path: Path) -> None:
-    module = fitted(LanguageTaskModule(backbone, replace(SST2, max_length=6), tune="value"), tmp_path / "a.ckpt")
+@pytest.mark.parametrize("task", [replace(SST2, max_length=6), PROMPTED], ids=["texts", "prompts"])
+def test_a_checkpoint_and_its_exports_predict_alike(
+    task: TaskRecord, backbone: str, decoder: str, tmp_path: Path
+) -> None:
+    base = backbone if task.adds_head else decoder
+    module = fitted(LanguageTaskModule(base, task, tune="value"), tmp_path / "a.ckpt")
     for form in ("hf", "peft"):
         export(tmp_path / "a.ckpt", tmp_path / form, form)
     assert json.loads((tmp_path / "hf" / "beft_task.json").read_text())["task"]["text"] == ["sentence"]
@@ -53,8 +59,8 @@ def test_a_checkpoint_and_its_exports_predict_alike(backbone: str, tmp_path: Pat
         predictor = load(tmp_path / path)
         torch.testing.assert_close(probabilities(predictor), expected(module), rtol=1e-5, atol=1e-6)
         assert predictor.predict(TEXTS)[0].keys() == {"sentence", "label", "probabilities"}
-        assert predictor.model.config.id2label == {0: "negative", 1: "positive"}
-        assert predictor.task.max_length == 6
+        assert not task.adds_head or predictor.model.config.id2label == {0: "negative", 1: "positive"}
+        assert predictor.task.max_length == task.max_length
 
 
 @pytest.mark.parametrize(
@@ -172,3 +178,20 @@ def test_checkpoints_that_cannot_predict_say_why(decoder: str, tmp_path: Path) -
         load(tmp_path / "a.ckpt", backbone=str(tmp_path / "other"))
     with pytest.raises(CheckpointError, match="no such checkpoint file"):
         load(tmp_path / "none.ckpt")
+
+
+def test_the_examples_of_the_docs_run(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    blocks = [
+        block
+        for name in ("own_data.md", "export.md")
+        for block in re.findall(r"```python\n(.*?)```", (docs / name).read_text(), re.DOTALL)
+        if ".predict(" in block
+    ]
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    Path("checkpoints").mkdir()
+    fitted(LanguageTaskModule(backbone, SST2, tune="value"), Path("checkpoints/last.ckpt"))
+    export("checkpoints/last.ckpt", "adapter", "peft")
+    for block in blocks:
+        exec(block, {"beft_lightning": beft_lightning})

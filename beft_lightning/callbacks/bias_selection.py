@@ -23,13 +23,13 @@ from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import architecture_of
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.bias.terms import without_layers
+from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.training_checks import (
     cast_trainable,
     check_no_adapters,
     check_optimizers,
     check_scorable,
     check_still_frozen,
-    copy_again,
 )
 from beft_lightning.errors import CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
@@ -205,9 +205,10 @@ class BiasSelectionCallback(Callback):
         release(trainer.strategy)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that the optimizers have what was selected."""
+        """Check that the optimizers have what was selected, and that averages leave alone what was not."""
         check_optimizers(trainer, pl_module, self.trained)
         remember_trained(pl_module, self.trained)
+        average_exactly(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Check at each epoch's first batch that nothing was unfrozen, be it by a callback or by the module."""

@@ -50,9 +50,7 @@ SUITABLE: Mapping[str, Suitability] = {
     "answer_em": Suitability(_TEXTS),
     "drop_f1": Suitability(_TEXTS),
     "drop_em": Suitability(_TEXTS),
-    "rouge1": Suitability(_TEXTS),
-    "rouge2": Suitability(_TEXTS),
-    "rougeL": Suitability(_TEXTS),
+    **{name: Suitability(_TEXTS) for name in ("rouge1", "rouge2", "rougeL")},
     "perplexity": Suitability(("text",)),
 }
 

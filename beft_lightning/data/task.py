@@ -210,10 +210,10 @@ class Task(TaskRecord):
         return cls(**{**record, **lists, "labels": tuple(record.get("labels", labels))}, metrics=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as for any task, and the columns: of text and options, and their names in its files."""
-        record = {**super().to_dict(), "text": list(self.text)}
-        given = {"options": self.options, "columns": dict(self.columns)}
-        return record | {name: value for name, value in given.items() if value}
+        """Return the same as for any task, the columns, and where they have other names in the task's files."""
+        columns = {"columns": dict(self.columns)} if self.columns else {}
+        options = {"options": self.options} if self.options else {}
+        return {**super().to_dict(), "text": list(self.text), **columns, **options}
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -236,12 +236,12 @@ class Task(TaskRecord):
     def parse_row(self, row: Row, where: str) -> list[Row]:
         """Return the text columns and ``label``, a number or a list of numbers."""
         renamed = self._renamed(row, where, (*self.columns_read, "label"))
-        example = self._texts(renamed, where)
-        names = self.labels if not self.options else tuple(map(str, range(len(example[self.options]))))
+        texts = self._texts(renamed, where)
+        names = self.labels if not self.options else tuple(map(str, range(len(texts[self.options]))))
         label = self.label_id(renamed["label"], where, names)
-        if self.kind == "token_classification" and len(label) != len(words := example[self.text[0]]):
-            raise DataError(f"{where}: {len(words)} words and {len(label)} tags: each word has one tag.")
-        return [{**example, "label": label}]
+        if self.kind == "token_classification" and len(label) != len(texts[self.text[0]]):
+            raise DataError(f"{where}: {len(texts[self.text[0]])} words and {len(label)} tags: each word has one tag.")
+        return [{**texts, "label": label}]
 
     def parse_input(self, row: Row, where: str) -> list[tuple[Row, Row]]:
         """Return the row, and its text columns as the example."""

@@ -140,3 +140,27 @@ def test_an_unknown_strategy_is_refused() -> None:
     strategy: Any = object()
     with pytest.raises(BeftError, match="object cannot train a choice of biases; use one of: DeepSpeedStrategy, FSDP"):
         adapt(strategy)
+
+
+@pytest.mark.parametrize("make", [CPUFSDPStrategy, whole_mesh])
+def test_without_a_selection_trained_values_stay_fp32_over_half_precision_weights(
+    make: Callable[[], Any], make_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    def half() -> Configured:
+        module = Configured()
+        module.net.bfloat16()
+        return module
+
+    path = tmp_path / "run.ckpt"
+    options = {"precision": "bf16-mixed", "limit_train_batches": 2}
+    trainer = make_trainer(callbacks=[selection(), AdapterCheckpoint()], **options)
+    trainer.fit(half(), token_batches())
+    trainer.save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    module = half()
+    trainer = make_trainer(strategy=make(), callbacks=[AdapterCheckpoint()], **options)
+    trainer.fit(module, token_batches(), ckpt_path=path, weights_only=True)  # nothing is left to do
+    values = trainer.strategy.lightning_module_state_dict()
+    for name in saved:
+        assert values[name].dtype == saved[name].dtype
+        assert torch.equal(values[name], saved[name])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.fabric.utilities import data
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import wrapper
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer.connectors import data_connector
@@ -46,6 +47,7 @@ def check(library: str, owner: Any, name: str) -> None:
         ("lightning", data, "_set_sampler_epoch"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "barebones"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "_accelerator_connector"),
+        ("lightning", WeightAveraging(), "_average_model"),
         ("lightning", wrapper, "_WrappingCheckpointIO"),
         ("lightning", wrapper._WrappingCheckpointIO(), "_checkpoint_io"),
         ("lightning", LightningModule(), "_on_before_batch_transfer"),
@@ -104,14 +106,17 @@ def own_names(tree: ast.Module) -> Iterator[str]:
 
 
 def used_names(tree: ast.Module) -> Iterator[str]:
-    """Yield the private names that a module reads, imports, or has as a text."""
+    """Yield the private names that a module reads, imports, or has as a text that is no part of another."""
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(attr=name) if private(name):
                 yield name
             case ast.ImportFrom(module=source, names=names) if not (source or "").startswith("beft_lightning"):
                 yield from (alias.name for alias in names if private(alias.name) or "._" in (source or ""))
-            case ast.Constant(value=str(text)) if private(text) and text.strip(".").isidentifier():
+            case ast.Constant(value=str(text)) if (
+                private(text) and text.strip(".").isidentifier() and id(node) not in parts
+            ):
                 yield text.strip(".")
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
-from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
+from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
 from beft_lightning.data.generation import Generation
@@ -102,6 +102,7 @@ class Runs:
             "same": _named(trainer.validate(**parts, verbose=False)),
         }
         path = self.folder / "epoch=1.ckpt"
+        result["evaluated"] = self.save_again(trainer)
         result["resumed"] = self.resume()
         for command in ("validate", "test", "predict"):
             trainer = self.trainer()
@@ -116,6 +117,18 @@ class Runs:
         result["later"] = {n: v.flatten().tolist() for n, v in saved_later["state_dict"].items()}
         result["same_base"] = saved_later[FINGERPRINT_KEY] == saved[FINGERPRINT_KEY]
         return result
+
+    def save_again(self, trainer: Trainer) -> dict[str, Any]:
+        """What a trainer saves that has evaluated after its fit, or the error that refuses it."""
+        path = self.folder / "evaluated.ckpt"
+        try:
+            trainer.save_checkpoint(path)
+        except BeftError as error:
+            return {"error": str(error)}
+        content = read_checkpoint(path)
+        return {name: content[name] for name in (FINGERPRINT_KEY, TRAINED_KEY)} | {
+            "values": {name: value.flatten().tolist() for name, value in content["state_dict"].items()}
+        }
 
     def decoder(self) -> dict[str, Any]:
         """A causal language model without biases, whose output weights are its embeddings: select, train, evaluate."""

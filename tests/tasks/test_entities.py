@@ -15,6 +15,7 @@ from beft_lightning.tasks.entities import Entity, EntityScore, entities
         ("B-X I-Y", {("X", 0, 1), ("Y", 1, 2)}),
         ("O I-X I-X", {("X", 1, 3)}),
         ("S-X B-Y I-Y E-Y E-X", {("X", 0, 1), ("Y", 1, 4), ("X", 4, 5)}),
+        ("B-X E-X I-X", {("X", 0, 2), ("X", 2, 3)}),
         ("B-X-Z I-X-Z", {("X-Z", 0, 2)}),
     ],
 )

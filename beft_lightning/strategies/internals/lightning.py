@@ -6,10 +6,12 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO as WrappingCheckpointIO
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.trainer.connectors.data_connector import _DataLoaderSource, _request_dataloader
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from torch.optim.swa_utils import AveragedModel
 
 from beft_lightning.strategies.internals.torch import drop_iterator
 
@@ -106,6 +108,11 @@ def replace_wrapped(wrapper: WrappingCheckpointIO, inner: CheckpointIO) -> None:
     The public setter takes the first one only, and Lightning has given it its own by then.
     """
     wrapper._checkpoint_io = inner
+
+
+def averaged_model(averaging: WeightAveraging) -> AveragedModel | None:
+    """Return the average of a module; how it is computed cannot be changed from outside."""
+    return averaging._average_model
 
 
 def step_inside_forward(strategy: Strategy, module: LightningModule, *arguments: Any) -> Any:

@@ -3,6 +3,8 @@
 import pytest
 
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, PromptTask, Task, TaskRecord
+from beft_lightning.data.chat_task import ChatTask
+from beft_lightning.data.free_text_task import FreeTextTask
 from beft_lightning.data.preprocessors import PREPROCESSORS
 from beft_lightning.tasks.objectives import OBJECTIVES, make_objective
 
@@ -10,7 +12,11 @@ TASKS = [*GLUE_TASKS.values(), *SUPER_GLUE_TASKS.values(), *PROMPT_TASKS.values(
 
 
 def test_every_kind_has_an_objective_and_a_preprocessor() -> None:
-    assert set(OBJECTIVES) == set(PREPROCESSORS) == {*Task.kinds, *PromptTask.kinds}
+    assert (
+        set(OBJECTIVES)
+        == set(PREPROCESSORS)
+        == {kind for record in (Task, PromptTask, ChatTask, FreeTextTask) for kind in record.kinds}
+    )
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task.kind != "generation"], ids=lambda task: task.name)

@@ -20,14 +20,8 @@ from beft_lightning.errors import DataError
 KINDS: Mapping[str, type[TableKind]] = {
     kind.name: kind
     for kind in (
-        Classification,
-        Regression,
-        MultiLabel,
-        TokenClassification,
-        MultipleChoice,
-        GenerationKind,
-        Chat,
-        FreeTextKind,
+        *(Classification, Regression, MultiLabel, TokenClassification, MultipleChoice),
+        *(GenerationKind, Chat, FreeTextKind),
     )
 }
 

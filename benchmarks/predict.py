@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rich
@@ -74,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(data, Path(folder))
         predictor = beft_lightning.load(model, device="cpu")
-        classify = pipeline("text-classification", model, device="cpu", top_k=None)
+        classify: Any = pipeline("text-classification", model, device="cpu", top_k=None)
 
     def ours(texts: Sequence[str]) -> list[str]:
         return [row["label"] for row in predictor.predict(texts, BATCH_SIZE)]

@@ -85,23 +85,30 @@ def hub_rows(hub: tuple[str, str | None], split: str, hub_id: str | None, revisi
     Args:
         hub: Dataset id and configuration on the hub.
         split: Name of the split.
-        hub_id: Dataset id or local folder to use instead.
+        hub_id: Dataset id or local folder to use instead; if it lacks the configuration, its own one.
         revision: Branch, tag or commit of the dataset.
 
     Raises:
         DataError: If it cannot be loaded.
     """
-    from datasets import load_dataset
+    from datasets import get_dataset_config_names, load_dataset
 
-    name, configuration = hub
-    where = f"{hub_id or name}/{configuration or ''}".rstrip("/")
+    name, configuration = hub_id or hub[0], hub[1]
     try:
-        dataset = load_dataset(hub_id or name, configuration, split=split, revision=revision)
+        # The user's own copy of the data need not have the benchmark's configurations.
+        if hub_id is not None and configuration not in get_dataset_config_names(name, revision=revision):
+            configuration = None
+        dataset = load_dataset(name, configuration, split=split, revision=revision)
     except Exception as error:  # datasets and the hub raise many kinds
+        remedy = (
+            "Without network, set `data_dir` to a folder with the benchmarks' original files"
+            if isinstance(error, ConnectionError)
+            else "Give a data set that `datasets.load_dataset` reads, or set `data_dir` to the original files"
+        )
         raise DataError(
-            f"{where}: cannot load the {split} split ({type(error).__name__}: {error}). Without network, set "
-            "`data_dir` to a folder with the benchmarks' original files."
+            f"{name}: cannot load the {split} split ({type(error).__name__}: {error}). {remedy}."
         ) from error
+    where = f"{name}/{configuration or ''}".rstrip("/")
     return ((f"{where} {split} row {i}", dict(row)) for i, row in enumerate(dataset))
 
 

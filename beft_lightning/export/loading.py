@@ -25,7 +25,12 @@ from beft_lightning.models import load_model
 from beft_lightning.tuning import TuningMethod, tuning_method
 
 #: The classes that a fit builds a model with. No other name that a file holds is looked up.
-AUTO_CLASSES = ("AutoModelForSequenceClassification", "AutoModelForMultipleChoice", "AutoModelForCausalLM")
+AUTO_CLASSES = (
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "AutoModelForMultipleChoice",
+    "AutoModelForCausalLM",
+)
 
 
 def load_trained(
@@ -90,6 +95,8 @@ def _check_exportable(path: str | Path, record: Mapping[str, Any], method: Tunin
 def _load_base(record: Mapping[str, Any]) -> PreTrainedModel:
     """Load the model as the fit found it."""
     head: dict[str, Any] = {"num_labels": int(record["num_labels"])} if record["num_labels"] else {}
+    if problem := record.get("problem_type"):
+        head["problem_type"] = problem
     return load_model(
         getattr(transformers, record["auto_class"]),
         record["backbone"],

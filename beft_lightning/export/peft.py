@@ -25,6 +25,7 @@ _PREFIX, _BIAS = "base_model.model.", "beft_bias"
 #: Class of a model -> PEFT's name for its task, where it has one.
 TASK_TYPES: Mapping[str, str] = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
     "AutoModelForCausalLM": "CAUSAL_LM",
 }
 

@@ -181,6 +181,7 @@ class LanguageTaskModule(LightningModule):
             "tune": self.tune,
             "tune_options": self.tune_options,
             "num_labels": self.objective.config.get("num_labels"),
+            "problem_type": self.objective.config.get("problem_type"),
             "labels": list(self.objective.output_names),
             "task": self.task.to_dict(),
         }

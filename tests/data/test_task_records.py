@@ -19,6 +19,7 @@ CHOICE = PromptTask(name="reviews", kind="choice", columns=("text", "label"), ex
 ANSWER = PromptTask(
     name="questions",
     kind="generation",
+    metrics=("answer_f1",),
     columns=("question", "answer"),
     text=("question",),
     target="answer",

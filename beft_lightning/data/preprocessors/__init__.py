@@ -10,11 +10,14 @@ from beft_lightning.data.preprocessors.multiple_choice import MultipleChoicePrep
 from beft_lightning.data.preprocessors.options import OptionPreprocessor
 from beft_lightning.data.preprocessors.preprocessor import EncodingOptions, Preprocessor
 from beft_lightning.data.preprocessors.text import TextPreprocessor
+from beft_lightning.data.preprocessors.tokens import TokenPreprocessor
 
 #: Kind of task -> its preprocessor, made from the task's record, the tokenizer and the encoding options.
 PREPROCESSORS: Mapping[str, Any] = {
     "classification": TextPreprocessor,
     "regression": TextPreprocessor,
+    "multi_label": TextPreprocessor,
+    "token_classification": TokenPreprocessor,
     "multiple_choice": MultipleChoicePreprocessor,
     "choice": OptionPreprocessor,
     "generation": GenerationPreprocessor,

@@ -14,6 +14,7 @@ class Columns:
     Args:
         text: Columns of the texts.
         label: Columns of the labels, most often one.
+        options: For multiple choice, the columns of the options, or the one column that lists them.
         prompt: Prompt with columns in braces; ``\n`` is a new line.
         answer: Column of the answer to generate behind the prompt.
         messages: Column of conversations.
@@ -21,6 +22,7 @@ class Columns:
 
     text: tuple[str, ...]
     label: tuple[str, ...]
+    options: tuple[str, ...] = ()
     prompt: str | None = None
     answer: str | None = None
     messages: str | None = None
@@ -30,13 +32,22 @@ class Columns:
         cls,
         text: str | list[str],
         label: str | list[str],
-        prompt: str | None,
+        options: str | list[str] | None = None,
+        prompt: str | None = None,
         answer: str | None = None,
         messages: str | None = None,
     ) -> Self:
-        """Return the options as a user gives them: names as a list or with a comma between."""
+        """Return the options as a user gives them: names as a list or with a comma between.
+
+        Raises:
+            DataError: If a column is given twice.
+        """
+        names = {"text": _names(text), "label": _names(label), "options": _names(options or [])}
+        for option, columns in names.items():
+            if len(set(columns)) < len(columns):
+                raise DataError(f"--data.{option} {','.join(columns)}: a column is given twice.")
         prompt = None if prompt is None else prompt.replace("\\n", "\n")
-        return cls(_names(text), _names(label), prompt, answer, messages)
+        return cls(**names, prompt=prompt, answer=answer, messages=messages)
 
     @property
     def kind(self) -> str | None:

@@ -64,6 +64,7 @@ class Table(LanguageDataModule):
         text: str | list[str] = "text",
         label: str | list[str] = "label",
         kind: str | None = None,
+        options: str | list[str] | None = None,
         dev_share: float | None = None,
         prompt: str | None = None,
         answer: str | None = None,
@@ -83,7 +84,8 @@ class Table(LanguageDataModule):
         self.sources = {TRAIN: train, VALIDATION: validation, TEST: test}
         table = read_table(train, TRAIN)
         #: How rows become examples.
-        self.kind = find_kind(kind, Columns.given(text, label, prompt, answer, messages), table, f"{train}")
+        columns = Columns.given(text, label, options, prompt, answer, messages)
+        self.kind = find_kind(kind, columns, table, f"{train}")
         task = with_generation(self.kind.make_task(table), max_new_tokens, stop, generate)
         super().__init__(
             task=task if metrics is None else replace(task, metrics=tuple(metrics)),

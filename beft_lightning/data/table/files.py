@@ -1,26 +1,19 @@
 """Read a table of the user's own: a file, a folder, or a data set of the hub."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, load_dataset, load_from_disk
 
+from beft_lightning.data.table.conll import read_conll
 from beft_lightning.errors import DataError
 
 #: An empty cell is missing; pandas would take texts such as "None" and "NA" for missing, too. The types of columns are
 #: found from the whole file (no chunks).
 _CSV: Mapping[str, Any] = {"keep_default_na": False, "na_values": [""], "chunksize": None}
-#: Suffix -> reader of datasets and its options.
-FORMATS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    ".csv": ("csv", _CSV),
-    ".tsv": ("csv", {**_CSV, "sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-    ".arrow": ("arrow", {}),
-}
 #: Files that ``save_to_disk`` of datasets leaves.
 _SAVED = ("dataset_dict.json", "state.json")
 
@@ -67,7 +60,11 @@ def read_file(path: Path) -> Dataset:
     """
     if path.suffix.lower() not in FORMATS:
         raise DataError(f"{path}: unknown type {path.suffix!r}; files that can be read: {', '.join(FORMATS)}.")
-    builder, options = FORMATS[path.suffix.lower()]
+    return FORMATS[path.suffix.lower()](path)
+
+
+def _load(builder: str, path: Path, **options: Any) -> Dataset:
+    """Read a file with one of the readers of datasets."""
     try:
         # datasets writes each file it reads into a cache; the table is kept in memory instead.
         with tempfile.TemporaryDirectory() as cache:
@@ -79,6 +76,18 @@ def read_file(path: Path) -> Dataset:
             return Dataset.from_dict({})
         raise DataError(f"{path}: not readable as {path.suffix.lower()[1:]} ({_reason(error)}).") from error
     return table
+
+
+#: Suffix -> reader.
+FORMATS: Mapping[str, Callable[[Path], Dataset]] = {
+    ".csv": partial(_load, "csv", **_CSV),
+    ".tsv": partial(_load, "csv", **_CSV, sep="\t"),
+    ".json": partial(_load, "json"),
+    ".jsonl": partial(_load, "json"),
+    ".parquet": partial(_load, "parquet"),
+    ".arrow": partial(_load, "arrow"),
+    ".conll": read_conll,
+}
 
 
 def _filled(table: Dataset, source: str | Path) -> Dataset:

@@ -10,21 +10,33 @@ from beft_lightning.errors import DataError
 
 #: Types of labels -> how an error names them.
 _TYPES = {bool: "truth values", int: "numbers", float: "numbers", str: "texts"}
+#: Number of rows that tell whether a column holds lists.
+_LOOKED_AT = 100
 
 
 def raw_labels(table: Dataset, column: str) -> list[Any]:
-    """Return the labels of a column, those of a ``ClassLabel`` by their names; without a name, None."""
-    feature = table.features[column]
+    """Return the labels, or lists of labels, of a column, those of a ``ClassLabel`` by their names; unnamed, None."""
+    names = class_names(table, column)
     values = list(table[column])
-    if not isinstance(feature, ClassLabel):
-        return values
-    return [feature.names[value] if value is not None and value >= 0 else None for value in values]
+    return [_named(value, names) for value in values] if names else values
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(entry, names) for entry in value]
+    return names[value] if value is not None and value >= 0 else None
 
 
 def class_names(table: Dataset, column: str) -> tuple[str, ...]:
-    """Return the names that the table declares for a column; empty if it declares none."""
+    """Return the names that the table declares for a column, or for the lists of a column; empty if it has none."""
     feature = table.features[column]
+    feature = getattr(feature, "feature", feature)
     return tuple(feature.names) if isinstance(feature, ClassLabel) else ()
+
+
+def has_lists(table: Dataset, column: str) -> bool:
+    """Return whether a column holds lists."""
+    return any(isinstance(value, list) for value in table[:_LOOKED_AT][column])
 
 
 def label_name(value: Any) -> str:
@@ -97,3 +109,30 @@ def check_names(names: Sequence[str], values: Sequence[Any], column: str, source
         )
     if len(set(names)) < len(names):
         raise DataError(f"{source}: column {column!r} declares a label name twice: {', '.join(names)}.")
+
+
+def known_name(value: Any, names: Sequence[str], train: str, where: str) -> str:
+    """Return the name of a label that is among those of the training rows.
+
+    Args:
+        value: The label.
+        names: The label names of the training rows.
+        train: Name of the table of the training rows, for the error.
+        where: Place of the label's row.
+
+    Raises:
+        DataError: If it is not among them.
+    """
+    name = label_name(value)
+    if name not in names:
+        raise DataError(f"{where}: label {name!r} is not among those of {train}: {', '.join(names)}.")
+    return name
+
+
+def describe_names(names: Sequence[str]) -> str:
+    """Return label names with their ids.
+
+    >>> describe_names(["no", "yes"])
+    'labels 0 = no, 1 = yes'
+    """
+    return f"labels {', '.join(f'{index} = {name}' for index, name in enumerate(names))}"

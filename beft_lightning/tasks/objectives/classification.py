@@ -14,6 +14,8 @@ class ClassificationObjective(Objective[Task]):
     """One label of a fixed set for each example."""
 
     auto_class: ClassVar[Any] = AutoModelForSequenceClassification
+    #: Parts of a batch that the model does not take.
+    not_inputs: ClassVar[tuple[str, ...]] = ("labels", "id")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -27,7 +29,7 @@ class ClassificationObjective(Objective[Task]):
 
     def logits(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
         """Return the model's outputs, shape ``(batch, outputs)``."""
-        logits: Tensor = model(**{name: batch[name] for name in batch if name not in ("labels", "id")}).logits
+        logits: Tensor = model(**{name: batch[name] for name in batch if name not in self.not_inputs}).logits
         return logits
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:

@@ -1,5 +1,6 @@
 """Encoders that choose."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,3 +34,19 @@ def test_each_choice_is_scored_as_if_alone(backbone: str) -> None:
     torch.testing.assert_close(loss, -logits.log_softmax(dim=1)[0, 1])
     assert objective.decode(torch.tensor([1]), batch) == ["choice2"]
     assert objective.output_names == ()
+
+
+def test_a_row_of_fewer_choices_is_scored_as_if_alone(backbone: str) -> None:
+    task = replace(COPA, text=("premise",), labels=(), options="choices")
+    objective = MultipleChoiceObjective(task)
+    model: Any = load_model(objective.auto_class, backbone, **objective.config).eval()
+    preprocessor = MultipleChoicePreprocessor(task, load_tokenizer(backbone), EncodingOptions(32))
+    choices = [["good", "bad", "very dull"], ["a film", "not"]]
+    features = preprocessor.encode([{"premise": "it was", "choices": c, "id": i} for i, c in enumerate(choices)])
+    with torch.no_grad():
+        together = objective.rows(model, preprocessor.collate_evaluation(features))
+        alone = [objective.rows(model, preprocessor.collate_evaluation([feature]))[0] for feature in features]
+    for row, other, names in zip(together, alone, choices, strict=True):
+        assert list(row["probabilities"]) == names
+        assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)

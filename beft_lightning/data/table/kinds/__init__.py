@@ -10,12 +10,19 @@ from beft_lightning.data.table.kinds.classification import Classification
 from beft_lightning.data.table.kinds.free_text import FreeTextKind
 from beft_lightning.data.table.kinds.generation import GenerationKind
 from beft_lightning.data.table.kinds.kind import TableKind, missing_columns
+from beft_lightning.data.table.kinds.multi_label import MultiLabel
+from beft_lightning.data.table.kinds.multiple_choice import MultipleChoice
 from beft_lightning.data.table.kinds.regression import Regression
+from beft_lightning.data.table.kinds.token_classification import TokenClassification
 from beft_lightning.errors import DataError
 
 #: Name of a kind, as in ``--data.kind`` -> its class.
 KINDS: Mapping[str, type[TableKind]] = {
-    kind.name: kind for kind in (Classification, Regression, GenerationKind, Chat, FreeTextKind)
+    kind.name: kind
+    for kind in (
+        *(Classification, Regression, MultiLabel, TokenClassification, MultipleChoice),
+        *(GenerationKind, Chat, FreeTextKind),
+    )
 }
 
 

@@ -5,11 +5,21 @@ from typing import Any
 from datasets import Dataset
 
 from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.data.sources import Row
 from beft_lightning.data.table.kinds.labelled import LabelledKind
-from beft_lightning.data.table.labels import check_names, class_names, infer_names, is_score, label_name, raw_labels
+from beft_lightning.data.table.labels import (
+    check_names,
+    class_names,
+    describe_names,
+    has_lists,
+    infer_names,
+    is_score,
+    known_name,
+    label_name,
+    raw_labels,
+)
 from beft_lightning.data.task import Task, TaskRecord
 from beft_lightning.data.verbalizer import Verbalizer
-from beft_lightning.errors import DataError
 
 
 class Classification(LabelledKind):
@@ -18,8 +28,8 @@ class Classification(LabelledKind):
     name = "classification"
 
     def matches(self, table: Dataset) -> bool:
-        """Return whether no label has a fraction."""
-        return not any(map(is_score, raw_labels(table, self.label)))
+        """Return whether labels are no lists, and none has a fraction."""
+        return not has_lists(table, self.label) and not any(map(is_score, raw_labels(table, self.label)))
 
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record with the label names: those that the table declares, or those that occur."""
@@ -48,12 +58,9 @@ class Classification(LabelledKind):
             labels=names,
         )
 
-    def known_label(self, label: Any, task: TaskRecord, where: str) -> str:
+    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> str:
         """Return the label's name."""
-        name = label_name(label)
-        if name not in task.labels:
-            raise DataError(f"{where}: label {name!r} is not among those of {self.train}: {', '.join(task.labels)}.")
-        return name
+        return known_name(label, task.labels, self.train, where)
 
     def strata(self, table: Dataset) -> list[str]:
         """Return the label of each row."""
@@ -61,4 +68,4 @@ class Classification(LabelledKind):
 
     def describe(self, table: Dataset, task: TaskRecord) -> str:
         """Return the label names with their ids."""
-        return f"{task.kind}, labels {', '.join(f'{index} = {name}' for index, name in enumerate(task.labels))}"
+        return f"{task.kind}, {describe_names(task.labels)}"

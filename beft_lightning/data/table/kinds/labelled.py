@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from beft_lightning.data.sources import Located
+from beft_lightning.data.sources import Located, Row
 from beft_lightning.data.table.kinds.kind import TableKind, filled, place
 from beft_lightning.data.table.labels import check_types, raw_labels
 from beft_lightning.data.task import TaskRecord
@@ -28,13 +28,18 @@ class LabelledKind(TableKind):
         return self.columns.label[0]
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the input."""
+        return self.columns.inputs
+
+    @property
     def needed(self) -> tuple[str, ...]:
         """The columns of the input, and the label's."""
-        return (*self.columns.inputs, self.label)
+        return (*self.inputs, self.label)
 
     def fits(self) -> bool:
-        """Return whether there is one column of labels."""
-        return len(self.columns.label) == 1
+        """Return whether there is one column of labels, and none of options."""
+        return len(self.columns.label) == 1 and not self.columns.options
 
     def labels(self, table: Dataset, source: str) -> list[Any]:
         """Return the raw labels of a table, all of one type.
@@ -50,12 +55,11 @@ class LabelledKind(TableKind):
         """Yield texts that are not empty, and labels of the task."""
         for index, (row, label) in enumerate(zip(table, self.labels(table, source), strict=True)):
             where = place(source, index)
-            texts = filled(row, self.columns.inputs, where)
-            yield where, {**texts, "label": self.known_label(label, task, where)}
+            yield where, {**filled(row, self.inputs, where), "label": self.known_label(label, row, task, where)}
 
     @abstractmethod
-    def known_label(self, label: Any, task: TaskRecord, where: str) -> Any:
-        """Return a raw label as the task reads it.
+    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> Any:
+        """Return the raw label of a row as the task reads it.
 
         Raises:
             DataError: If it is none of the task's.

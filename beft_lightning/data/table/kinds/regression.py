@@ -5,6 +5,7 @@ from typing import Any
 from datasets import Dataset
 
 from beft_lightning.data.labels import score
+from beft_lightning.data.sources import Row
 from beft_lightning.data.table.kinds.labelled import LabelledKind
 from beft_lightning.data.table.labels import is_score, raw_labels
 from beft_lightning.data.task import Task, TaskRecord
@@ -27,7 +28,7 @@ class Regression(LabelledKind):
             raise DataError(f"{self.train}: a prompt has label names as options, and column {self.label!r} has scores.")
         return Task(name=self.task_name, kind="regression", text=self.columns.inputs, metrics=("pearson", "spearman"))
 
-    def known_label(self, label: Any, task: TaskRecord, where: str) -> Any:
+    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> Any:
         """Return the label as it is; the task reads it as a number."""
         return label
 

@@ -50,7 +50,9 @@ SUITABLE: Mapping[str, Suitability] = {
     "answer_em": Suitability(_TEXTS),
     "drop_f1": Suitability(_TEXTS),
     "drop_em": Suitability(_TEXTS),
-    **{name: Suitability(_TEXTS) for name in ("rouge1", "rouge2", "rougeL")},
+    "rouge1": Suitability(_TEXTS),
+    "rouge2": Suitability(_TEXTS),
+    "rougeL": Suitability(_TEXTS),
     "perplexity": Suitability(("text",)),
 }
 

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from beft_lightning.data.generation import Generation
 from beft_lightning.data.sources import Row, file_id
-from beft_lightning.data.task import TaskRecord, check_filled, check_texts
+from beft_lightning.data.task import TaskRecord
+from beft_lightning.data.task_checks import check_filled, check_texts
 from beft_lightning.errors import DataError
 
 

@@ -1,6 +1,5 @@
 """Tasks as declarative records: what a task says of itself, and nothing that has to be computed with tensors."""
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from beft_lightning.data.labels import LABEL_READERS
 from beft_lightning.data.metrics import check_metrics
-from beft_lightning.data.sources import Located, Row, file_id, is_empty
+from beft_lightning.data.sources import Located, Row, file_id
+from beft_lightning.data.task_checks import COUNTS, check_counts, check_filled, check_texts
 from beft_lightning.errors import DataError
 
 #: Name of the training split.
@@ -167,16 +167,6 @@ class TaskRecord(ABC):
         """
 
 
-#: Kind of a task of bare texts -> the numbers of label names, and of text columns, that it may have.
-_COUNTS: Mapping[str, tuple[range, range]] = {
-    "classification": (range(2, sys.maxsize), range(1, 3)),
-    "regression": (range(1), range(1, 3)),
-    "multi_label": (range(1, sys.maxsize), range(1, 3)),
-    "token_classification": (range(2, sys.maxsize), range(1, 2)),
-    "multiple_choice": (range(2, sys.maxsize), range(1, sys.maxsize)),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Task(TaskRecord):
     """A task of bare texts, for encoders.
@@ -194,7 +184,7 @@ class Task(TaskRecord):
         DataError: If the kind does not go with the number of labels or of text columns.
     """
 
-    kinds = tuple(_COUNTS)
+    kinds = tuple(COUNTS)
     adds_head = True
 
     kind: Literal["classification", "regression", "multi_label", "token_classification", "multiple_choice"]
@@ -204,17 +194,9 @@ class Task(TaskRecord):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        labels, texts = _COUNTS[self.kind]
         if self.options and (self.kind != "multiple_choice" or self.labels):
             raise DataError(f"task {self.name!r}: `options` are for multiple choice without labels.")
-        if not self.options and len(self.labels) not in labels:
-            raise DataError(
-                f"task {self.name!r}: {self.kind} has {_amount(labels)} labels, and not {len(self.labels)}."
-            )
-        if len(self.text) not in texts:
-            raise DataError(
-                f"task {self.name!r}: {self.kind} has {_amount(texts)} columns of text, and not {len(self.text)}."
-            )
+        check_counts(self.name, self.kind, None if self.options else len(self.labels), len(self.text))
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], labels: Sequence[str]) -> Self:
@@ -228,10 +210,10 @@ class Task(TaskRecord):
         return cls(**{**record, **lists, "labels": tuple(record.get("labels", labels))}, metrics=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as for any task, the columns of the text, and further ones where there are any."""
+        """Return the same as for any task, and the columns: of text and options, and their names in its files."""
         record = {**super().to_dict(), "text": list(self.text)}
-        options = {"options": self.options} if self.options else {}
-        return record | options | ({"columns": dict(self.columns)} if self.columns else {})
+        given = {"options": self.options, "columns": dict(self.columns)}
+        return record | {name: value for name, value in given.items() if value}
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -254,12 +236,12 @@ class Task(TaskRecord):
     def parse_row(self, row: Row, where: str) -> list[Row]:
         """Return the text columns and ``label``, a number or a list of numbers."""
         renamed = self._renamed(row, where, (*self.columns_read, "label"))
-        texts = self._texts(renamed, where)
-        names = self.labels if not self.options else tuple(map(str, range(len(texts[self.options]))))
+        example = self._texts(renamed, where)
+        names = self.labels if not self.options else tuple(map(str, range(len(example[self.options]))))
         label = self.label_id(renamed["label"], where, names)
-        if self.kind == "token_classification" and len(label) != len(texts[self.text[0]]):
-            raise DataError(f"{where}: {len(texts[self.text[0]])} words and {len(label)} tags: each word has one tag.")
-        return [{**texts, "label": label}]
+        if self.kind == "token_classification" and len(label) != len(words := example[self.text[0]]):
+            raise DataError(f"{where}: {len(words)} words and {len(label)} tags: each word has one tag.")
+        return [{**example, "label": label}]
 
     def parse_input(self, row: Row, where: str) -> list[tuple[Row, Row]]:
         """Return the row, and its text columns as the example."""
@@ -316,48 +298,3 @@ class Task(TaskRecord):
         """Check that there are none: they belong to prompts."""
         if demonstrations or calibrate:
             raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} is read without one.")
-
-
-def check_filled(row: Row, columns: Iterable[str], where: str) -> None:
-    """Check that those of the columns that a row has are not empty.
-
-    Args:
-        row: A row.
-        columns: Names of columns.
-        where: The place of the row.
-
-    Raises:
-        DataError: If one is empty.
-    """
-    for name in columns:
-        if name in row and is_empty(row[name]):
-            raise DataError(f"{where}: column {name!r} is empty.")
-
-
-def check_texts(row: Row, columns: Iterable[str], lists: Sequence[str] = ()) -> None:
-    """Check that columns hold text, or lists of texts that are not empty.
-
-    Args:
-        row: A row that has the columns.
-        columns: Their names.
-        lists: The names of those that hold lists.
-
-    Raises:
-        DataError: If one does not; the place of the row is not in the message.
-    """
-    for name in columns:
-        if name not in lists:
-            if not isinstance(row[name], str):
-                raise DataError(f"column {name!r} is no text but {row[name]!r}")
-            continue
-        if not isinstance(row[name], list | tuple) or not row[name]:
-            raise DataError(f"column {name!r} is no list of texts but {row[name]!r}")
-        if wrong := [value for value in row[name] if not isinstance(value, str) or not value.strip()]:
-            raise DataError(f"column {name!r} lists {wrong[0]!r}, which is no text or an empty one")
-
-
-def _amount(allowed: range) -> str:
-    """Return a range of numbers in words; one that ends at ``sys.maxsize`` has no end."""
-    if len(allowed) == 1:
-        return str(allowed[0])
-    return f"{allowed[0]} or more" if allowed.stop == sys.maxsize else f"{allowed[0]} or {allowed[-1]}"

@@ -9,6 +9,7 @@ from beft_lightning.data.benchmarks.prompts import PROMPT_TASKS
 from beft_lightning.data.chat_task import ChatTask
 from beft_lightning.data.free_text_task import FreeTextTask
 from beft_lightning.data.generation import Generation
+from beft_lightning.data.option_template import OptionTemplate
 from beft_lightning.data.prompt_task import Prompted, PromptTask
 from beft_lightning.data.sources import Row
 from beft_lightning.data.task import Task, TaskRecord
@@ -17,7 +18,7 @@ from beft_lightning.errors import CheckpointError, DataError
 
 #: The templates that make the examples of prompted tasks, by the names in records.
 TEMPLATES: Mapping[str, Callable[..., Callable[[Row], list[Prompted]]]] = {
-    template.__name__: template for template in (AnswerTemplate, Verbalizer)
+    template.__name__: template for template in (AnswerTemplate, OptionTemplate, Verbalizer)
 }
 
 

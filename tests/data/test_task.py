@@ -41,9 +41,6 @@ def test_an_unknown_kind_is_an_error_that_lists_the_known_ones() -> None:
     [
         ({"labels": ("no",)}, "classification has 2 or more labels, and not 1"),
         ({"labels": ("no", "yes", "no")}, "the label 'no' occurs twice"),
-        ({"text": ("a", "b", "c")}, "classification has 1 or 2 columns of text, and not 3"),
-        ({"kind": "regression", "metrics": ("pearson",)}, "regression has 0 labels, and not 2"),
-        ({"kind": "token_classification", "text": ("a", "b"), "metrics": ()}, "has 1 columns of text, and not 2"),
         ({"options": "choices"}, "`options` are for multiple choice without labels"),
     ],
 )

@@ -19,11 +19,11 @@ CHOICE = PromptTask(name="reviews", kind="choice", columns=("text", "label"), ex
 ANSWER = PromptTask(
     name="questions",
     kind="generation",
-    metrics=("answer_f1",),
     columns=("question", "answer"),
     text=("question",),
     target="answer",
     examples=AnswerTemplate("{question}\nAnswer:", "answer"),
+    metrics=("answer_f1",),
     loss="lm",
     generation=Generation(7, "end_of_text", {"num_beams": 2}),
     max_length=99,

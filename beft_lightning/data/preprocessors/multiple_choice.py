@@ -25,8 +25,8 @@ class MultipleChoicePreprocessor(TextPreprocessor):
         context = " ".join(row[name].strip() for name in self.task.text)
         choices = row[self.task.options] if self.task.options else [row[name] for name in self.task.labels]
         encoded = self.tokenizer([context] * len(choices), choices, truncation=True, max_length=self.max_length)
-        names = list(self.task.labels or choices)
         # The collator takes no row without a label.
+        names = list(self.task.labels or choices)
         return {**encoded, "choices": names, "labels": row.get("label", NO_LABEL), "id": row["id"]}
 
     def _tokens(self, features: dict[str, Any]) -> int:

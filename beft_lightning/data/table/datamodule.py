@@ -25,24 +25,28 @@ _DEV_SHARE = 0.1
 
 
 class Table(LanguageDataModule):
-    r"""Texts and labels in files of one's own, for classification and regression.
+    r"""Texts and labels in files of one's own.
 
-    A source is a CSV, TSV, JSON, JSONL, Parquet or Arrow file, a folder of ``save_to_disk``, or a folder or hub id that
-    ``datasets.load_dataset`` reads. Labels that are texts, truth values or whole numbers are classes, numbers with a
-    fraction are scores.
+    A source is a CSV, TSV, JSON, JSONL, Parquet, Arrow or ``.conll`` file, a folder of ``save_to_disk``, or a folder or
+    hub id that ``datasets.load_dataset`` reads. Labels that are texts, truth values or whole numbers are classes,
+    numbers with a fraction are scores, lists are several labels, or tags where the texts are lists of words.
 
     Args:
         tokenizer: Tokenizer to use: the backbone's hub id or folder.
         train: Source of the training rows. The label names are found there.
         validation: Source of the rows to evaluate on during training.
         test: Source of the rows for ``test``; by default the same as for validation.
-        text: Column of the text, or two columns of a pair, as a list or with a comma between.
-        label: Column of the label.
-        kind: ``classification`` or ``regression``; by default found from the labels.
+        text: Column of the text, or two columns of a pair, as a list or with a comma between. For tags of words, the
+            column that lists the words.
+        label: Column of the label; for several labels, columns of 0 and 1, too.
+        kind: A name of :data:`~beft_lightning.data.table.kinds.KINDS`, such as ``classification``, ``regression``,
+            ``multi_label``, ``token_classification`` or ``multiple_choice``; by default found from labels and options.
+        options: For multiple choice, the columns of the options, or the one column that lists them.
         dev_share: Without ``validation``: the share of the training rows, or from 1 on their number, that is not
             trained on but evaluated on; by default 0.1. The rows are drawn with the seed, from each label alike.
         prompt: For causal language models: the prompt with columns in braces, such as ``"{text} It was"``, after which
-            the label names are the options, or the answer is generated; ``\n`` is a new line.
+            the label names, or the row's own options, are the options, or the answer is generated; ``\n`` is a new
+            line.
         answer: Column of the answer to generate behind the prompt: a text, or a list of acceptable texts, the first of
             which is learnt.
         messages: Column of conversations for a causal language model with a chat template: lists of messages, each with
@@ -83,8 +87,8 @@ class Table(LanguageDataModule):
             raise DataError(f"dev_share {dev_share} must be a share below 1, or a number of rows.")
         self.sources = {TRAIN: train, VALIDATION: validation, TEST: test}
         table = read_table(train, TRAIN)
-        #: How rows become examples.
         columns = Columns.given(text, label, options, prompt, answer, messages)
+        #: How rows become examples.
         self.kind = find_kind(kind, columns, table, f"{train}")
         task = with_generation(self.kind.make_task(table), max_new_tokens, stop, generate)
         super().__init__(

@@ -71,7 +71,6 @@ def test_squad_runs_on_a_real_model(
 
 ANSWERS = PromptTask(
     name="questions",
-    metrics=("answer_f1",),
     kind="generation",
     columns=("q", "a"),
     examples=AnswerTemplate("{q}", "a"),

@@ -1,0 +1,80 @@
+"""Checks of tasks of bare texts, and of the cells of their rows."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from beft_lightning.data.sources import Row, is_empty
+from beft_lightning.errors import DataError
+
+#: Kind of a task of bare texts -> the numbers of label names, and of text columns, that it may have.
+COUNTS: Mapping[str, tuple[range, range]] = {
+    "classification": (range(2, sys.maxsize), range(1, 3)),
+    "regression": (range(1), range(1, 3)),
+    "multi_label": (range(1, sys.maxsize), range(1, 3)),
+    "token_classification": (range(2, sys.maxsize), range(1, 2)),
+    "multiple_choice": (range(2, sys.maxsize), range(1, sys.maxsize)),
+}
+
+
+def check_counts(task: str, kind: str, labels: int | None, texts: int) -> None:
+    """Check the numbers of a task's label names and text columns.
+
+    Args:
+        task: Name of the task, for the error.
+        kind: Its kind.
+        labels: Its number of label names; None if the rows have names of their own.
+        texts: Its number of text columns.
+
+    Raises:
+        DataError: If the kind does not go with them.
+    """
+    allowed_labels, allowed_texts = COUNTS[kind]
+    if labels is not None and labels not in allowed_labels:
+        raise DataError(f"task {task!r}: {kind} has {_amount(allowed_labels)} labels, and not {labels}.")
+    if texts not in allowed_texts:
+        raise DataError(f"task {task!r}: {kind} has {_amount(allowed_texts)} columns of text, and not {texts}.")
+
+
+def check_filled(row: Row, columns: Iterable[str], where: str) -> None:
+    """Check that those of the columns that a row has are not empty.
+
+    Args:
+        row: A row.
+        columns: Names of columns.
+        where: The place of the row.
+
+    Raises:
+        DataError: If one is empty.
+    """
+    for name in columns:
+        if name in row and is_empty(row[name]):
+            raise DataError(f"{where}: column {name!r} is empty.")
+
+
+def check_texts(row: Row, columns: Iterable[str], lists: Sequence[str] = ()) -> None:
+    """Check that columns hold text, or lists of texts that are not empty.
+
+    Args:
+        row: A row that has the columns.
+        columns: Their names.
+        lists: The names of those that hold lists.
+
+    Raises:
+        DataError: If one does not; the place of the row is not in the message.
+    """
+    for name in columns:
+        if name not in lists:
+            if not isinstance(row[name], str):
+                raise DataError(f"column {name!r} is no text but {row[name]!r}")
+            continue
+        if not isinstance(row[name], list | tuple) or not row[name]:
+            raise DataError(f"column {name!r} is no list of texts but {row[name]!r}")
+        if wrong := [value for value in row[name] if not isinstance(value, str) or not value.strip()]:
+            raise DataError(f"column {name!r} lists {wrong[0]!r}, which is no text or an empty one")
+
+
+def _amount(allowed: range) -> str:
+    """Return a range of numbers in words; one that ends at ``sys.maxsize`` has no end."""
+    if len(allowed) == 1:
+        return str(allowed[0])
+    return f"{allowed[0]} or more" if allowed.stop == sys.maxsize else f"{allowed[0]} or {allowed[-1]}"

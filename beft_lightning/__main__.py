@@ -1,7 +1,6 @@
 """``python -m beft_lightning``: answer what needs no heavy import at once, and leave the rest to the CLI."""
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from beft_lightning import __version__
+from beft_lightning.arguments import for_parser
+from beft_lightning.configurations import OPTIONS, with_parts
 from beft_lightning.errors import BeftError, system_error
 from beft_lightning.resume import NAMES
 from beft_lightning.signals import Interrupted, end_at_once, handled
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     try:
         with handled(end_at_once):
+            arguments = with_parts(arguments)
             _check(arguments)
             if arguments[0] == "export":
                 options = export_parser().parse_args(arguments[1:])
@@ -95,8 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         status = 2
     # Here, neither the command nor a traceback holds the trainer any more. After any other error, to leave could mean
     # to wait for the other processes before the traceback is shown.
-    if strategies := sys.modules.get("beft_lightning.strategies"):
-        strategies.destroy_process_group()
+    if collectives := sys.modules.get("beft_lightning.strategies.collectives"):
+        collectives.destroy_process_group()
     return status
 
 
@@ -155,12 +157,14 @@ def lost_contact(error: RuntimeError) -> BeftError | None:
 def _check(arguments: list[str]) -> None:
     """Check the command and the files before anything heavy is imported."""
     command = arguments[0]
+    if command.startswith("-"):
+        raise BeftError(f"{command}: options follow the command, as in `python -m beft_lightning fit {command} ...`.")
     if command not in SUBCOMMANDS:
         close = get_close_matches(command, SUBCOMMANDS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise BeftError(f"no command {command!r}; choose one of: {', '.join(SUBCOMMANDS)}.{hint}")
     for position, argument in enumerate(arguments):
-        for option in ("--config", "-c", "--ckpt_path", "--checkpoint", "--input"):
+        for option in (*OPTIONS, "--ckpt_path", "--checkpoint", "--input"):
             if argument == option:
                 value = arguments[position + 1] if position + 1 < len(arguments) else ""
             elif argument.startswith(f"{option}="):
@@ -171,55 +175,9 @@ def _check(arguments: list[str]) -> None:
                 continue
             if not Path(value).exists():
                 compose = ""
-                if option in ("--config", "-c"):
+                if option in OPTIONS:
                     compose = " A model and a task compose: --config configs/model/M.yaml --config configs/task/T.yaml."
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).{compose}")
-
-
-def for_parser(arguments: list[str]) -> list[str]:
-    """Write lists and switches in the form that the parser takes.
-
-    Args:
-        arguments: A command and its options.
-
-    Returns:
-        The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise, and
-        with ``--json=true`` for the switch ``--json`` of ``plan``.
-    """
-    command, *options = arguments
-    if command == "compare":
-        return [command, *with_lists(options)]
-    if command == "plan":
-        return [command, *with_switches(options)]
-    return arguments
-
-
-def with_switches(arguments: list[str]) -> list[str]:
-    """Return the options with ``--json=true`` for a ``--json`` that has no value."""
-    following = [*arguments[1:], "--"]
-    return [
-        "--json=true" if argument == "--json" and value.startswith("-") else argument
-        for argument, value in zip(arguments, following, strict=False)
-    ]
-
-
-def with_lists(arguments: list[str]) -> list[str]:
-    """Return the options with ``--tune=["value", "query"]`` for ``--tune value query``; ``--seeds`` likewise."""
-    lists: dict[str, list[str]] = {}
-    rest: list[str] = []
-    into: list[str] = rest
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if name in ("--tune", "--seeds") and not value.startswith("["):
-            into = lists.setdefault(name, [])
-            into += [value] if equals else []
-        elif argument.startswith("-"):
-            into = rest
-            rest.append(argument)
-        else:
-            into.append(argument)
-    as_text = {"--tune": json.dumps(lists.get("--tune")), "--seeds": f"[{','.join(lists.get('--seeds', []))}]"}
-    return [*rest, *(f"{name}={as_text[name]}" for name in lists)]
 
 
 class _Parser(argparse.ArgumentParser):

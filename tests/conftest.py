@@ -18,6 +18,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 
+from beft_lightning.__main__ import main
 from tests.chats import save_chat_backbone
 from tests.tiny import save_backbone, write_sst2
 
@@ -116,3 +117,12 @@ def argv(backbone: str, sst2_dir: str, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out" / "lightning_logs"
+
+
+@pytest.fixture
+def help_of_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What ``fit --help`` prints, with single spaces."""
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    return " ".join(capsys.readouterr().out.split())

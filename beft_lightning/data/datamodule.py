@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from beft_lightning.data.loaders import LoaderFactory, checksum
+from beft_lightning.data.loaders import LoaderFactory, content_summary
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
 from beft_lightning.data.subsets import draw, draw_demonstrations, draw_training, evaluation_size, training_size
 from beft_lightning.data.task import DEV, TRAIN, TaskRecord
@@ -163,7 +163,7 @@ class LanguageDataModule(LightningDataModule):
     def identity(self) -> dict[str, Any]:
         """The values that all processes of a run must share: the sizes, and a checksum of each split read so far."""
         sizes = {name: getattr(self, name) for name in ("batch_size", "eval_batch_size", "seed")}
-        return sizes | {f"the data of split {name!r}": checksum(split) for name, split in self._splits.items()}
+        return sizes | {f"the data of split {name!r}": content_summary(split) for name, split in self._splits.items()}
 
     def _examples(self, split: str) -> list[Any]:
         """Return the examples of a split that the run uses, behind their demonstrations."""

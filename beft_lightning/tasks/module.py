@@ -22,7 +22,7 @@ from beft_lightning.models import (
     usable_positions,
 )
 from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_rate
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_model_options, check_precision
 from beft_lightning.tasks.metrics import TaskMetrics

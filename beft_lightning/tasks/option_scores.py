@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from beft_lightning.bias import attention_of
+from beft_lightning.bias.precision import HALF
 from beft_lightning.data.packed_options import PADDING, PROMPT
 
 
@@ -48,7 +49,7 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
     """
     batch, inputs = row_inputs(model, batch)
     logits = model(**inputs).logits
-    if logits.dtype in (torch.bfloat16, torch.float16):
+    if logits.dtype in HALF:
         logits = logits.float()
     row, column = batch["target_row"], batch["target_column"] - (batch["input_ids"].shape[1] - batch["logits_to_keep"])
     normalisers = logits.logsumexp(dim=-1)

@@ -1,26 +1,19 @@
-"""Private names of Lightning, torch and DeepSpeed that this package cannot do without, each with the reason.
+"""Private names of Lightning."""
 
-They may change with any release. ``tests/strategies/test_internals.py`` names the versions that were tested and fails
-with one line when a name is gone; ``pyproject.toml`` excludes later minor versions.
-"""
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO as WrappingCheckpointIO
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.trainer.connectors.data_connector import _DataLoaderSource, _request_dataloader
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
-from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from beft_lightning.parameters import clean_name
-
-#: Stands among the modules that use a parameter; DeepSpeed releases a parameter that no module uses.
-_IN_USE = "scoring"
+from beft_lightning.strategies.internals.torch import drop_iterator
 
 
 def requested_loaders(trainer: Trainer) -> Any:
@@ -63,9 +56,7 @@ class TrainingData:
         loop._data_source = _Requested(loop._data_source, loaders)
         loop._combined_loader = loop._data_fetcher = None
         for loader in flattened(loaders):
-            # Persistent workers belong to the one iterator of their loader, which may be in use already.
-            if getattr(loader, "_iterator", None) is not None:
-                loader._iterator = None
+            drop_iterator(loader)
         loop.setup_data()
 
     def epoch(self, number: int) -> Iterator[Any]:
@@ -119,25 +110,9 @@ def replace_wrapped(wrapper: WrappingCheckpointIO, inner: CheckpointIO) -> None:
     wrapper._checkpoint_io = inner
 
 
-def version(tensor: Tensor) -> int:
-    """Return a number that grows whenever the tensor is changed in place.
-
-    The alternative is a copy of all frozen weights.
-    """
-    return tensor._version
-
-
-def persistent_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers that belong into a checkpoint, by name.
-
-    Only ``state_dict()`` leaves out the others, and under FSDP it gathers all weights.
-    """
-    return {
-        clean_name(f"{prefix}{'.' if prefix else ''}{name}"): buffer
-        for prefix, owner in module.named_modules()
-        for name, buffer in owner.named_buffers(recurse=False)
-        if name not in owner._non_persistent_buffers_set
-    }
+def averaged_model(averaging: WeightAveraging) -> AveragedModel | None:
+    """Return the average of a module; how it is computed cannot be changed from outside."""
+    return averaging._average_model
 
 
 def step_inside_forward(strategy: Strategy, module: LightningModule, *arguments: Any) -> Any:
@@ -146,36 +121,3 @@ def step_inside_forward(strategy: Strategy, module: LightningModule, *arguments:
     Lightning does so in ``Strategy.training_step``, but with the engine, which switches off autocast.
     """
     return strategy._forward_redirection(module, module, "training_step", *arguments)
-
-
-def is_partitioned(parameter: nn.Parameter) -> bool:
-    """Return whether ZeRO-3 has divided the parameter among the processes."""
-    return hasattr(parameter, "ds_id")
-
-
-def partitioned_shape(parameter: Any) -> tuple[int, ...]:
-    """Return the shape of a parameter of which this process has a part (ZeRO-3)."""
-    return tuple(parameter.ds_shape)
-
-
-@contextmanager
-def gathered_throughout(engine: Any, parameters: Sequence[Any]) -> Iterator[None]:
-    """Hold parameters whole on every process, for several steps of a ZeRO-3 engine; then destroy the engine.
-
-    ``deepspeed.zero.GatheredParameters`` alone is not enough: each forward pass would release them again.
-    """
-    import deepspeed
-
-    try:
-        with deepspeed.zero.GatheredParameters(parameters):
-            for parameter in parameters:
-                parameter.ds_active_sub_modules.add(_IN_USE)
-            try:
-                yield
-            finally:
-                for parameter in parameters:
-                    parameter.ds_active_sub_modules.clear()
-    finally:
-        # The last steps leave frozen weights gathered, which the fit's own engine would take for whole ones.
-        engine.optimizer.partition_all_parameters()
-        engine.destroy()

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 import beft_lightning
 from beft_lightning import LanguageTaskModule
 from beft_lightning.checkpoint import FINGERPRINT_KEY, MODEL_KEY, RNG_KEY, TRAINED_KEY
-from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, TaskRecord
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, Task, TaskRecord
+from beft_lightning.data.free_text_task import FreeTextTask
 from beft_lightning.errors import CheckpointError
 from beft_lightning.export import export
 from beft_lightning.loading import load
@@ -98,6 +99,11 @@ ROWS: dict[str, tuple[TaskRecord, dict[str, Any], set[str]]] = {
         {"choice1", "choice2"},
     ),
     "boolq": (PROMPT_TASKS["boolq"], {"passage": "the film", "question": "was it good", "idx": 5}, {"false", "true"}),
+    "options in a list": (
+        Task(name="own", kind="multiple_choice", text=("q",), options="o", metrics=("accuracy",)),
+        {"q": "the film was", "o": ["good", "bad", "dull"]},
+        {"good", "bad", "dull"},
+    ),
     "mnli": (GLUE_TASKS["mnli"], {"sentence1": "the film", "sentence2": "it", "index": 3}, {"neutral", "entailment"}),
 }
 
@@ -114,6 +120,35 @@ def test_rows_without_a_label_keep_their_columns(name: str, backbone: str, decod
     assert second == {**first, "input_label": "no such"}
     assert labels <= set(first["probabilities"])
     assert first["probabilities"][first["label"]] == max(first["probabilities"].values())
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "added"),
+    [
+        (PROMPT_TASKS["squad"], {"title": "a", "context": "b", "question": "c"}, {"text"}),
+        (FreeTextTask(name="own", column="t"), "the film was good", {"loss", "perplexity"}),
+        (
+            Task(name="own", kind="multi_label", text=("t",), labels=("a", "b"), metrics=("micro_f1",)),
+            "the film",
+            {"labels", "probabilities"},
+        ),
+        (
+            Task(name="own", kind="token_classification", text=("t",), labels=("O", "B-X"), metrics=("entity_f1",)),
+            {"t": ["the", "film"]},
+            {"tags"},
+        ),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_other_kinds_add_columns_of_their_own(
+    task: TaskRecord, given: Any, added: set[str], backbone: str, decoder: str, tmp_path: Path
+) -> None:
+    base = backbone if task.adds_head else decoder
+    fitted(LanguageTaskModule(base, replace(task, max_length=64), tune="value"), tmp_path / "a.ckpt")
+    row = given if isinstance(given, dict) else {"t": given}
+    (predicted,) = load(tmp_path / "a.ckpt").predict([given])
+    assert predicted.keys() == {*row, *added}
+    assert "tags" not in added or len(predicted["tags"]) == 2
 
 
 def test_a_folder_that_says_nothing_of_its_task_is_a_classifier_of_texts(backbone: str, tmp_path: Path) -> None:

@@ -20,8 +20,14 @@ from beft_lightning.errors import DataError
 KINDS: Mapping[str, type[TableKind]] = {
     kind.name: kind
     for kind in (
-        *(Classification, Regression, MultiLabel, TokenClassification, MultipleChoice),
-        *(GenerationKind, Chat, FreeTextKind),
+        Classification,
+        Regression,
+        MultiLabel,
+        TokenClassification,
+        MultipleChoice,
+        GenerationKind,
+        Chat,
+        FreeTextKind,
     )
 }
 

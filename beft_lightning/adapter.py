@@ -51,6 +51,23 @@ def load_adapter(module: nn.Module, path: str | Path, architecture: Architecture
     checkpoint = read_checkpoint(path)
     if isinstance(module, LightningModule):
         module.configure_model()  # Lightning, too, may call it again for a model that is there.
+    load_values(module, checkpoint, path, architecture)
+
+
+def load_values(
+    module: nn.Module, checkpoint: Mapping[str, Any], path: str | Path, architecture: Architecture | None = None
+) -> None:
+    """Put the values of a checkpoint that has been read into a module; see :func:`load_adapter`.
+
+    Args:
+        module: Changed in place.
+        checkpoint: The content of the file.
+        path: The file, for error messages.
+        architecture: Where the model's biases are; by default looked up by its type.
+
+    Raises:
+        CheckpointError: If the checkpoint was trained over another model.
+    """
     state = prepare(module, checkpoint, lambda: fingerprint(module), architecture)
     if TRAINED_KEY not in checkpoint:
         different = sorted(module.state_dict().keys() ^ state.keys())

@@ -53,6 +53,31 @@ def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> 
     return {term: _counted_on(list(found.values())) for term, found in stacks.items()}
 
 
+def owners_of(
+    terms: Iterable[str], module: nn.Module, architecture: Architecture | None = None
+) -> dict[str, dict[int, nn.Module]]:
+    """Return the same as :func:`bias_owners` for chosen terms alone.
+
+    Raises:
+        ArchitectureError: As there.
+        TermError: If the architecture has no such term.
+    """
+    owners = bias_owners(module, architecture)
+    terms = list(terms)
+    if unknown := [term for term in terms if term not in owners]:
+        raise TermError(f"no term {unknown[0]!r} in this model; it can have: {', '.join(owners)}.")
+    return {term: owners[term] for term in terms}
+
+
+def without_layers(terms: Iterable[str]) -> list[str]:
+    """Return each term once, without the index of a layer.
+
+    >>> without_layers(["value.3", "query", "value.4"])
+    ['value', 'query']
+    """
+    return list(dict.fromkeys(term.partition(".")[0] for term in terms))
+
+
 def _pattern(path: str) -> re.Pattern[str]:
     """Return a pattern of the end of a module's name: ``{}`` is an index, ``*`` any one name."""
     escaped = re.escape(path).replace(re.escape("{}"), r"(\d+)").replace(re.escape("*"), r"[^.]+")
@@ -143,13 +168,10 @@ def add_missing_biases(
     Raises:
         TermError: If a term is unknown to the architecture or belongs to a layer that is not linear.
     """
-    owners = bias_owners(module, architecture)
     layouts = _fused_layouts(module, architecture)
     changed: list[tuple[str, nn.Linear]] = []
-    for term in terms:
-        if term not in owners:
-            raise TermError(f"no term {term!r} in this model; it can have: {', '.join(owners)}.")
-        for index, owner in owners[term].items():
+    for term, owners in owners_of(terms, module, architecture).items():
+        for index, owner in owners.items():
             if getattr(owner, "bias", None) is not None:
                 continue
             if not isinstance(owner, nn.Linear):

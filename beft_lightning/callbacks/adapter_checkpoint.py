@@ -18,7 +18,7 @@ from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.checkpoint import MODEL_KEY, RNG_KEY, TRAINED_KEY, trainable_names
 from beft_lightning.errors import CheckpointError
 from beft_lightning.parameters import named_parameters
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.checkpoints import use_atomic_checkpoints
 from beft_lightning.strategies.collectives import gather
 from beft_lightning.strategies.compatibility import check_half_weights

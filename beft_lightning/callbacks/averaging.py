@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import Tensor
 
-from beft_lightning.strategies.internals import averaged_model
+from beft_lightning.strategies.internals.lightning import averaged_model
 
 
 @dataclass(frozen=True)

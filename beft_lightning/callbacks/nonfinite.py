@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from beft_lightning.errors import NonFiniteError
 from beft_lightning.parameters import named_parameters
-from beft_lightning.strategies import AdapterStrategy
+from beft_lightning.strategies.adapter import AdapterStrategy
 
 
 class NonFiniteCheck(Callback):

@@ -15,12 +15,8 @@ from torch.optim import Optimizer
 from beft_lightning.checkpoint import ADAPTER_FILE
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.models import QUANTIZED
-from beft_lightning.strategies.internals import (
-    gathered_throughout,
-    is_partitioned,
-    partitioned_shape,
-    step_inside_forward,
-)
+from beft_lightning.strategies.internals.deepspeed import gathered_throughout, is_partitioned, partitioned_shape
+from beft_lightning.strategies.internals.lightning import step_inside_forward
 from beft_lightning.strategies.sharded import ShardedAdapterStrategy
 
 #: Key of a checkpoint under which it says who can read its optimizer's state: stage and number of processes.

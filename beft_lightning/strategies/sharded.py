@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from beft_lightning.adapter import trained_names
 from beft_lightning.parameters import full_tensor, named_parameters
 from beft_lightning.strategies.adapter import AdapterStrategy
-from beft_lightning.strategies.internals import persistent_buffers
+from beft_lightning.strategies.internals.torch import persistent_buffers
 
 
 class ShardedAdapterStrategy(AdapterStrategy):

@@ -9,8 +9,6 @@ from beft_lightning.errors import BeftError
 from tests.strategies.cluster import Cluster, Job
 from tests.strategies.worker import Runs
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 def test_fsdp_refuses_the_matrices_of_lora(results: Job) -> None:
     for result in results("lora", "fsdp"):

@@ -14,8 +14,6 @@ from beft_lightning.export import export
 from tests.strategies.cluster import DEEPSPEED, STRATEGIES, TORCH, Cluster, Job, two_machines
 from tests.strategies.worker import LONGEST, Runs
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_processes_select_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:
@@ -41,7 +39,7 @@ def test_two_processes_train_as_one(strategy: str, results: Job, alone: dict[str
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:
+def test_two_processes_evaluate_as_one(strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]) -> None:
     """The number of evaluation batches is odd, so one of the processes gets one of them a second time."""
     first, second = results("protocol", strategy)
     assert len(first["predict"]) + len(second["predict"]) == 24
@@ -51,6 +49,8 @@ def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[
     assert first["validate"] == first["metrics"] == first["same"]
     predictions = [*first["predict"], *second["predict"]]
     assert dict(map(tuple, predictions)) == dict(map(tuple, alone["predict"]))
+    written = (cluster.out / f"protocol-{strategy}" / "predictions.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[1:] for line in written] == [[str(i), label] for i, label in sorted(alone["predict"])]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -15,7 +15,8 @@ from typing import Any
 from safetensors.torch import load_file
 
 from tests import kill_loop
-from tests.kill_loop import damaged, finish, newest, prepare, start, tiny
+from tests.kill_loop import finish, prepare, start, tiny
+from tests.kill_results import damaged, newest
 
 COMMANDS = ("score", "compare", "export", "predict")
 #: Entries of results that differ between two runs of the same command.

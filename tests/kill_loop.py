@@ -31,7 +31,8 @@ from lightning.pytorch import Callback, Trainer
 
 from beft_lightning import cli  # noqa: F401  # before forking
 from beft_lightning.__main__ import main as command_line
-from beft_lightning.checkpoint import checkpoint_file, read_checkpoint
+from beft_lightning.checkpoint import read_checkpoint
+from tests.kill_results import damaged, different, newest
 from tests.tiny import save_backbone, write_sst2
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +91,7 @@ def fit(
         arguments += [f"--config={ROOT / 'configs' / 'strategy' / strategy}.yaml"]
         for name in ("FSDP", "DeepSpeed"):
             if f".{name}Strategy" in Path(arguments[-1].removeprefix("--config=")).read_text():
-                arguments.append(f"--trainer.strategy.class_path=tests.strategies.worker.CPU{name}Strategy")
+                arguments.append(f"--trainer.strategy.class_path=tests.strategies.cpu_strategies.CPU{name}Strategy")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -156,42 +157,6 @@ def finish(started: Sequence[BaseProcess]) -> list[int | None]:
 def set_steps(steps: int) -> None:
     """Note how many steps are done where no fit tells."""
     _STEPS.value = steps
-
-
-def newest(out: Path) -> Path | None:
-    """The newest last.ckpt, which is a folder under DeepSpeed."""
-    return max(out.rglob("last.ckpt"), key=lambda path: checkpoint_file(path).stat().st_mtime_ns, default=None)
-
-
-def damaged(out: Path) -> list[str]:
-    """Files that cannot be read, but for temporary ones."""
-    bad = []
-    for path in (path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        try:
-            if path.suffix == ".ckpt":
-                read_checkpoint(path)
-            elif path.suffix == ".json":
-                json.loads(path.read_text())
-        except Exception:
-            bad.append(str(path.relative_to(out)))
-    return bad
-
-
-def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Parts of two checkpoints that are not the same bit by bit."""
-    parts = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "beft_rng")
-    return [part for part in parts if not same_bits(one[part], other[part])]
-
-
-def same_bits(one: Any, other: Any) -> bool:
-    """Whether two parts of checkpoints are equal, tensors bit by bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same_bits(value, other[name]) for name, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same_bits, one, other))
-    return bool(one == other)
 
 
 def wait_for(moment: float, loading: float, started: Sequence[BaseProcess]) -> None:

@@ -17,7 +17,7 @@ from beft_lightning import AdapterCheckpoint, LanguageTaskModule
 from beft_lightning.callbacks import Interruption, LastCheckpoint
 from beft_lightning.data import Glue
 from beft_lightning.signals import Interrupted
-from tests.kill_loop import different
+from tests.kill_results import different
 from tests.tiny import ForeignModule, token_batches
 
 MakeTrainer = Callable[..., Trainer]

@@ -39,6 +39,7 @@ class Table(LanguageDataModule):
         text: Column of the text, or two columns of a pair, as a list or with a comma between.
         label: Column of the label.
         kind: ``classification`` or ``regression``; by default found from the labels.
+        options: For multiple choice, the columns of the options, or the one column that lists them.
         dev_share: Without ``validation``: the share of the training rows, or from 1 on their number, that is not
             trained on but evaluated on; by default 0.1. The rows are drawn with the seed, from each label alike.
         prompt: For causal language models: the prompt with columns in braces, such as ``"{text} It was"``, after which

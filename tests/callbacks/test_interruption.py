@@ -36,6 +36,15 @@ class Send(Callback):
             os.kill(os.getpid(), self.number)
 
 
+class CountsValidations(Callback):
+    """Counts validations in a fit and those that resume it."""
+
+    number = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.number += not trainer.sanity_checking
+
+
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Every test leaves the handlers as they were."""
@@ -106,12 +115,15 @@ def test_so_does_one_with_other_options(
     options: dict[str, Any], places: tuple[int, int], fit: Any, tmp_path: Path
 ) -> None:
     """Also where a validation follows the batch, which Lightning would leave out when it resumes there."""
-    _, whole = fit(folder="whole", **options)
+    expected = CountsValidations()
+    _, whole = fit(expected, folder="whole", **options)
     for place in places:
+        counts = CountsValidations()
         with pytest.raises(Interrupted):
-            fit(Send("on_train_batch_start", place), folder=f"{place}", **options)
-        _, resumed = fit(folder=f"{place}b", resume=tmp_path / f"{place}" / "last.ckpt", **options)
+            fit(counts, Send("on_train_batch_start", place), folder=f"{place}", **options)
+        _, resumed = fit(counts, folder=f"{place}b", resume=tmp_path / f"{place}" / "last.ckpt", **options)
         assert not different(resumed, whole)
+        assert counts.number == expected.number
 
 
 def test_the_state_of_other_callbacks_is_that_of_the_epoch(fit: Any, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """End default fits of a tiny model at random moments, resume them, and compare with a fit that nothing ended.
 
-Usage: ``python -m tests.kill_loop [--signal SIGKILL] [--moments 20] [--processes 1] [--workers 0] [--seed 0] [--from 0]
-[--to 1.05]``. It
-prints a line for each moment and a table of what went wrong, and returns 1 if anything did. Fits are forked from one
-process, as importing takes longer than fitting; two processes get the environment that torchrun gives them.
+Usage: ``python -m tests.kill_loop [--signal SIGKILL] [--moments 20] [--processes 1] [--workers 0] [--strategy NAME]
+[--out FOLDER] [--seed 0] [--from 0] [--to 1.05]``, or with ``--command score`` for another command than ``fit``, see
+:mod:`tests.kill_commands`. It prints a line for each moment and a table of what went wrong, and returns 1 if anything
+did. Fits are forked from one process, as importing takes longer than fitting; two processes get the environment that
+torchrun gives them. SIGUSR1 comes as SLURM sends it, into a job of SLURM's environment.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,8 +32,10 @@ from lightning.pytorch import Callback, Trainer
 from beft_lightning import cli  # noqa: F401  # before forking
 from beft_lightning.__main__ import main as command_line
 from beft_lightning.checkpoint import read_checkpoint
+from tests.kill_results import damaged, different, newest
 from tests.tiny import save_backbone, write_sst2
 
+ROOT = Path(__file__).parents[1]
 _FORK = multiprocessing.get_context("fork")
 #: Optimizer steps of the fit under way, told by its process.
 _STEPS = _FORK.Value("i", 0)
@@ -40,6 +44,9 @@ STEPS_AN_EPOCH = 6
 TIMEOUT = 90.0
 #: The part of a fit that the moments before the first step stand for.
 LOADING = 0.3
+#: The environment of a job of one process in SLURM.
+SLURM = {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "fit"}
+SLURM |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
 
 
 class TellSteps(Callback):
@@ -50,45 +57,79 @@ class TellSteps(Callback):
         time.sleep(0.01)
 
 
-def fit(folder: Path, out: Path, processes: int, workers: int, *options: str) -> Sequence[BaseProcess]:
-    """Start a default fit that goes on from what is in ``out``, if anything is."""
-    arguments = [
-        "fit",
+def tiny(folder: Path, out: Path, processes: int = 1, workers: int = 0, epochs: int = EPOCHS) -> list[str]:
+    """Return the arguments of a tiny run on what :func:`prepare` has written."""
+    return [
         f"--model.backbone={folder / 'backbone'}",
         "--data=Glue",
         "--data.task=sst2",
         f"--data.data_dir={folder / 'data'}",
         f"--data.batch_size={8 // processes}",
         f"--data.num_workers={workers}",
-        f"--trainer.max_epochs={EPOCHS}",
+        f"--trainer.max_epochs={epochs}",
         f"--trainer.default_root_dir={out}",
         "--trainer.enable_progress_bar=false",
         "--trainer.accelerator=cpu",
         f"--trainer.devices={processes}",
-        "--trainer.callbacks=tests.kill_loop.TellSteps",
-        "--ckpt_path=last-if-any",
-        *options,
     ]
+
+
+def prepare(folder: Path) -> None:
+    """Write a backbone and a task."""
+    (folder / "backbone").mkdir()
+    save_backbone(folder / "backbone")
+    write_sst2(folder / "data")
+
+
+def fit(
+    folder: Path, out: Path, processes: int, workers: int, strategy: str | None = None, *, slurm: bool = False
+) -> Sequence[BaseProcess]:
+    """Start a default fit that goes on from what is in ``out``, if anything is."""
+    arguments = ["fit", *tiny(folder, out, processes, workers)]
+    arguments += ["--trainer.callbacks=tests.kill_loop.TellSteps", "--ckpt_path=last-if-any"]
+    if strategy is not None:
+        arguments += [f"--config={ROOT / 'configs' / 'strategy' / strategy}.yaml"]
+        for name in ("FSDP", "DeepSpeed"):
+            if f".{name}Strategy" in Path(arguments[-1].removeprefix("--config=")).read_text():
+                arguments.append(f"--trainer.strategy.class_path=tests.strategies.cpu_strategies.CPU{name}Strategy")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     _STEPS.value = 0
-    started = [_FORK.Process(target=_run, args=(arguments, rank, processes, port, out)) for rank in range(processes)]
-    for process in started:
-        process.start()
-    return started
+    environment = SLURM if slurm else {}
+    return [start(arguments, out, environment | torchrun(rank, processes, port)) for rank in range(processes)]
 
 
-def _run(arguments: list[str], rank: int, processes: int, port: int, out: Path) -> None:
+def start(arguments: list[str], out: Path, environment: Mapping[str, str]) -> BaseProcess:
+    """Start a command in a process that writes what it says beside ``out``."""
+    process = _FORK.Process(target=_run, args=(arguments, out, environment))
+    process.start()
+    return process
+
+
+def torchrun(rank: int, processes: int, port: int) -> dict[str, str]:
+    """Return what torchrun sets for one of several processes."""
+    if processes == 1:
+        return {}
+    size = str(processes)
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "kill_loop",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
+    }
+
+
+def _run(arguments: list[str], out: Path, environment: Mapping[str, str]) -> None:
     torch.set_num_threads(1)
-    log = os.open(f"{out}-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(f"{out}-{environment.get('RANK', 0)}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["beft_lightning"]
-    if processes > 1:
-        size = str(processes)
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "kill_loop"}
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    os.environ |= environment
     sys.exit(command_line(arguments))
 
 
@@ -100,7 +141,7 @@ def finish(started: Sequence[BaseProcess]) -> list[int | None]:
     end = time.monotonic() + TIMEOUT
     while any(process.is_alive() for process in started) and time.monotonic() < end:
         if not _STEPS.value and any(process.exitcode for process in started):
-            end = min(end, time.monotonic() + 20)
+            end = min(end, time.monotonic() + 60)  # torch looks for signals every few seconds there
             for process in started:
                 process.join(5)
                 if process.is_alive():
@@ -113,40 +154,9 @@ def finish(started: Sequence[BaseProcess]) -> list[int | None]:
     return codes
 
 
-def newest(out: Path) -> Path | None:
-    """The newest last.ckpt."""
-    return max(out.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
-
-
-def damaged(out: Path) -> list[str]:
-    """Files that cannot be read, but for temporary ones."""
-    bad = []
-    for path in (path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        try:
-            if path.suffix == ".ckpt":
-                read_checkpoint(path)
-            elif path.suffix == ".json":
-                json.loads(path.read_text())
-        except Exception:
-            bad.append(str(path.relative_to(out)))
-    return bad
-
-
-def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Parts of two checkpoints that are not the same bit by bit."""
-    parts = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", "beft_rng")
-    return [part for part in parts if not same_bits(one[part], other[part])]
-
-
-def same_bits(one: Any, other: Any) -> bool:
-    """Whether two parts of checkpoints are equal, tensors bit by bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same_bits(value, other[name]) for name, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same_bits, one, other))
-    return bool(one == other)
+def set_steps(steps: int) -> None:
+    """Note how many steps are done where no fit tells."""
+    _STEPS.value = steps
 
 
 def wait_for(moment: float, loading: float, started: Sequence[BaseProcess]) -> None:
@@ -180,13 +190,13 @@ def run(options: argparse.Namespace) -> dict[str, int]:
     counts = dict.fromkeys(
         ("lost", "damaged", "hung", "wrong code", "not resumed", "different", "temporary", "saved", "ended"), 0
     )
-    with TemporaryDirectory() as name:
+    slurm = number == signal.SIGUSR1
+    start_fit = partial(fit, processes=processes, workers=workers, strategy=options.strategy, slurm=slurm)
+    with TemporaryDirectory(dir=options.out) as name:
         folder = Path(name)
-        (folder / "backbone").mkdir()
-        save_backbone(folder / "backbone")
-        write_sst2(folder / "data")
+        prepare(folder)
         begin = time.monotonic()
-        started = fit(folder, folder / "whole", processes, workers)
+        started = start_fit(folder, folder / "whole")
         while not _STEPS.value and started[0].is_alive():
             time.sleep(0.001)
         loading = time.monotonic() - begin
@@ -196,7 +206,7 @@ def run(options: argparse.Namespace) -> dict[str, int]:
         assert whole is not None
         for place in range(options.moments):
             out = folder / f"out{place}"
-            started = fit(folder, out, processes, workers)
+            started = start_fit(folder, out)
             moment = draw.uniform(options.begin, options.end)
             wait_for(moment, loading, started)
             targets = started if number == signal.SIGKILL else [started[draw.randrange(processes)]]
@@ -211,7 +221,7 @@ def run(options: argparse.Namespace) -> dict[str, int]:
             held = read_checkpoint(kept)["global_step"] if kept and not bad else 0
             allowed = STEPS_AN_EPOCH if number == signal.SIGKILL else 0
             expected = {-number} if number == signal.SIGKILL else {128 + number, -number}
-            resumed = finish(fit(folder, out, processes, workers))
+            resumed = finish(start_fit(folder, out))
             again = newest(out)
             differs = different(read_checkpoint(whole), read_checkpoint(again)) if again is not None else ["nothing"]
             counts["ended"] += ended
@@ -239,16 +249,21 @@ def run(options: argparse.Namespace) -> dict[str, int]:
 
 
 def main() -> int:
+    from tests.kill_commands import COMMANDS, run_command
+
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--signal", default="SIGKILL", choices=("SIGKILL", "SIGTERM", "SIGINT"))
+    parser.add_argument("--signal", default="SIGKILL", choices=("SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1"))
+    parser.add_argument("--command", default="fit", choices=("fit", *COMMANDS))
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--strategy", help="the name of a file in configs/strategy")
+    parser.add_argument("--out", help="where to write; by default below TMPDIR")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--from", type=float, default=0.0, dest="begin", help="earliest moment, a part of the fit")
     parser.add_argument("--to", type=float, default=1.05, dest="end", help="latest moment")
     options = parser.parse_args()
-    counts = run(options)
+    counts = run(options) if options.command == "fit" else run_command(options)
     print(json.dumps(counts))
     harmless = {"saved", "ended"} | ({"temporary"} if options.signal == "SIGKILL" else set())
     return int(any(count for name, count in counts.items() if name not in harmless))

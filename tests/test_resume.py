@@ -19,6 +19,7 @@ def write(path: Path, age: int) -> Path:
 def test_last_is_the_newest_of_all_versions(tmp_path: Path) -> None:
     write(tmp_path / "lightning_logs/version_10/checkpoints/last.ckpt", age=5)
     newest = write(tmp_path / "lightning_logs/version_9/checkpoints/last-v1.ckpt", age=1)
+    write(tmp_path / "lightning_logs/version_9/checkpoints/last-v2.ckpt", age=2)
     write(tmp_path / "checkpoints/last.ckpt", age=3)
     write(tmp_path / "checkpoints/epoch=1-last.ckpt", age=0)
     write(tmp_path / "checkpoints/last_good.ckpt", age=0)

@@ -17,7 +17,7 @@ from beft_lightning import AdapterCheckpoint, LanguageTaskModule
 from beft_lightning.callbacks import Interruption, LastCheckpoint
 from beft_lightning.data import Glue
 from beft_lightning.signals import Interrupted
-from tests.kill_loop import different
+from tests.kill_results import different
 from tests.tiny import ForeignModule, token_batches
 
 MakeTrainer = Callable[..., Trainer]
@@ -34,6 +34,15 @@ class Send(Callback):
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), self.number)
+
+
+class CountsValidations(Callback):
+    """Counts validations in a fit and those that resume it."""
+
+    number = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.number += not trainer.sanity_checking
 
 
 @pytest.fixture(autouse=True)
@@ -91,24 +100,30 @@ def test_a_resumed_fit_equals_the_uninterrupted_one(send: Send, step: int, fit: 
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "places"),
     [
-        {"workers": 2},
-        {"accumulate_grad_batches": 4},
-        {"val_check_interval": 2},
-        {"limit_train_batches": 4},
-        {"limit_val_batches": 0},
-        {"check_val_every_n_epoch": None, "val_check_interval": 4},
+        ({"workers": 2}, (3, 6)),
+        ({"accumulate_grad_batches": 4}, (3, 6)),
+        ({"val_check_interval": 3}, (3, 6)),
+        ({"limit_train_batches": 4}, (3, 6)),
+        ({"limit_val_batches": 0}, (3, 6)),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 4}, (3, 8)),
     ],
     ids=str,
 )
-def test_so_does_one_with_other_options(options: dict[str, Any], fit: Any, tmp_path: Path) -> None:
-    _, whole = fit(folder="whole", **options)
-    for place in (3, 6):
+def test_so_does_one_with_other_options(
+    options: dict[str, Any], places: tuple[int, int], fit: Any, tmp_path: Path
+) -> None:
+    """Also where a validation follows the batch, which Lightning would leave out when it resumes there."""
+    expected = CountsValidations()
+    _, whole = fit(expected, folder="whole", **options)
+    for place in places:
+        counts = CountsValidations()
         with pytest.raises(Interrupted):
-            fit(Send("on_train_batch_start", place), folder=f"{place}", **options)
-        _, resumed = fit(folder=f"{place}b", resume=tmp_path / f"{place}" / "last.ckpt", **options)
+            fit(counts, Send("on_train_batch_start", place), folder=f"{place}", **options)
+        _, resumed = fit(counts, folder=f"{place}b", resume=tmp_path / f"{place}" / "last.ckpt", **options)
         assert not different(resumed, whole)
+        assert counts.number == expected.number
 
 
 def test_the_state_of_other_callbacks_is_that_of_the_epoch(fit: Any, tmp_path: Path) -> None:
@@ -130,6 +145,47 @@ def test_before_the_first_step_it_ends_at_once(hook: str, make_trainer: MakeTrai
         trainer.fit(ForeignModule(), token_batches())
     assert raised.value.saved is None
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_after_the_last_step_it_ends_at_once(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(callbacks=[Interruption(), Send("on_fit_end")])
+    with pytest.raises(Interrupted):
+        trainer.fit(ForeignModule(), token_batches())
+    assert trainer.global_step == 8
+
+
+def test_an_epoch_that_was_not_saved_is_no_place_to_end(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, every_n_epochs=2)
+    callbacks = [saving, Interruption(), Send("on_train_epoch_end")]
+    trainer = make_trainer(callbacks=callbacks, enable_checkpointing=True, max_epochs=3)
+    with pytest.raises(Interrupted) as raised:
+        trainer.fit(ForeignModule(), token_batches())
+    assert trainer.global_step == 9
+    assert raised.value.saved == str(tmp_path / "last.ckpt")
+
+
+class ForksAndSends(Callback):
+    """Sends two signals to a process that it has forked, as a DataLoader forks its workers."""
+
+    code = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx or (child := os.fork()):
+            self.code = self.code or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            return
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getppid(), 0)  # still here
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os._exit(1)
+
+
+def test_a_forked_process_outlives_the_first_signal_which_goes_to_all(make_trainer: MakeTrainer) -> None:
+    forks = ForksAndSends()
+    trainer = make_trainer(callbacks=[Interruption(), forks], limit_train_batches=1)
+    trainer.fit(ForeignModule(), token_batches())
+    assert forks.code == -signal.SIGTERM
 
 
 def test_an_evaluation_ends_at_once(backbone: str, sst2_dir: str, make_trainer: MakeTrainer) -> None:

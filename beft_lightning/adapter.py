@@ -7,9 +7,10 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from beft_lightning.bias.structure import fit_state, fit_structure
+from beft_lightning.bias.structure import fit_state, fit_structure, split_layouts
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
+    LAYOUTS_KEY,
     RNG_KEY,
     TRAINED_BEFORE_KEY,
     TRAINED_KEY,
@@ -80,7 +81,7 @@ def prepare(
         CheckpointError: If the checkpoint was trained over another model.
     """
     values: Mapping[str, Tensor] = checkpoint["state_dict"]
-    fit_structure(module, [*values, *checkpoint.get(FINGERPRINT_KEY, ())])
+    fit_structure(module, [*values, *checkpoint.get(FINGERPRINT_KEY, ())], checkpoint.get(LAYOUTS_KEY))
     state = fit_state(module, values)
     if TRAINED_KEY in checkpoint:
         held = held_names(checkpoint)
@@ -124,6 +125,8 @@ def keep_trained(module: nn.Module, checkpoint: dict[str, Any], identity: Mappin
     if before := [name for name in trained if name not in set(now)]:
         checkpoint[TRAINED_BEFORE_KEY] = before
     checkpoint[FINGERPRINT_KEY] = {name: value for name, value in identity.items() if name in frozen}
+    if layouts := split_layouts(module):
+        checkpoint[LAYOUTS_KEY] = layouts
     checkpoint.setdefault(RNG_KEY, [])
 
 

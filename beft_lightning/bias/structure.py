@@ -1,50 +1,66 @@
 """The biases that a checkpoint names: added to a module that lacks them, split where the checkpoint has their parts."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from beft_lightning.bias.fused import FusedBias, is_bias, is_split
+from beft_lightning.bias.architecture import Fused
+from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, split
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.terms import split_fused_biases
 from beft_lightning.parameters import clean_name, full_tensor, named_parameters
 
-#: What the first part of a split bias has in its name, where the tensor has its own.
-_FIRST_PART = f"{MARK}bias.original0"
 
-
-def fit_structure(module: nn.Module, names: Collection[str]) -> None:
+def fit_structure(
+    module: nn.Module, names: Collection[str], layouts: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
     """Give a module the biases that a checkpoint names. The module computes the same as before.
 
-    Linear layers get missing biases, as zeros. The fused biases of a transformers model are split if the checkpoint
-    has their parts. Everything else stays as it is, and so does a module that has all this already.
+    Linear layers get missing biases, as zeros. Fused biases are split if the checkpoint has their parts. Everything
+    else stays as it is, and so does a module that has all this already.
 
     Args:
         module: Changed in place.
         names: Names of all parameters that the checkpoint knows, in ``module``.
+        layouts: The checkpoint's :func:`split_layouts`.
     """
     add_biases(module, map(plain_name, names))
+    owners = {clean_name(path): child for path, child in module.named_modules()}
+    for path, layout in (layouts or {}).items():
+        if path in owners:
+            split(owners[path], Fused(**layout))
     split_named_biases(module, names)
 
 
-def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear]:
-    """Give linear layers the biases among ``names`` that ``module`` lacks, as zeros.
+def split_layouts(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """Return how each layer of ``module`` whose bias is split orders its outputs, in plain types."""
+    layouts = {clean_name(path): layout_of(child) for path, child in module.named_modules()}
+    return {path: asdict(layout) for path, layout in layouts.items() if layout is not None}
+
+
+def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear | nn.MultiheadAttention]:
+    """Give linear layers and attentions the biases among ``names`` that ``module`` lacks, as zeros.
 
     Args:
         module: Changed in place.
-        names: Names of parameters; those that are no bias of a linear layer are ignored.
+        names: Names of parameters; those that are no bias of such a layer are ignored.
 
     Returns:
         The layers that were given one.
     """
-    linear = {clean_name(path): child for path, child in module.named_modules() if isinstance(child, nn.Linear)}
-    paths = dict.fromkeys(name.removesuffix(".bias") for name in names if name.endswith(".bias"))
-    added = [linear[path] for path in paths if path in linear and linear[path].bias is None]
+    layers = {
+        clean_name(path): child
+        for path, child in module.named_modules()
+        if isinstance(child, nn.Linear | nn.MultiheadAttention) and getattr(child, bias_name(child)) is None
+    }
+    places = dict.fromkeys(name.rpartition(".")[::2] for name in names)
+    added = [layers[path] for path, own in places if path in layers and own == bias_name(layers[path])]
     for owner in added:
-        owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
+        add_bias(owner)
     return added
 
 
@@ -55,7 +71,7 @@ def split_named_biases(module: nn.Module, names: Iterable[str]) -> None:
         module: Changed in place.
         names: Names of parameters in ``module``.
     """
-    paths = {name.removesuffix(_FIRST_PART) for name in names if name.endswith(_FIRST_PART)}
+    paths = {name.partition(MARK)[0] for name in names if MARK in name and is_bias(name)}
     owners = {clean_name(path): child for path, child in module.named_modules()}
     whole = [path for path in paths if path in owners and not is_parametrized(owners[path])]
     for name, model in outermost_models(module).items():
@@ -75,14 +91,12 @@ def fit_state(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
     """
     fitted = dict(state)
     for path, owner in module.named_modules():
-        name = f"{clean_name(path)}.bias"
-        if name in fitted and is_split(owner):
-            fused = owner.get_submodule("parametrizations.bias.0")
-            assert isinstance(fused, FusedBias)
-            for place, part in enumerate(fused.right_inverse(fitted.pop(name))):
-                fitted[f"{clean_name(path)}{MARK}bias.original{place}"] = part
+        layout = layout_of(owner)
+        if layout is not None and (name := f"{clean_name(path)}.{layout.bias}") in fitted:
+            for place, part in enumerate(FusedBias(layout).right_inverse(fitted.pop(name))):
+                fitted[f"{clean_name(path)}{MARK}{layout.bias}.original{place}"] = part
     for name, parameter in named_parameters(module):
-        weight = f"{plain_name(name).removesuffix('.bias')}.weight"
+        weight = f"{plain_name(name).removesuffix('bias')}weight"
         if is_bias(name) and name not in fitted and weight in fitted and not full_tensor(parameter).any():
             fitted[name] = parameter.detach()
     return fitted

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Fused
-from beft_lightning.bias.fused import fused_parts, is_bias, split
-from beft_lightning.bias.lookup import architecture_of, pretrained_model
+from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Architectures, Fused
+from beft_lightning.bias.fused import add_bias, fused_parts, is_bias, split
+from beft_lightning.bias.lookup import architecture_stacks, pretrained_model
 from beft_lightning.errors import ArchitectureError, TermError
 from beft_lightning.parameters import clean_name
 
@@ -16,41 +16,96 @@ from beft_lightning.parameters import clean_name
 BiasTerms = dict[str, dict[int, nn.Parameter]]
 
 
-def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> dict[str, dict[int, nn.Module]]:
+@dataclass(frozen=True)
+class Place:
+    """Where one layer's bias of a term is, or could be.
+
+    Args:
+        owner: The module that owns it.
+        layout: How the module orders several terms; None where the bias is of one term alone.
+    """
+
+    owner: nn.Module
+    layout: Fused | None = None
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The whole bias of the owner, be it of one term or several."""
+        bias: nn.Parameter | None = getattr(self.owner, self.layout.bias if self.layout else "bias", None)
+        return bias
+
+    def parts(self) -> dict[str, nn.Parameter]:
+        """The biases of the terms in the owner's fused one."""
+        assert self.layout is not None
+        return fused_parts(self.owner, self.layout)
+
+
+def bias_owners(module: nn.Module, architecture: Architectures = None) -> dict[str, dict[int, nn.Module]]:
     """Return the modules that own, or could own, each term's bias: term -> layer index -> module.
 
     Args:
         module: A model, or any module that contains one.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
 
     Raises:
-        ArchitectureError: If the type is unknown or no module is where the architecture says.
+        ArchitectureError: If nothing is known of the model, or no module is where the architecture says.
     """
-    known = architecture or architecture_of(module)
-    root = module if architecture else pretrained_model(module)
+    return {
+        term: {index: place.owner for index, place in layers.items()}
+        for term, layers in _places(module, architecture).items()
+    }
+
+
+def _places(module: nn.Module, architecture: Architectures) -> dict[str, dict[int, Place]]:
+    """Return the places of each term's bias: term -> layer index -> place."""
+    root = pretrained_model(module) if architecture is None else module
+    stacks: dict[str, list[dict[int, Place]]] = {}
+    for one in architecture_stacks(module, architecture):
+        for term, found in _stacks(root, one).items():
+            stacks.setdefault(term, []).extend(found)
+    return {term: _counted_on(found) for term, found in stacks.items()}
+
+
+def _stacks(root: nn.Module, known: Architecture) -> dict[str, list[dict[int, Place]]]:
+    """Return the stacks of layers that an architecture describes: term -> stacks -> index in the stack -> place."""
     paths = known.paths
+    layouts = {term: fused for fused in known.fused.values() for term in fused.parts}
     patterns = {term: _pattern(f"{known.layer}.{path}") for term, path in paths.items()}
-    # Term -> path of a stack of layers -> index in the stack -> module.
-    stacks: dict[str, dict[str, dict[int, nn.Module]]] = {term: {} for term in paths}
+    # Term -> path of a stack of layers -> index in the stack -> place.
+    stacks: dict[str, dict[str, dict[int, Place]]] = {term: {} for term in paths}
+    whole: dict[str, set[str]] = {term: set() for term in paths}
     for name, child in root.named_modules():
         path = clean_name(name)
         for term, pattern in patterns.items():
             if match := pattern.search(path):
                 index, stack = int(match.group(1)), path[: match.start(1)]
+                if match.start() == 0:
+                    whole[term].add(stack)
                 layers = stacks[term].setdefault(stack, {})
-                if index in layers or (len(stacks[term]) > 1 and "*" not in known.layer):
-                    raise ArchitectureError(
-                        f"term {term!r} has two modules for layer {index} (one is {name!r}); "
-                        "give a more specific `architecture.layer`, or only the part of the model to tune."
-                    )
-                layers[index] = child
+                if index in layers:
+                    raise _ambiguous(term, index, name)
+                layers[index] = Place(child, layouts.get(term))
+    for term, found in stacks.items():
+        # A path from the root on means this one alone.
+        if whole[term]:
+            stacks[term] = found = {stack: layers for stack, layers in found.items() if stack in whole[term]}
+        if len(found) > 1 and "*" not in known.layer:
+            stack, layers = list(found.items())[1]
+            raise _ambiguous(term, min(layers), f"{stack}{min(layers)}")
     if missing := [term for term in stacks if not stacks[term]]:
         raise ArchitectureError(
             f"{type(root).__name__} has no module for {', '.join(map(repr, missing))} at "
             f"{', '.join(repr(f'{known.layer}.{paths[term]}') for term in missing)}. "
             "Correct the `architecture` mapping; `model.named_modules()` shows the paths."
         )
-    return {term: _counted_on(list(found.values())) for term, found in stacks.items()}
+    return {term: list(found.values()) for term, found in stacks.items()}
+
+
+def _ambiguous(term: str, index: int, name: str) -> ArchitectureError:
+    return ArchitectureError(
+        f"term {term!r} has two modules for layer {index} (one is {name!r}); "
+        "give a more specific `architecture.layer`, or only the part of the model to tune."
+    )
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -59,27 +114,21 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(rf"(?:^|\.){escaped}$")
 
 
-def _counted_on(stacks: list[dict[int, nn.Module]]) -> dict[int, nn.Module]:
+def _counted_on(stacks: list[dict[int, Place]]) -> dict[int, Place]:
     """Return the layers of several stacks, numbered one stack after the other."""
-    layers: dict[int, nn.Module] = {}
+    layers: dict[int, Place] = {}
     for stack in stacks:
         first = max(layers, default=-1) + 1
         layers |= {first + index: stack[index] for index in sorted(stack)}
     return layers
 
 
-def _fused_layouts(module: nn.Module, architecture: Architecture | None) -> dict[str, Fused]:
-    """Return the layout of the fused layer of each term that has one."""
-    known = architecture or architecture_of(module)
-    return {term: fused for fused in known.fused.values() for term in fused.parts}
-
-
-def find_bias_terms(module: nn.Module, architecture: Architecture | None = None) -> BiasTerms:
+def find_bias_terms(module: nn.Module, architecture: Architectures = None) -> BiasTerms:
     """Return the bias vectors of every term that ``module`` has. The module does not change.
 
     Args:
         module: A transformers model, or any module that contains one.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
 
     Returns:
         Term name -> layer index (0-based) -> bias parameter. Terms without any bias are left out, so a bias-free
@@ -89,21 +138,21 @@ def find_bias_terms(module: nn.Module, architecture: Architecture | None = None)
     Raises:
         ArchitectureError: If the model's type is unknown or does not match its architecture.
     """
-    layouts = _fused_layouts(module, architecture)
     terms: BiasTerms = {}
-    for term, layers in bias_owners(module, architecture).items():
-        found = {index: bias for index, owner in layers.items() if (bias := _bias(owner, term, layouts)) is not None}
-        if found:
+    for term, layers in _places(module, architecture).items():
+        if found := {index: _bias_of(place, term) for index, place in layers.items() if place.bias is not None}:
             terms[term] = found
     return terms
 
 
-def _bias(owner: nn.Module, term: str, layouts: dict[str, Fused]) -> nn.Parameter | None:
-    bias: nn.Parameter | None = getattr(owner, "bias", None)
-    return fused_parts(owner, layouts[term])[term] if bias is not None and term in layouts else bias
+def _bias_of(place: Place, term: str) -> nn.Parameter:
+    if place.layout is not None:
+        return place.parts()[term]
+    assert place.bias is not None
+    return place.bias
 
 
-def split_fused_biases(module: nn.Module, architecture: Architecture | None = None) -> None:
+def split_fused_biases(module: nn.Module, architecture: Architectures = None) -> None:
     """Make every part of every fused bias a parameter of its own; the model's output does not change.
 
     A fused bias then stands in the state dict as ``parametrizations.bias.original0``, ``original1``, ... in its parts'
@@ -111,19 +160,16 @@ def split_fused_biases(module: nn.Module, architecture: Architecture | None = No
 
     Args:
         module: A model, or any module that contains one.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
     """
-    layouts = _fused_layouts(module, architecture)
-    if not layouts:
-        return
-    for term, layers in bias_owners(module, architecture).items():
-        for owner in layers.values():
-            if term in layouts and getattr(owner, "bias", None) is not None:
-                split(owner, layouts[term])
+    for layers in _places(module, architecture).values():
+        for place in layers.values():
+            if place.layout is not None and place.bias is not None:
+                split(place.owner, place.layout)
 
 
 def add_missing_biases(
-    module: nn.Module, terms: Iterable[str], architecture: Architecture | None = None
+    module: nn.Module, terms: Iterable[str], architecture: Architectures = None
 ) -> list[nn.Parameter]:
     """Give the linear layers of ``terms`` their missing ``bias``, as zeros: the model's output does not change.
 
@@ -135,7 +181,7 @@ def add_missing_biases(
     Args:
         module: A model, or any module that contains one.
         terms: Names of the terms that shall exist.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
 
     Returns:
         The parameters that were added, empty if every layer had its bias.
@@ -143,26 +189,26 @@ def add_missing_biases(
     Raises:
         TermError: If a term is unknown to the architecture or belongs to a layer that is not linear.
     """
-    owners = bias_owners(module, architecture)
-    layouts = _fused_layouts(module, architecture)
-    changed: list[tuple[str, nn.Linear]] = []
+    places = _places(module, architecture)
+    changed: list[Place] = []
     for term in terms:
-        if term not in owners:
-            raise TermError(f"no term {term!r} in this model; it can have: {', '.join(owners)}.")
-        for index, owner in owners[term].items():
-            if getattr(owner, "bias", None) is not None:
+        if term not in places:
+            raise TermError(f"no term {term!r} in this model; it can have: {', '.join(places)}.")
+        for index, place in places[term].items():
+            if place.bias is not None:
                 continue
-            if not isinstance(owner, nn.Linear):
+            if not isinstance(place.owner, nn.Linear | nn.MultiheadAttention):
                 raise TermError(
-                    f"term {term!r} of layer {index} is a {type(owner).__name__} without a bias; "
+                    f"term {term!r} of layer {index} is a {type(place.owner).__name__} without a bias; "
                     "only nn.Linear layers can be given one."
                 )
-            owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
-            changed.append((term, owner))
+            add_bias(place.owner)
+            changed.append(place)
     split_fused_biases(module, architecture)
     added: list[nn.Parameter] = []
-    for term, owner in changed:
-        added.extend(fused_parts(owner, layouts[term]).values() if term in layouts else [owner.bias])
+    for place in changed:
+        assert place.bias is not None
+        added.extend([place.bias] if place.layout is None else place.parts().values())
     return added
 
 
@@ -193,7 +239,7 @@ def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
 
 
 def freeze_except(
-    module: nn.Module, terms: Iterable[str], *, keep: Iterable[str] = (), architecture: Architecture | None = None
+    module: nn.Module, terms: Iterable[str], *, keep: Iterable[str] = (), architecture: Architectures = None
 ) -> list[str]:
     """Freeze every parameter of ``module`` but the chosen bias terms. Fused biases are split first.
 
@@ -201,7 +247,7 @@ def freeze_except(
         module: A model, or any module that contains one.
         terms: Names such as ``"value"`` or ``"value.3"``; may be empty if ``keep`` is not.
         keep: Names of further parameters to leave trainable, for example :func:`head_parameters`.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
 
     Returns:
         The names left trainable, in the order of ``module.named_parameters()``.

@@ -96,12 +96,17 @@ def run_twin(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> tu
         The twin and its runs: of the whole, and of models in it that did not run then.
 
     Raises:
-        ArchitectureError: If none can be built and run.
+        ArchitectureError: If none can be built and run, or none has attention.
     """
     problems: list[str] = []
+    unseen: list[Watch] = []  # what runs showed that had no attention
     for twin in twins(model_class, config, problems):
-        if runs := list(_runs(twin, problems)):
+        runs = list(_runs(twin, problems))
+        if any(run.seen.attentions for run in runs):
             return twin, runs
+        unseen = unseen or [run.seen for run in runs]
+    if unseen:
+        raise ArchitectureError(f"{model_class.__name__}: {_what_was_seen(unseen)} {HOW_TO_MAP}")
     raise ArchitectureError(
         f"model type {config.model_type!r} is not in the table, and no small {model_class.__name__} could be run to "
         f"watch its attention ({'; '.join(dict.fromkeys(problems[-3:]))}). Run it yourself, `found = "

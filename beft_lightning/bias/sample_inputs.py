@@ -27,10 +27,19 @@ def sample_inputs(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
     decoder = {}
     if "decoder_input_ids" in accepted:
         decoder["decoder_input_ids"] = _token_ids(config, _DECODER_TOKENS)
+    if "grid_thw" in accepted:
+        name = "pixel_values" if "pixel_values" in accepted else "hidden_states"
+        for patches in _patches(config):
+            yield {name: patches, "grid_thw": torch.tensor([[1, 8, 8]])}
     images = list(_images(config)) if "pixel_values" in accepted else []
-    sounds = [
+    sounds: list[dict[str, Tensor]] = [
         {name: values} for name in ("input_values", "input_features") if name in accepted for values in _sounds(config)
     ]
+    if "input_features_mask" in accepted:
+        sounds += [
+            {**sound, "input_features_mask": torch.ones(1, sound["input_features"].shape[-1], dtype=torch.long)}
+            for sound in sounds
+        ]
     for other in [*images, *sounds]:
         yield {**text, **other, **decoder}
     if text:
@@ -77,3 +86,10 @@ def _sounds(config: PreTrainedConfig) -> Iterator[Tensor]:
     yield torch.randn(1, 4000)
     yield torch.randn(1, 128, bins)
     yield torch.randn(1, 1, 4000)
+
+
+def _patches(config: PreTrainedConfig) -> Iterator[Tensor]:
+    """Yield the flat patches of one image of 8 x 8 patches."""
+    channels = _of_any(config, ("in_channels", "num_channels", "in_chans"), 3)
+    size, frames = _of_any(config, ("patch_size",), 14), _of_any(config, ("temporal_patch_size",), 1)
+    yield torch.randn(64, channels * frames * size * size)

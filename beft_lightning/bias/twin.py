@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-# Names in the configurations of transformers: of widths, which are all divided by one number; of numbers of layers; and
-# of what follows from those numbers, and is computed again.
+# Names in the configurations of transformers: of widths, which are all divided by one number; of widths inside an MLP,
+# which depend on no other; of heads; of numbers of layers; and of what follows from those, and is computed again.
 _WIDTHS = re.compile(
-    r"(^|_)(hidden|hidden_sizes?|dims?|hidden_channels|embedding_size|intermediate_sizes?|ffn_hidden_size|out_hidden_size|rank|"
-    r"n_embd|n_inner|d_model|d_ff|d_kv|d_inner|d_embed|d_head|embed_dims?|size_per_head|mrope_section)$"
+    r"(^|_)(hidden|hidden_sizes?|dims?|hidden_channels|embedding_size|out_hidden_size|rank|n_embd|d_model|d_kv|d_inner|"
+    r"d_embed|d_head|embed_dims?|size_per_head|mrope_section)$"
 )
+_MLP_WIDTHS = re.compile(r"(^|_)(intermediate_sizes?|ffn_hidden_size|ffn_dim|n_inner|d_ff)$")
+_HEADS = re.compile(r"(^|_)(attention_heads|num_heads|n_heads?)$")
 _DEPTHS = re.compile(r"(?<!feat_extract)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
 _DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
 _HEAD_WIDTHS = ("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "attention_head_dim")
@@ -24,15 +26,15 @@ _LIMITS = (
     (re.compile(r"^image_size$"), 256),
     (re.compile(r"^max_source_positions$"), 64),
 )
-#: Smallest width of a head, and number of layers.
-_NARROWEST, _LAYERS = 8, 2
+#: Smallest width of a head, number of layers, and divisor of the MLP where the rest keeps its width.
+_NARROWEST, _FEW, _MLP_DIVISOR = 8, 2, 16
 MOST_PARAMETERS = 200_000_000
 
 
 def twins(
     model_class: type[PreTrainedModel], config: PreTrainedConfig, problems: list[str]
 ) -> Iterator[PreTrainedModel]:
-    """Yield models with random weights on the CPU, in fp32, that can run: narrow, then with few layers, then as is.
+    """Yield models with random weights on the CPU, in fp32, that can run, from the smallest to one of the same size.
 
     Args:
         model_class: Their class.
@@ -40,8 +42,9 @@ def twins(
         problems: What went wrong is appended here.
     """
     whole = config.to_dict()
-    shapes = [_shrunk(whole, divisor) for divisor in dict.fromkeys((_divisor(whole), 1))]
-    for shape in [*shapes, whole]:
+    divisor = _divisor(whole)
+    narrow = _shrunk(whole, divisor, few=True), _shrunk(whole, divisor, few=False)
+    for shape in [*narrow, _shrunk(whole, 1, few=True), whole]:
         try:
             small = type(config).from_dict(shape)
             with torch.device("meta"):
@@ -90,36 +93,44 @@ def _divisor(config: dict[str, Any]) -> int:
 
 
 def _head_widths(config: dict[str, Any]) -> Iterator[int]:
-    width = config.get("hidden_size") or config.get("d_model")
-    heads = config.get("num_attention_heads") or config.get("num_heads")
-    if type(width) is int and type(heads) is int:
-        yield width // heads
-    yield from (config[name] for name in _HEAD_WIDTHS if type(config.get(name)) is int)
+    given = [config[name] for name in _HEAD_WIDTHS if type(config.get(name)) is int]
+    width = next(
+        (n for name in ("hidden_size", "d_model", "n_embd", "embed_dim", "dim") for n in _numbers(config.get(name))), 0
+    )
+    heads = [n for name, value in config.items() if _HEADS.search(str(name)) for n in _numbers(value)]
+    yield from given or [width // number for number in heads if width]
+    yield from _numbers(config.get("rotary_dim"))
 
 
-def _shrunk(config: dict[str, Any], divisor: int) -> dict[str, Any]:
-    """Return a configuration with few layers, all kinds of them, whose widths are divided."""
+def _shrunk(config: dict[str, Any], divisor: int, *, few: bool) -> dict[str, Any]:
+    """Return a configuration whose widths are divided, if asked for with few layers, but all kinds of them."""
     depth = max((v for name, v in config.items() if _DEPTHS.search(str(name)) and type(v) is int), default=0)
-    kinds = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _LAYERS]
-    keep = max([_LAYERS, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)])
+    kinds = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
+    keep = max([_FEW, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
     small: dict[str, Any] = {}
     for name, value in config.items():
         if name in _DERIVED:
             continue
         if isinstance(value, dict):
-            value = _shrunk(value, divisor)
+            value = _shrunk(value, divisor, few=few)
         elif any(value is kind for kind in kinds):
             value = value[:keep]
         elif _DEPTHS.search(str(name)) and type(value) is int:
             value = min(value, keep)
-        elif divisor > 1:
+        else:
             value = _narrowed(str(name), value, divisor)
         small[name] = value
     return small
 
 
 def _narrowed(name: str, value: Any, divisor: int) -> Any:
-    if _WIDTHS.search(name) and _numbers(value):
-        return [n // divisor for n in value] if isinstance(value, list | tuple) else value // divisor
-    limits = [limit for pattern, limit in _LIMITS if pattern.search(name)]
-    return min(value, limits[0]) if limits and type(value) is int else value
+    if name == "use_cache":
+        return False
+    if _MLP_WIDTHS.search(name):
+        divisor = divisor if divisor > 1 else _MLP_DIVISOR
+    elif not _WIDTHS.search(name):
+        limits = [limit for pattern, limit in _LIMITS if pattern.search(name)]
+        return min(value, limits[0]) if limits and type(value) is int else value
+    if not _numbers(value):
+        return value
+    return [max(n // divisor, 1) for n in value] if isinstance(value, list | tuple) else max(value // divisor, 1)

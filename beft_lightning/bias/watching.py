@@ -5,7 +5,7 @@ a second matrix product. Both are seen as they are called. The graph of gradient
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +92,7 @@ class Watch(TorchFunctionMode):
         elif func in _SOFTMAXES and output.requires_grad:
             self._saw_softmax(args[0] if args else kwargs["input"], output)
         elif func in _PRODUCTS and output.requires_grad:
-            self._saw_product([part for part in [*args, *kwargs.values()] if isinstance(part, Tensor)], output)
+            self._saw_product(list(_tensors([*args, *kwargs.values()])), output)
         return output
 
     def _found(self, inputs: dict[str, Tensor], output: Tensor, **facts: Any) -> None:
@@ -167,6 +167,8 @@ class Watch(TorchFunctionMode):
                     self._results[edge].consumer = self.names[layer]
 
     def _after_layer(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, tuple) and output:
+            output = output[0]  # Quantized layers return a scale, too.
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return
         if not output.requires_grad:
@@ -189,6 +191,15 @@ def gradient_edge(tensor: Tensor) -> GradientEdge:
     """Return where a tensor stands in the graph of gradients; equal for equal places."""
     edge = get_gradient_edge(tensor)
     return GradientEdge(edge.node, edge.output_nr)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among ``values`` and in lists of them, as ``einsum`` takes."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -50,7 +50,7 @@ def test_a_type_without_attention_is_an_error_that_shows_what_was_seen() -> None
 
 def test_a_model_that_cannot_be_run_is_an_error_that_says_why() -> None:
     class NeedsMore(BertModel):
-        def forward(self, secret: Tensor, **inputs: Any) -> Any:  # type: ignore[override]
+        def forward(self, secret: Tensor, **inputs: Any) -> Any:
             return super().forward(**inputs)
 
     config = type("OddConfig", (BertConfig,), {"model_type": "odd"})(num_hidden_layers=1, hidden_size=24)

@@ -27,7 +27,7 @@ quickstart: install
 	$(BIN)/python -m beft_lightning fit --config configs/quickstart.yaml
 
 test: install-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: install-dev
 	$(BIN)/ruff check .

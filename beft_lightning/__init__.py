@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beft_lightning.adapter import load_adapter
     from beft_lightning.callbacks import AdapterCheckpoint, BiasSelectionCallback
-    from beft_lightning.predictor import load
+    from beft_lightning.loading import load
     from beft_lightning.tasks import LanguageTaskModule
 
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ _EXPORTS = {
     "AdapterCheckpoint": "beft_lightning.callbacks",
     "BiasSelectionCallback": "beft_lightning.callbacks",
     "LanguageTaskModule": "beft_lightning.tasks",
-    "load": "beft_lightning.predictor",
+    "load": "beft_lightning.loading",
     "load_adapter": "beft_lightning.adapter",
 }
 

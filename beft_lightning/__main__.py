@@ -1,7 +1,6 @@
 """``python -m beft_lightning``: answer what needs no heavy import at once, and leave the rest to the CLI."""
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from beft_lightning import __version__
+from beft_lightning.arguments import for_parser
+from beft_lightning.configurations import OPTIONS, with_parts
 from beft_lightning.errors import BeftError, system_error
 from beft_lightning.resume import NAMES
 from beft_lightning.signals import Interrupted, end_at_once, handled
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     try:
         with handled(end_at_once):
+            arguments = with_parts(arguments)
             _check(arguments)
             if arguments[0] == "export":
                 options = export_parser().parse_args(arguments[1:])
@@ -76,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
                     options.ckpt_path,
                     options.input,
                     options.out,
+                    submission=options.submission,
                     batch_size=options.batch_size,
                     backbone=options.backbone,
                     device=options.device,
@@ -94,8 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         status = 2
     # Here, neither the command nor a traceback holds the trainer any more. After any other error, to leave could mean
     # to wait for the other processes before the traceback is shown.
-    if strategies := sys.modules.get("beft_lightning.strategies"):
-        strategies.destroy_process_group()
+    if collectives := sys.modules.get("beft_lightning.strategies.collectives"):
+        collectives.destroy_process_group()
     return status
 
 
@@ -154,12 +157,14 @@ def lost_contact(error: RuntimeError) -> BeftError | None:
 def _check(arguments: list[str]) -> None:
     """Check the command and the files before anything heavy is imported."""
     command = arguments[0]
+    if command.startswith("-"):
+        raise BeftError(f"{command}: options follow the command, as in `python -m beft_lightning fit {command} ...`.")
     if command not in SUBCOMMANDS:
         close = get_close_matches(command, SUBCOMMANDS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise BeftError(f"no command {command!r}; choose one of: {', '.join(SUBCOMMANDS)}.{hint}")
     for position, argument in enumerate(arguments):
-        for option in ("--config", "-c", "--ckpt_path", "--checkpoint", "--input"):
+        for option in (*OPTIONS, "--ckpt_path", "--checkpoint", "--input"):
             if argument == option:
                 value = arguments[position + 1] if position + 1 < len(arguments) else ""
             elif argument.startswith(f"{option}="):
@@ -170,55 +175,9 @@ def _check(arguments: list[str]) -> None:
                 continue
             if not Path(value).exists():
                 compose = ""
-                if option in ("--config", "-c"):
+                if option in OPTIONS:
                     compose = " A model and a task compose: --config configs/model/M.yaml --config configs/task/T.yaml."
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).{compose}")
-
-
-def for_parser(arguments: list[str]) -> list[str]:
-    """Write lists and switches in the form that the parser takes.
-
-    Args:
-        arguments: A command and its options.
-
-    Returns:
-        The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise, and
-        with ``--json=true`` for the switch ``--json`` of ``plan``.
-    """
-    command, *options = arguments
-    if command == "compare":
-        return [command, *with_lists(options)]
-    if command == "plan":
-        return [command, *with_switches(options)]
-    return arguments
-
-
-def with_switches(arguments: list[str]) -> list[str]:
-    """Return the options with ``--json=true`` for a ``--json`` that has no value."""
-    following = [*arguments[1:], "--"]
-    return [
-        "--json=true" if argument == "--json" and value.startswith("-") else argument
-        for argument, value in zip(arguments, following, strict=False)
-    ]
-
-
-def with_lists(arguments: list[str]) -> list[str]:
-    """Return the options with ``--tune=["value", "query"]`` for ``--tune value query``; ``--seeds`` likewise."""
-    lists: dict[str, list[str]] = {}
-    rest: list[str] = []
-    into: list[str] = rest
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if name in ("--tune", "--seeds") and not value.startswith("["):
-            into = lists.setdefault(name, [])
-            into += [value] if equals else []
-        elif argument.startswith("-"):
-            into = rest
-            rest.append(argument)
-        else:
-            into.append(argument)
-    as_text = {"--tune": json.dumps(lists.get("--tune")), "--seeds": f"[{','.join(lists.get('--seeds', []))}]"}
-    return [*rest, *(f"{name}={as_text[name]}" for name in lists)]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -256,15 +215,20 @@ def predicts_new_texts(arguments: list[str]) -> bool:
 
 def predict_parser() -> argparse.ArgumentParser:
     """Return the parser of ``predict`` for new texts."""
-    parser = _Parser("python -m beft_lightning predict", description="Predict new texts.", allow_abbrev=False)
-    parser.add_argument("--ckpt_path", required=True, help="checkpoint of a fit, for example checkpoints/last.ckpt")
+    parser = _Parser("python -m beft_lightning predict", description="Predict new inputs.", allow_abbrev=False)
+    parser.add_argument(
+        "--ckpt_path",
+        required=True,
+        help="checkpoint of a fit, for example checkpoints/last.ckpt, or a folder that export has written",
+    )
     parser.add_argument(
         "--input",
         required=True,
-        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the text columns of the fit, a .txt file with a text "
-        "in each line, or - for such lines from the standard input",
+        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the columns of the fit, an original file of its "
+        "benchmark, a .txt file with a text in each line, or - for such lines from the standard input",
     )
     parser.add_argument("--out", default="predictions.jsonl", help="file to write (default: %(default)s)")
+    parser.add_argument("--submission", help="folder for the official file of predictions of a GLUE or SuperGLUE task")
     parser.add_argument("--batch_size", type=int, default=64, help="most rows in a batch (default: %(default)s)")
     parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
     parser.add_argument("--device", help="cpu, cuda, mps, ... (default: an accelerator if there is one)")

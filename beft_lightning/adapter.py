@@ -7,7 +7,8 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from beft_lightning.bias.structure import fit_state, fit_structure, split_layouts
+from beft_lightning.bias.architecture import Architectures
+from beft_lightning.bias.structure import fit_state, fit_structure, split_layouts, zero_biases
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
     LAYOUTS_KEY,
@@ -29,7 +30,7 @@ _TRAINED = "beft_trained"
 _CURRENT_STATE, _AVERAGE_STATE = "current_model_state", "average_model_state"
 
 
-def load_adapter(module: nn.Module, path: str | Path) -> None:
+def load_adapter(module: nn.Module, path: str | Path, architecture: Architectures = None) -> None:
     """Put the values of a checkpoint into a module.
 
     Biases that the checkpoint has and the module lacks are added, and fused ones are split, as in the fit. The module
@@ -43,6 +44,8 @@ def load_adapter(module: nn.Module, path: str | Path) -> None:
     Args:
         module: The module that was fitted, with its pretrained weights.
         path: A checkpoint of a fit with :class:`~beft_lightning.AdapterCheckpoint`.
+        architecture: Where the bias terms are, if the fit was told so. It is needed only for parts of fused biases
+            in files of earlier versions.
 
     Raises:
         CheckpointError: If the file is missing or damaged, or was trained over another model.
@@ -50,7 +53,24 @@ def load_adapter(module: nn.Module, path: str | Path) -> None:
     checkpoint = read_checkpoint(path)
     if isinstance(module, LightningModule):
         module.configure_model()  # Lightning, too, may call it again for a model that is there.
-    state = prepare(module, checkpoint, lambda: fingerprint(module))
+    load_values(module, checkpoint, path, architecture)
+
+
+def load_values(
+    module: nn.Module, checkpoint: Mapping[str, Any], path: str | Path, architecture: Architectures = None
+) -> None:
+    """Put the values of a checkpoint that has been read into a module; see :func:`load_adapter`.
+
+    Args:
+        module: Changed in place.
+        checkpoint: The content of the file.
+        path: The file, for error messages.
+        architecture: Where the model's biases are; by default looked up by its type.
+
+    Raises:
+        CheckpointError: If the checkpoint was trained over another model.
+    """
+    state = prepare(module, checkpoint, lambda: fingerprint(module), architecture)
     if TRAINED_KEY not in checkpoint:
         different = sorted(module.state_dict().keys() ^ state.keys())
         if different:
@@ -63,7 +83,10 @@ def load_adapter(module: nn.Module, path: str | Path) -> None:
 
 
 def prepare(
-    module: nn.Module, checkpoint: Mapping[str, Any], identify: Callable[[], Mapping[str, list[Any]]]
+    module: nn.Module,
+    checkpoint: Mapping[str, Any],
+    identify: Callable[[], Mapping[str, list[Any]]],
+    architecture: Architectures = None,
 ) -> dict[str, Tensor]:
     """Make a module ready for the values of a checkpoint.
 
@@ -73,6 +96,7 @@ def prepare(
         module: Changed in place: its structure, not its values.
         checkpoint: The content of a file.
         identify: Gives the module's :func:`~beft_lightning.fingerprint.fingerprint`.
+        architecture: Where the bias terms are, for models that the built-in table does not know.
 
     Returns:
         The checkpoint's values under the module's names.
@@ -81,12 +105,15 @@ def prepare(
         CheckpointError: If the checkpoint was trained over another model.
     """
     values: Mapping[str, Tensor] = checkpoint["state_dict"]
-    fit_structure(module, [*values, *checkpoint.get(FINGERPRINT_KEY, ())], checkpoint.get(LAYOUTS_KEY))
+    known = {*values, *checkpoint.get(FINGERPRINT_KEY, ())}
+    fit_structure(module, known, architecture, checkpoint.get(LAYOUTS_KEY))
     state = fit_state(module, values)
     if TRAINED_KEY in checkpoint:
         held = held_names(checkpoint)
         check_state_dict(module, state)
-        check_fingerprint(checkpoint[FINGERPRINT_KEY], identify(), held)
+        added = zero_biases(module, known)
+        here = {name: identity for name, identity in identify().items() if name not in added}
+        check_fingerprint(checkpoint[FINGERPRINT_KEY], here, held)
         remember_trained(module, held)
     return state
 
@@ -118,7 +145,8 @@ def keep_trained(module: nn.Module, checkpoint: dict[str, Any], identity: Mappin
     # With tied weights, one tensor stands in the state under several names.
     everything = list(named_parameters(module, remove_duplicate=False))
     kept = {id(parameter) for name, parameter in everything if name in set(trained)}
-    frozen = {name for name, parameter in everything if id(parameter) not in kept}
+    # FSDP hides frozen weights that it has gathered, so names come from when the model was whole, too.
+    frozen = {*identity, *(name for name, _ in everything)} - {name for name, p in everything if id(p) in kept}
     for holder, key in _states(checkpoint):
         holder[key] = {name: value for name, value in holder[key].items() if name not in frozen}
     checkpoint[TRAINED_KEY] = now

@@ -26,11 +26,12 @@ from beft_lightning.callbacks import (
 )
 from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.data import LanguageDataModule
+from beft_lightning.data.help import option_groups as data_groups
 from beft_lightning.errors import BeftError
 from beft_lightning.resume import NAMES, find_checkpoint
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.trainer import BeftTrainer
-from beft_lightning.tuning.help import option_groups
+from beft_lightning.tuning.help import option_groups as method_groups
 
 __all__ = ["ArgumentError", "BeftCLI", "MisconfigurationException"]
 
@@ -92,7 +93,7 @@ class BeftCLI(LightningCLI):
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
         parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
-        for title, description in option_groups():
+        for title, description in (*data_groups(), *method_groups()):
             parser.add_argument_group(title, description)
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
 

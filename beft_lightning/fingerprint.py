@@ -68,11 +68,11 @@ def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[An
 
 
 def _identity(parameter: nn.Parameter) -> list[Any]:
-    whole = full_tensor(parameter)
-    values = whole.flatten()
+    full = full_tensor(parameter)
+    values = full.flatten()
     # Evenly spread, and away from the first row of an embedding, which often is the zeros of the padding token.
     places = [(len(values) - 1) * quarter // _SAMPLES for quarter in range(1, _SAMPLES + 1)]
-    identity = [str(parameter.dtype), *values[places].float().cpu().tolist(), tensor_checksum(whole)]
+    identity = [str(parameter.dtype), *values[places].float().cpu().tolist(), tensor_checksum(full)]
     if not parameter.is_floating_point():
         identity.append(values.sum().item() / len(values))
     return identity

@@ -14,6 +14,7 @@ from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -39,6 +40,7 @@ _HEADS: Mapping[str, Container[type]] = {
     "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING,
     "AutoModelForMultipleChoice": MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     "AutoModelForSequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    "AutoModelForTokenClassification": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 }
 
 

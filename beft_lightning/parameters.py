@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from beft_lightning.strategies.internals.deepspeed import is_partitioned, partitioned_shape
+from beft_lightning.strategies.internals.torch import FSDP_PREFIX
+
 
 def named_parameters(module: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield ``module.named_parameters()`` under their names without FSDP's wrappers."""
@@ -15,7 +18,7 @@ def named_parameters(module: nn.Module, *, remove_duplicate: bool = True) -> Ite
 
 def clean_name(name: str) -> str:
     """Return a parameter's name without FSDP's wrappers."""
-    return name.replace("_fsdp_wrapped_module.", "")
+    return name.replace(FSDP_PREFIX, "")
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
@@ -23,7 +26,7 @@ def full_tensor(tensor: Tensor) -> Tensor:
     if isinstance(tensor, DTensor):
         full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
         return full
-    if tensor.numel() != getattr(tensor, "ds_numel", tensor.numel()):
+    if tensor.shape != full_shape(tensor):
         import deepspeed
 
         with deepspeed.zero.GatheredParameters([tensor]):
@@ -33,9 +36,9 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 def full_shape(tensor: Tensor) -> torch.Size:
     """Return the shape of the full tensor of a shard."""
-    return torch.Size(getattr(tensor, "ds_shape", tensor.shape))
+    return torch.Size(partitioned_shape(tensor)) if is_partitioned(tensor) else tensor.shape
 
 
 def numel(parameter: nn.Parameter) -> int:
     """Return the number of values of the full parameter."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
+    return full_shape(parameter).numel()

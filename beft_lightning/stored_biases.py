@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
 from beft_lightning.errors import BackboneError
+from beft_lightning.strategies.internals.transformers import names_in_gguf
 
 _BIAS = ".bias"
 
@@ -54,16 +54,13 @@ def _has_no_bias(layer: nn.Module | None) -> bool:
 def unused_gguf_biases(model: PreTrainedModel, path: Path) -> list[str]:
     """Return the biases in a GGUF file that a model of transformers has not taken, by their layers' names in it.
 
-    transformers reads only the tensors that the model has, and says nothing of others.
-
     Args:
         model: The loaded model.
         path: The file.
     """
     from gguf import GGUFReader
 
-    processor = TENSOR_PROCESSORS.get(model.config.model_type, TensorProcessor)(config=model.config.to_dict())
-    places = get_gguf_hf_weights_map(model, processor)
+    places = names_in_gguf(model)
     unused = []
     for tensor in GGUFReader(path).tensors:
         layer = places.get(f"{str(tensor.name).removesuffix(_BIAS)}.weight")

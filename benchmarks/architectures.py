@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from beft_lightning.bias import add_missing_biases, find_bias_terms, freeze_except, magnitude_score
 from beft_lightning.bias.discovery import Run, run_twin
+from beft_lightning.bias.owners import bias_owners
 from beft_lightning.bias.twin import first_line
 from beft_lightning.bias.watching import watch
 from beft_lightning.errors import BeftError
@@ -86,8 +87,6 @@ def default_model(model_type: str) -> tuple[type[PreTrainedModel], Any]:
 
 def find_bias_terms_of(twin: PreTrainedModel) -> list[str]:
     """Return the terms of attention that a model has or can be given."""
-    from beft_lightning.bias.terms import bias_owners
-
     return [term for term in bias_owners(twin) if term in _ATTENTION]
 
 
@@ -193,16 +192,93 @@ def exports(twin: PreTrainedModel, runs: list[Run]) -> bool:
         return torch.allclose(output_sum(runs), before, rtol=1e-3)
 
 
+def page(rows: list[Row]) -> str:
+    """Return the page of the docs about the rows."""
+    rows = sorted(rows, key=lambda row: row.model_type)
+    built = [row for row in rows if "cannot be built" not in row.reason]
+    none = [row for row in built if "no attention was seen" in row.reason]
+    attended = [row for row in built if row not in none]
+    found = [row for row in attended if row.found]
+    counts = {
+        "found": len(found),
+        "scored": sum(row.scored for row in found),
+        "trained": sum(row.trained for row in found),
+        "exported": sum(row.exported for row in found),
+    }
+    lines = [
+        *_HEADER,
+        f"Of the {len(rows)} types that were tried, {len(built)} can be built from their default configuration, and in "
+        f"{len(none)} of these no attention was seen. Of the other {len(attended)}, the terms are "
+        f"{', '.join(f'**{name}** in {count}' for name, count in counts.items())}.",
+        "",
+        "| type | found | scored | trained | exported |",
+        "|---|---|---|---|---|",
+        *(
+            f"| `{row.model_type}` | {', '.join(row.found)} | {_mark(row.scored)} | {_mark(row.trained)} | "
+            f"{_mark(row.exported)} |"
+            for row in found
+        ),
+        "",
+        "## Not found",
+        "",
+        "| type | reason |",
+        "|---|---|",
+        *(f"| `{row.model_type}` | {_short(row.reason)} |" for row in attended if not row.found),
+        "",
+        "No attention was seen in " + ", ".join(f"`{row.model_type}`" for row in none) + ".",
+        "",
+        "The default configuration builds no model of "
+        + ", ".join(f"`{row.model_type}`" for row in rows if row not in built)
+        + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+_HEADER = (
+    "# Architectures",
+    "",
+    "Which types of transformers work, proved on a small twin of each type's default model by",
+    "`python -m benchmarks.architectures --rows rows.jsonl`, then the same with `--out docs/architectures.md`.",
+    "",
+    "- **found**: each of these biases, changed in the first or last layer, changes that input of the next attention,",
+    "  and no other.",
+    "- **scored**: all of them get finite scores, and all but key biases, which may be inert, positive ones.",
+    "- **trained**: ten steps on the value biases change them and no other parameter.",
+    "- **exported**: transformers builds the trained model from its configuration and its state. Where a bias was",
+    "  added that the configuration has no place for, the format `peft` remains.",
+    "",
+)
+
+
+def _mark(works: bool) -> str:
+    return "yes" if works else "no"
+
+
+def _short(reason: str) -> str:
+    """Return the part of a reason that says what went wrong."""
+    _, marker, rest = reason.partition("could be run to watch its attention (")
+    short = rest.partition("). Run it yourself")[0] if marker else reason
+    return (
+        short.split("; ")[0][:110].replace("|", "/").replace("<", "(").replace(">", ")").strip()
+        or "no inputs are known"
+    )
+
+
 def main() -> None:
     """Prove the types that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--types", nargs="*", default=list(MODEL_MAPPING_NAMES))
+    parser.add_argument("--out", type=Path, help="write the table of the docs there, of the rows in --rows")
     parser.add_argument("--rows", type=Path, help="a file of JSON lines: rows in it are kept, new ones appended")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     known = {}
     if arguments.rows and arguments.rows.exists():
         known = {(row := json.loads(line))["model_type"]: row for line in arguments.rows.read_text().splitlines()}
+    if arguments.out:
+        arguments.out.write_text(page([Row(**row) for row in known.values()]))
+        return
     signal.signal(signal.SIGALRM, _too_slow)
     for model_type in arguments.types:
         if model_type in known:

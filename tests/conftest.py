@@ -18,6 +18,8 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch import Trainer
 
+from beft_lightning.__main__ import main
+from tests.chats import save_chat_backbone
 from tests.tiny import save_backbone, write_sst2
 
 torch.set_num_threads(1)
@@ -52,6 +54,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny OPT language model on disk, with its tokenizer."""
     return save_backbone(tmp_path_factory.mktemp("decoder"), "opt", causal=True)
+
+
+@pytest.fixture(scope="session")
+def chat_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny LLaMA for chats on disk, with its tokenizer."""
+    return save_chat_backbone(tmp_path_factory.mktemp("chat"))
 
 
 @pytest.fixture
@@ -109,3 +117,12 @@ def argv(backbone: str, sst2_dir: str, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out" / "lightning_logs"
+
+
+@pytest.fixture
+def help_of_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What ``fit --help`` prints, with single spaces."""
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    return " ".join(capsys.readouterr().out.split())

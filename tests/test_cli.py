@@ -103,6 +103,7 @@ def test_whatever_is_trained_can_be_saved_and_evaluated(tune: str, argv: Any, ou
     ("arguments", "message"),
     [
         (["fitt"], "no command 'fitt'; choose one of: fit, .* Did you mean 'fit'?"),
+        (["--seed_everything", "1", "fit"], "--seed_everything: options follow the command, as in `python -m"),
         (["fit", "--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["fit", "--config=nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["validate", "--ckpt_path", "nowhere.ckpt"], "--ckpt_path nowhere.ckpt: no such file"),

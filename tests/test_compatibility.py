@@ -46,7 +46,11 @@ def test_a_checkpoint_predicts_what_it_did(run: Path, tmp_path: Path) -> None:
     options = ["--ckpt_path", str(run / "last.ckpt")]
     assert main(["predict", "--config", str(run / "config.yaml"), *options]) == 0
     (predictions,) = tmp_path.rglob("predictions.tsv")
-    assert predictions.read_text() == (run / "predictions.tsv").read_text()
+    rows, expected = (path.read_text().splitlines() for path in (predictions, run / "predictions.tsv"))
+    # The first version wrote the numbers of prompted options, which have names now.
+    names = {"0": "negative", "1": "positive"}
+    before = [line.rpartition("\t") for line in expected]
+    assert rows == [f"{place}\t{names.get(label, label)}" for place, _, label in before]
 
 
 def test_a_configuration_repeats_its_fit(run: Path, tmp_path: Path) -> None:

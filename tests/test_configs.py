@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from beft_lightning import data
 from beft_lightning.__main__ import main
 from beft_lightning.cli import BeftCLI
+from beft_lightning.configurations import parts
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS
 from beft_lightning.data.benchmarks.datamodule import BenchmarkDataModule
 from beft_lightning.data.benchmarks.movie_reviews import MOVIE_REVIEWS
@@ -51,12 +52,6 @@ PAPER = [
     *((model, task) for model in ("opt1.3b", "opt6.7b") for task in PROMPT_TASKS),
     *((model, task) for model in ("llama2_7b", "gptj_6b", "deepseek_coder_1.3b") for task in ("sst2", "copa", "squad")),
 ]
-#: Short name -> the model and the task that it stands for.
-SHORT = {
-    "bert_base_rte": ("bert_base", "rte"),
-    "opt1.3b_sst2": ("opt1.3b", "sst2"),
-    "opt6.7b_copa": ("opt6.7b", "copa"),
-}
 
 
 def task_file(model: str, task: str) -> str:
@@ -136,11 +131,16 @@ def test_a_model_and_a_task_make_the_papers_run_in_either_order(model: str, task
         assert {name: config.get(name) for name in options} == options
 
 
-@pytest.mark.parametrize("name", SHORT)
-def test_a_short_name_is_its_model_and_its_task(name: str, cli: BeftCLI) -> None:
-    model, task = SHORT[name]
-    composed = parsed(cli, f"model/{model}", f"task/{task_file(model, task)}")
-    assert cli.parser.dump(parsed(cli, name)) == cli.parser.dump(composed)
+@pytest.mark.parametrize(("model", "task"), PAPER, ids=["_".join(pair) for pair in PAPER])
+def test_a_model_and_a_task_have_a_name_together(model: str, task: str) -> None:
+    name = CONFIGS / f"{model}_{task}.yaml"
+    composed = [CONFIGS / "model" / f"{model}.yaml", CONFIGS / "task" / f"{task_file(model, task)}.yaml"]
+    assert parts(name) == ([name] if (model, task) == ("opt6.7b", "copa") else composed)
+
+
+def test_the_file_of_a_model_and_a_task_is_the_two_files(cli: BeftCLI) -> None:
+    composed = parsed(cli, "model/opt6.7b", "task/copa")
+    assert cli.parser.dump(parsed(cli, "opt6.7b_copa")) == cli.parser.dump(composed)
 
 
 @pytest.mark.parametrize("task", ["sst2", "rte"])
@@ -211,8 +211,7 @@ def test_every_file_is_tested_and_there_are_few() -> None:
         *(f"model/{name}" for name in (*MODELS, "minilm", "smollm2")),
         *(f"task/{task_file(model, task)}" for model, task in PAPER),
         *(f"smollm2_{task}" for task in ("sst2", "copa", "boolq", "squad")),
-        *SHORT,
-        *("minilm_sst2", "minilm_rte", "quickstart", "table"),
+        *("opt6.7b_copa", "minilm_sst2", "minilm_rte", "quickstart", "table"),
     }
     files = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")}
     assert {name for name in files if not name.startswith("strategy/")} == tested

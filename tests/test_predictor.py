@@ -12,9 +12,8 @@ import beft_lightning
 from beft_lightning import AdapterCheckpoint, LanguageTaskModule
 from beft_lightning.checkpoint import CHECKSUM_KEY, MODEL_KEY, content_checksum, read_checkpoint
 from beft_lightning.data import Glue, Table
-from beft_lightning.data.table_labels import Kind
 from beft_lightning.errors import CheckpointError, DataError
-from beft_lightning.predictor import load
+from beft_lightning.loading import load
 from tests.tiny import sentences
 
 
@@ -23,7 +22,7 @@ def fit(backbone: str, make_trainer: Any, tmp_path: Path) -> Any:
     """Fit on a table, and return the checkpoint and the module's own outputs for the test file."""
 
     def run(
-        kind: Kind = "classification", text: str = "review", precision: Any = None, **options: Any
+        kind: str = "classification", text: str = "review", precision: Any = None, **options: Any
     ) -> tuple[str, Tensor]:
         frame = pd.DataFrame(sentences(40), columns=["review", "verdict"]).assign(other="the film")
         if kind == "classification":
@@ -81,7 +80,7 @@ def test_rows_keep_their_columns(fit: Any) -> None:
     assert set(predicted) == {"review", "other", "input_label", "number", "label", "probabilities"}
     assert (predicted["input_label"], predicted["number"]) == ("mine", 3)
     assert predicted["label"] in ("neg", "pos")
-    with pytest.raises(DataError, match="row 1: a text alone, but the model compares review and other"):
+    with pytest.raises(DataError, match="row 1: a text alone, but the model reads review and other"):
         predictor.predict(["a film"])
 
 
@@ -96,7 +95,7 @@ def test_weights_in_half_precision_meet_biases_in_fp32(fit: Any) -> None:
     ("inputs", "message"),
     [
         (["a film", " "], "row 2: column 'review' is empty"),
-        ([{"text": "a film"}], "row 1: no column 'review', which the model was trained on; there are: text"),
+        ([{"text": "a film"}], "row 1: no column 'review', which train needs; there are: text"),
         ([{"review": None}], "row 1: column 'review' is empty"),
         ([{"review": 3}], "row 1: column 'review' is no text but 3"),
         ("a film", "takes a list of texts"),
@@ -136,7 +135,7 @@ def _change(checkpoint: str, record: dict[str, Any]) -> str:
     ("task", "message"),
     [
         (None, "from a version whose checkpoints do not say .* `predict --config CONFIG --ckpt_path "),
-        ({"name": "a", "kind": "generation", "max_length": 8}, "of the kind 'generation'; .* `predict --config CONFIG"),
+        ({"name": "a", "kind": "generation", "max_length": 8}, "from a version whose .* `predict --config CONFIG"),
         ({"name": "a", "kind": "regression"}, "malformed: the task of 'beft_model' has no valid 'max_length'"),
         ({"name": "a", "kind": "regression", "max_length": 8, "text": "b"}, "has no valid 'text'"),
         ([], "has no valid 'name'"),

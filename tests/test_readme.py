@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from beft_lightning.__main__ import SUBCOMMANDS, export_parser, predict_parser, predicts_new_texts, with_lists
+from beft_lightning.__main__ import SUBCOMMANDS, export_parser, predict_parser, predicts_new_texts
+from beft_lightning.arguments import with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
 from beft_lightning.commands.compared_method import ZERO_SHOT

@@ -7,8 +7,12 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from beft_lightning.strategies.internals.torch import state_without
+
 #: Part of the name of every parameter of a parametrized tensor.
 MARK = ".parametrizations."
+#: Name of the submodule that holds the parametrizations of a module.
+_LISTS = "parametrizations"
 
 
 def plain_name(name: str) -> str:
@@ -48,10 +52,8 @@ def unparametrize(owner: nn.Module, name: str) -> None:
 
 
 def _reduce(owner: nn.Module) -> tuple[Any, ...]:
-    state = dict(vars(owner))
-    modules = dict(state["_modules"])
-    lists = modules.pop("parametrizations")
-    return _restore, (parametrize.type_before_parametrizations(owner), {**state, "_modules": modules}, lists)
+    lists = owner.get_submodule(_LISTS)
+    return _restore, (parametrize.type_before_parametrizations(owner), state_without(owner, _LISTS), lists)
 
 
 def _restore(original: type[nn.Module], state: dict[str, Any], lists: nn.ModuleDict) -> nn.Module:
@@ -62,5 +64,5 @@ def _restore(original: type[nn.Module], state: dict[str, Any], lists: nn.ModuleD
         # Only a plain tensor can be parametrized; the saved parameters then take the place of its parts.
         owner.register_parameter(name, nn.Parameter(saved().detach()))
         parametrize_tensor(owner, name, saved[0], unsafe=True)
-        owner.get_submodule("parametrizations").register_module(name, saved)
+        owner.get_submodule(_LISTS).register_module(name, saved)
     return owner

@@ -7,16 +7,20 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from beft_lightning.bias.architecture import Fused
+from beft_lightning.bias.architecture import Architectures, Fused
 from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, split
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.terms import split_fused_biases
+from beft_lightning.errors import ArchitectureError
 from beft_lightning.parameters import clean_name, full_tensor, named_parameters
 
 
 def fit_structure(
-    module: nn.Module, names: Collection[str], layouts: Mapping[str, Mapping[str, Any]] | None = None
+    module: nn.Module,
+    names: Collection[str],
+    architecture: Architectures = None,
+    layouts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Give a module the biases that a checkpoint names. The module computes the same as before.
 
@@ -26,14 +30,15 @@ def fit_structure(
     Args:
         module: Changed in place.
         names: Names of all parameters that the checkpoint knows, in ``module``.
-        layouts: The checkpoint's :func:`split_layouts`.
+        architecture: Where the terms are; by default looked up for each transformers model in ``module``.
+        layouts: The checkpoint's :func:`split_layouts`; files of earlier versions have none.
     """
     add_biases(module, map(plain_name, names))
     owners = {clean_name(path): child for path, child in module.named_modules()}
     for path, layout in (layouts or {}).items():
         if path in owners:
             split(owners[path], Fused(**layout))
-    split_named_biases(module, names)
+    split_named_biases(module, names, architecture)
 
 
 def split_layouts(module: nn.Module) -> dict[str, dict[str, Any]]:
@@ -64,19 +69,31 @@ def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear | nn.M
     return added
 
 
-def split_named_biases(module: nn.Module, names: Iterable[str]) -> None:
-    """Split the fused biases of the transformers models in ``module`` of which ``names`` has parts.
+def split_named_biases(module: nn.Module, names: Iterable[str], architecture: Architectures = None) -> None:
+    """Split the fused biases in ``module`` of which ``names`` has parts.
 
     Args:
         module: Changed in place.
         names: Names of parameters in ``module``.
+        architecture: Where the terms are; by default looked up for each transformers model in ``module``.
+
+    Raises:
+        ArchitectureError: If nothing says how to split one.
     """
     paths = {name.partition(MARK)[0] for name in names if MARK in name and is_bias(name)}
     owners = {clean_name(path): child for path, child in module.named_modules()}
     whole = [path for path in paths if path in owners and not is_parametrized(owners[path])]
-    for name, model in outermost_models(module).items():
+    if architecture is not None and whole:
+        split_fused_biases(module, architecture)
+    for name, model in outermost_models(module).items() if architecture is None else ():
         if any(not name or path.startswith(f"{clean_name(name)}.") for path in whole):
             split_fused_biases(model)
+    if unknown := [path for path in whole if not is_parametrized(owners[path])]:
+        raise ArchitectureError(
+            f"the checkpoint has parts of the bias of {unknown[0]!r}, and nothing says how that is divided: give the "
+            "`architecture` that the fit was given, as in load_adapter(module, path, architecture=...) or "
+            "AdapterCheckpoint(architecture=...)."
+        )
 
 
 def fit_state(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,8 +112,21 @@ def fit_state(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
         if layout is not None and (name := f"{clean_name(path)}.{layout.bias}") in fitted:
             for place, part in enumerate(FusedBias(layout).right_inverse(fitted.pop(name))):
                 fitted[f"{clean_name(path)}{MARK}{layout.bias}.original{place}"] = part
+    return fitted | zero_biases(module, fitted)
+
+
+def zero_biases(module: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
+    """Return the zero biases of ``module`` that a checkpoint does not know of, although it knows the layer's weight.
+
+    The model that was saved had none there, and computed the same.
+
+    Args:
+        module: A module; unchanged.
+        names: Names of all parameters that the checkpoint knows.
+    """
+    found = {}
     for name, parameter in named_parameters(module):
         weight = f"{plain_name(name).removesuffix('bias')}weight"
-        if is_bias(name) and name not in fitted and weight in fitted and not full_tensor(parameter).any():
-            fitted[name] = parameter.detach()
-    return fitted
+        if is_bias(name) and name not in names and weight in names and not full_tensor(parameter).any():
+            found[name] = parameter.detach()
+    return found

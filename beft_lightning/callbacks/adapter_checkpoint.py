@@ -11,13 +11,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.adapter import remember_trained
+from beft_lightning.bias import Architecture
+from beft_lightning.bias.precision import HALF
+from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.checkpoint import MODEL_KEY, RNG_KEY, TRAINED_KEY, trainable_names
 from beft_lightning.errors import CheckpointError
 from beft_lightning.parameters import named_parameters
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.checkpoints import use_atomic_checkpoints
 from beft_lightning.strategies.collectives import gather
+from beft_lightning.strategies.compatibility import check_half_weights
 
 
 class AdapterCheckpoint(Callback):
@@ -43,12 +47,17 @@ class AdapterCheckpoint(Callback):
     What an earlier fit of the same module trained, or a checkpoint brought, is part of later checkpoints, although it
     is frozen then.
 
+    Args:
+        architecture: Where the bias terms are, for models that the built-in table does not know. It is needed for parts
+            of fused biases, where no BiasSelectionCallback has it.
+
     Example::
 
         trainer = Trainer(callbacks=[BiasSelectionCallback(), AdapterCheckpoint()])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        self.architecture = architecture
         self._resumed: list[str] | None = None
         self._decided_elsewhere = False
 
@@ -57,11 +66,10 @@ class AdapterCheckpoint(Callback):
         self._resumed = None
         use_atomic_checkpoints(trainer.strategy)
         strategy = adapt(trainer.strategy)
-        strategy.saves_trained_values = True
+        strategy.saves_trained_values, strategy.architecture = True, self.architecture
         strategy.forget_fingerprint()
         if stage == "fit":
-            # Some strategies shard the frozen weights then, and scatter the values of a fingerprint.
-            strategy.before_sharding(strategy.fingerprint)
+            strategy.before_values(lambda: copy_again(trainer, pl_module))
             strategy.before_optimizers(lambda: self._freeze_rest(trainer, pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -83,7 +91,11 @@ class AdapterCheckpoint(Callback):
                 _set_rng_states(checkpoint[RNG_KEY][trainer.global_rank])
 
     def _freeze_rest(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Train what the checkpoint has trained, where nobody else says what is trained."""
+        """Train what the checkpoint has trained, where nobody else says what is trained.
+
+        Raises:
+            BeftError: If that would be in half precision.
+        """
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         selected = any(isinstance(callback, BiasSelectionCallback) for callback in callbacks)
         untouched = all(parameter.requires_grad for parameter in pl_module.parameters())
@@ -92,6 +104,8 @@ class AdapterCheckpoint(Callback):
         trained = set(self._resumed)
         for name, parameter in named_parameters(pl_module):
             parameter.requires_grad_(name in trained)
+            if name in trained and parameter.dtype in HALF:
+                check_half_weights(trainer, parameter.dtype)
         rank_zero_info(f"Training goes on with the {len(trained)} parameters that the checkpoint has trained.")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -109,6 +123,7 @@ class AdapterCheckpoint(Callback):
                 "LanguageTaskModule: the same `tune`), or start a new run."
             )
         remember_trained(pl_module, here)
+        average_exactly(trainer)
 
 
 def _rng_states() -> dict[str, Any]:

@@ -22,13 +22,14 @@ from beft_lightning.bias import (
 from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import inert_terms, outermost_models
 from beft_lightning.bias.precision import half_dtype
+from beft_lightning.bias.terms import without_layers
+from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.training_checks import (
     cast_trainable,
     check_no_adapters,
     check_optimizers,
     check_scorable,
     check_still_frozen,
-    copy_again,
 )
 from beft_lightning.errors import CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
@@ -39,7 +40,7 @@ from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
 from beft_lightning.scoring.watched_step import watch_training_step
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.compatibility import check_half_weights, check_precision
 
 #: In place of an approach: train the named terms without scoring.
@@ -64,8 +65,9 @@ class BiasSelectionCallback(Callback):
 
     Args:
         approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
-            published), ``sample_fisher`` (of single examples, not clipped), or ``fixed``: train ``terms`` without
-            scoring.
+            published), ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
+            ``adam_gain`` (fall of the loss that a step of Adam promises), ``gradient_signal`` (share of the gradient
+            that the batches have in common), or ``fixed``: train ``terms`` without scoring.
         terms: Candidate terms; with ``fixed`` the terms, or single layers (``value.3``), to train. Models without
             biases are given zero ones for these terms.
         keep: How many of the candidates to train.
@@ -161,7 +163,7 @@ class BiasSelectionCallback(Callback):
         Returns:
             What is trained, in words.
         """
-        added = add_missing_biases(module, self._term_names, self.architecture)
+        added = add_missing_biases(module, without_layers(self.terms), self.architecture)
         terms = find_bias_terms(module, self.architecture)
         if self.is_fixed:
             selected, words = self.terms, ", ".join(self.terms)
@@ -206,25 +208,21 @@ class BiasSelectionCallback(Callback):
         release(trainer.strategy)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that the optimizers have what was selected."""
+        """Check that the optimizers have what was selected, and that averages leave alone what was not."""
         check_optimizers(trainer, pl_module, self.trained)
         remember_trained(pl_module, self.trained)
+        average_exactly(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Check at each epoch's first batch that nothing was unfrozen, be it by a callback or by the module."""
         if batch_idx == 0:
             check_still_frozen(pl_module, self.trained)
 
-    @property
-    def _term_names(self) -> list[str]:
-        """The candidate terms; of single layers (``value.3``) their terms."""
-        return list(dict.fromkeys(name.partition(".")[0] for name in self.terms))
-
     def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
         if self.architecture is None and trainer.state.fn == "fit" and not outermost_models(pl_module):
             self.architecture = watch_training_step(trainer, pl_module)
-        if added := add_missing_biases(pl_module, self._term_names, self.architecture):
+        if added := add_missing_biases(pl_module, without_layers(self.terms), self.architecture):
             values = sum(bias.numel() for bias in added)
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
         model = pl_module if self.architecture else pretrained_model(pl_module)

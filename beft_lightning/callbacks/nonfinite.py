@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from beft_lightning.errors import NonFiniteError
 from beft_lightning.parameters import named_parameters
+from beft_lightning.strategies.adapter import AdapterStrategy
 
 
 class NonFiniteCheck(Callback):
@@ -51,8 +52,19 @@ class NonFiniteCheck(Callback):
             bad_loss = loss is not None and not torch.isfinite(loss)
             self._report(trainer, f"the training loss is {loss:.3g}" if bad_loss else "a gradient is not finite")
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let an adapted strategy look at the values that it saves: no hook is called for those of weights only."""
+        if isinstance(trainer.strategy, AdapterStrategy):
+            trainer.strategy.check_values = self.check_values
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, object]) -> None:
+        """Look at the trained values, unless the strategy does."""
+        if not isinstance(trainer.strategy, AdapterStrategy):
+            self.check_values(pl_module)
+
+    def check_values(self, pl_module: LightningModule) -> None:
         """Look at the trained values before they replace those of an earlier checkpoint."""
+        trainer = pl_module.trainer
         trained = [(name, parameter) for name, parameter in named_parameters(pl_module) if parameter.requires_grad]
         bad = [name for name, parameter in trained if not torch.isfinite(_local(parameter)).all()]
         if _on_any(trainer, bool(bad)):

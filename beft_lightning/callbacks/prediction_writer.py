@@ -1,6 +1,7 @@
 """Keep predictions by example id."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from beft_lightning.strategies.collectives import gather
 class PredictionWriter(BasePredictionWriter):
     """Write ``predictions.tsv`` (columns ``split``, ``id``, ``prediction``) into the log folder after ``predict``.
 
-    Splits have the names that the DataModule's task gives them, or else numbers. Predictions of another form than
-    ``LanguageTaskModule``'s are left alone, with a warning.
+    Splits have the names that the DataModule's task gives them, or else numbers. Ids are those of the file (``idx`` of
+    SuperGLUE, ``id`` of SQuAD; nested ones as JSON), or else the examples' places in the split. Predictions of another
+    form than ``LanguageTaskModule``'s are left alone, with a warning.
 
-    With several processes each has predicted a part. All parts are gathered and sorted by id; examples that the
-    distributed sampler repeated are written once.
+    With several processes each has predicted a part. All parts are gathered and come in the order of the file; examples
+    that the distributed sampler repeated are written once.
     """
 
     def __init__(self) -> None:
@@ -48,9 +50,11 @@ class PredictionWriter(BasePredictionWriter):
             return
         if trainer.is_global_zero and folder is not None:
             names = _split_names(trainer, len(loaders))
-            unique = {(names[split], ident): prediction for rows in gathered for split, ident, prediction in rows}
-            path = write_atomically(Path(folder) / "predictions.tsv", lambda file: _write(file, unique))
-            rank_zero_info(f"Wrote {len(unique):,} predictions to {path}")
+            unique = {(names[split], number): prediction for rows in gathered for split, number, prediction in rows}
+            file_id = getattr(trainer.datamodule, "file_id", lambda split, number: number)  # type: ignore[attr-defined]
+            rows = [(split, _text(file_id(split, number)), p) for (split, number), p in sorted(unique.items())]
+            path = write_atomically(Path(folder) / "predictions.tsv", lambda file: _write(file, rows))
+            rank_zero_info(f"Wrote {len(rows):,} predictions to {path}")
 
 
 def _rows(split: int, batch: Any) -> list[tuple[int, Any, Any]] | None:
@@ -70,8 +74,13 @@ def _split_names(trainer: Trainer, count: int) -> Sequence[str]:
     return names if len(names) == count else [str(number) for number in range(count)]
 
 
-def _write(path: Path, predictions: dict[tuple[str, int], Any]) -> None:
+def _text(file_id: Any) -> Any:
+    """Return an id as it is written: a nested one as JSON."""
+    return json.dumps(file_id) if isinstance(file_id, Mapping) else file_id
+
+
+def _write(path: Path, rows: Sequence[tuple[str, Any, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["split", "id", "prediction"])
-        writer.writerows((split, ident, prediction) for (split, ident), prediction in sorted(predictions.items()))
+        writer.writerows(rows)

@@ -19,7 +19,7 @@ from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.checkpoint import TRAINED_KEY, checkpoint_file
 from beft_lightning.files import write_text_atomically
 from beft_lightning.parameters import numel
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 
 
 @dataclass

@@ -4,7 +4,6 @@ from collections.abc import Collection
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.strategies import DeepSpeedStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
@@ -113,14 +112,3 @@ def cast_trainable(model: nn.Module, head: Collection[nn.Parameter], dtype: torc
             count += 1
     if count:
         rank_zero_info(f"Cast {count} biases, norms and head parameters from {dtype} to fp32.")
-
-
-def copy_again(trainer: Trainer, module: LightningModule) -> None:
-    """Let Lightning's weight averaging copy the module as it is now.
-
-    It does so in ``setup``, where biases are not added yet, and some models not even made.
-    """
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        if isinstance(callback, WeightAveraging | StochasticWeightAveraging):
-            callback.setup(trainer, module, "fit")

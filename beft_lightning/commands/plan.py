@@ -71,7 +71,7 @@ class Plan:
             ("checkpoint, about", self.checkpoint_bytes),
             ("reduced per step under DDP", self.reduced_bytes_per_step),
         ):
-            table.add_row(label, _readable(value))
+            table.add_row(label, _format_size(value))
         return table
 
 
@@ -153,7 +153,7 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _readable(size: float) -> str:
+def _format_size(size: float) -> str:
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
             return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"

@@ -1,21 +1,32 @@
-"""The command ``predict`` for new texts: a file in, predictions out."""
+"""The command ``predict`` for new inputs: a file in, predictions out."""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from beft_lightning.data.table_files import FORMATS, read_file
+from beft_lightning.data import Drop, Glue, Squad, SuperGlue
+from beft_lightning.data.benchmarks.submissions import file_name, find_submission, write_submission
+from beft_lightning.data.sources import Row, original_rows
+from beft_lightning.data.table.files import FORMATS, read_file
+from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, DataError
 from beft_lightning.files import check_output_folder, write_text_atomically
-from beft_lightning.predictor import Input, load
+from beft_lightning.loading import load
+from beft_lightning.predictor import Input
 from beft_lightning.resume import NAMES, find_checkpoint
 
 #: The input that is read from the standard input.
 STDIN = "-"
+#: Hub id of a benchmark -> suffix of its original files, which have layouts of their own.
+_ORIGINAL: Mapping[str, str] = {
+    task.hub[0]: benchmark.suffix
+    for benchmark in (Glue, SuperGlue, Squad, Drop)
+    for task in (*benchmark.tasks.values(), *benchmark.prompt_tasks.values())
+}
 
 
 def predict(
@@ -23,6 +34,7 @@ def predict(
     source: str,
     out: str,
     *,
+    submission: str | None = None,
     batch_size: int = 64,
     backbone: str | None = None,
     device: str | None = None,
@@ -30,9 +42,12 @@ def predict(
     """Predict the rows of a file, and write them with their predictions, one JSON object a line.
 
     Args:
-        checkpoint: The checkpoint, or one of the names of :mod:`~beft_lightning.resume` below the working directory.
-        source: A table, a ``.txt`` file with a text in each line, or ``-`` for such lines from the standard input.
+        checkpoint: A checkpoint or an exported folder, or one of the names of :mod:`~beft_lightning.resume`, which
+            stand for checkpoints below the working directory.
+        source: A table, an original file of the benchmark that the model was trained on, a ``.txt`` file with a text
+            in each line, or ``-`` for such lines from the standard input.
         out: The ``.jsonl`` file to write.
+        submission: Folder for the official file of predictions of a task of GLUE or SuperGLUE, or the file's name.
         batch_size: Most rows in a batch.
         backbone: Location of the base now, if it is not where the fit found it.
         device: Where to compute; by default on an accelerator if there is one.
@@ -47,24 +62,62 @@ def predict(
     if path.suffix != ".jsonl" or path.is_dir():
         raise BeftError(f"--out {out}: give the name of a .jsonl file.")
     check_output_folder(path.parent)
-    rows = read_inputs(source)
+    suffix = Path(source).suffix.lower()
+    if source != STDIN and suffix not in (".txt", *FORMATS):
+        raise DataError(f"--input {source}: unknown type {suffix!r}; choose one of: .txt, {', '.join(FORMATS)}.")
     if checkpoint in NAMES:
         checkpoint = str(find_checkpoint(checkpoint, Path.cwd()))
     predictor = load(checkpoint, backbone=backbone, device=device)
+    official = None if submission is None else _official_path(submission, predictor.task, source)
+    rows = read_inputs(source, predictor.task)
     try:
         predicted = predictor.predict(rows, batch_size)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in predicted))
     rank_zero_info(f"Wrote {len(predicted):,} predictions to {path}")
+    if official is not None:
+        _submit(official, predictor.task, predicted, source)
     return path
 
 
-def read_inputs(source: str) -> Sequence[Input]:
-    """Read the rows of a table, or the lines of a text file or of the standard input.
+def _official_path(submission: str, task: TaskRecord, source: str) -> Path:
+    """Return where the official file of predictions is to be written, after a check that it can be."""
+    official = find_submission(task)
+    path = Path(submission)
+    if path.suffix not in (".tsv", ".jsonl"):
+        path = path / file_name(official, source)
+    if path.is_dir():
+        raise BeftError(f"--submission {submission}: {path} is a folder: give a file of another name.")
+    check_output_folder(path.parent)
+    return path
+
+
+def _submit(path: Path, task: TaskRecord, predicted: Sequence[Row], source: str) -> None:
+    """Write the official file of predictions."""
+    official = find_submission(task)
+    try:
+        content = write_submission(official, predicted, task.labels)
+    except DataError as error:
+        raise DataError(f"{source}: no {path} is written: {error}") from error
+    write_text_atomically(path, content)
+    rank_zero_info(f"Wrote the submission {path}")
+    size = official.size.get(path.name)
+    if size not in (None, len(predicted)):
+        rank_zero_warn(
+            f"{path.name} has {len(predicted):,} rows, and the official test set {size:,}: the server will refuse it."
+        )
+
+
+def read_inputs(source: str, task: TaskRecord) -> Sequence[Input]:
+    """Read the rows of a file, or the lines of a text file or of the standard input.
+
+    Args:
+        source: The file, or ``-``.
+        task: The task that the model was trained on. The original files of its benchmark have a layout of their own.
 
     Raises:
-        DataError: If the type is unknown, or the content is not of this type.
+        DataError: If the content is not of the file's type.
     """
     if source == STDIN:
         return _lines(sys.stdin.read())
@@ -74,8 +127,8 @@ def read_inputs(source: str) -> Sequence[Input]:
             return _lines(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not readable as UTF-8 text ({error}).") from error
-    if path.suffix.lower() not in FORMATS:
-        raise DataError(f"--input {source}: unknown type {path.suffix!r}; choose one of: .txt, {', '.join(FORMATS)}.")
+    if path.suffix == _ORIGINAL.get(task.hub[0]):
+        return [row for _, row in original_rows(path)]
     rows: list[dict[str, Any]] = list(read_file(path))
     return rows
 

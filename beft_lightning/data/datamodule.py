@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from beft_lightning.data.loaders import LoaderFactory, checksum
+from beft_lightning.data.loaders import LoaderFactory, content_summary
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
 from beft_lightning.data.subsets import draw, draw_demonstrations, draw_training, evaluation_size, training_size
 from beft_lightning.data.task import DEV, TRAIN, TaskRecord
@@ -98,6 +98,8 @@ class LanguageDataModule(LightningDataModule):
         #: Positions that the longest input read so far needs.
         self.longest = 0
         self._splits: dict[str, list[dict[str, Any]]] = {}
+        #: The id that an example has in its file, by split and number.
+        self._file_ids: dict[str, dict[int, Any]] = {}
 
     def reseeded(self, seed: int) -> Self:
         """Return the data as a run with another seed has it.
@@ -110,7 +112,7 @@ class LanguageDataModule(LightningDataModule):
         other = copy.copy(self)
         other.trainer = None
         if self._follows_run:
-            other.seed, other._splits = seed, {}
+            other.seed, other._splits, other._file_ids = seed, {}, {}
         return other
 
     @abstractmethod
@@ -141,14 +143,27 @@ class LanguageDataModule(LightningDataModule):
         for split in (TRAIN, *needed) if stage == "fit" else needed:
             if split in self._splits:
                 continue
-            features = self._splits[split] = self.preprocessor.encode(self._examples(split))
+            examples = self._examples(split)
+            features = self._splits[split] = self.preprocessor.encode(examples)
+            numbers = (feature["id"] for feature in features)
+            self._file_ids[split] = dict(zip(numbers, self.task.file_ids(examples), strict=True))
             self.longest = max(self.longest, *map(self.preprocessor.positions, features))
+
+    def file_id(self, split: str, number: int) -> Any:
+        """Return the id that an example has in its file, or its number if it has none there.
+
+        Args:
+            split: A split that has been read.
+            number: Number of the example, as in ``id`` of its batch.
+        """
+        found = self._file_ids.get(split, {}).get(number)
+        return number if found is None else found
 
     @property
     def identity(self) -> dict[str, Any]:
         """The values that all processes of a run must share: the sizes, and a checksum of each split read so far."""
         sizes = {name: getattr(self, name) for name in ("batch_size", "eval_batch_size", "seed")}
-        return sizes | {f"the data of split {name!r}": checksum(split) for name, split in self._splits.items()}
+        return sizes | {f"the data of split {name!r}": content_summary(split) for name, split in self._splits.items()}
 
     def _examples(self, split: str) -> list[Any]:
         """Return the examples of a split that the run uses, behind their demonstrations."""

@@ -87,7 +87,7 @@ class LoaderFactory:
         }
 
 
-def checksum(features: list[Features]) -> str:
+def content_summary(features: list[Features]) -> str:
     """Return the number of examples, and a hash of at most a hundred of them."""
     shown = features[:: max(1, len(features) // 100)]
     return f"{len(features)} examples, checksum {zlib.crc32(repr(shown).encode()):08x}"

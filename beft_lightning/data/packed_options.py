@@ -1,7 +1,7 @@
 """Prompts and their options as token ids, packed so that options share their prompt."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ class EncodedOptions:
     Args:
         shared: The tokens that all rows begin with: the prompt, special tokens included, and the words that all
             options begin with.
-        own: The further tokens of each row; at least one for each option.
+        own: The further tokens of each row; at least one for each option. None where there is only a prompt.
         starts: For each row, the place of its first scored token, at least 1. It lies behind what is shared only
             where a tokenizer merges the end of the prompt with the beginning of another option.
         truncated: Number of the prompt's tokens that were cut off at its beginning.
@@ -39,7 +39,7 @@ class EncodedOptions:
     @property
     def prompt(self) -> tuple[int, ...]:
         """The tokens on which no option is scored."""
-        return self.shared[: min(self.starts)]
+        return self.shared[: min(self.starts, default=len(self.shared))]
 
     def row(self, option: int) -> tuple[int, ...]:
         """Return all tokens of the prompt with one option."""
@@ -49,6 +49,10 @@ class EncodedOptions:
         """Return the prompt with one option alone."""
         row = self.row(option)
         return EncodedOptions(row[:-1], (row[-1:],), (self.starts[option],), self.truncated)
+
+    def ended(self, token: int) -> "EncodedOptions":
+        """Return the same with a token more at the end of each option."""
+        return replace(self, own=tuple((*own, token) for own in self.own))
 
 
 def encode_options(
@@ -93,12 +97,31 @@ def encode_options(
         raise DataError(
             f"option {_shorten(longest)!r} leaves no room for its prompt within {max_length} tokens: raise max_length."
         )
-    shared = rows[0][:common]
-    if cut:
-        kept = shared[:1] if shared[0] in special else []
-        shared = [*kept, *shared[cut + len(kept) :]]
     own = tuple(tuple(row[common:]) for row in rows)
-    return EncodedOptions(tuple(shared), own, tuple(start - cut for start in starts), cut)
+    shared = _without_beginning(rows[0][:common], cut, special)
+    return EncodedOptions(shared, own, tuple(start - cut for start in starts), cut)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int) -> EncodedOptions:
+    """Tokenise a prompt alone, as :func:`encode_options` does before an option.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        prompt: The text; may be empty.
+        max_length: Most tokens.
+    """
+    ids = plain_tokens(tokenizer, prompt) or [_first_token(tokenizer)]
+    cut = max(0, len(ids) - max_length)
+    return EncodedOptions(_without_beginning(ids, cut, set(tokenizer.all_special_ids)), (), (), cut)
+
+
+def plain_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the tokens of a text, with special tokens before it but without those, such as </s>, behind it."""
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    special = set(tokenizer.all_special_ids)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    start = next((i for i, (_, end) in enumerate(offsets) if end > 0), 1)
+    return [token for i, token in enumerate(ids) if i < start or offsets[i] != (0, 0) or token not in special]
 
 
 def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str, Any]:
@@ -147,6 +170,12 @@ def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str
 def _common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
     """Return the number of first tokens that all rows share, at most ``longest``."""
     return next((i for i in range(longest) if len({row[i] for row in rows}) > 1), longest)
+
+
+def _without_beginning(ids: Sequence[int], cut: int, special: Container[int]) -> tuple[int, ...]:
+    """Return tokens without ``cut`` of the first; a special token that begins them is kept."""
+    kept = ids[:1] if cut and ids[0] in special else []
+    return (*kept, *ids[cut + len(kept) :])
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -18,10 +18,22 @@ _FILE_NAMES = {
 _ENCODING = "utf-8-sig"
 #: The parser's errors: of wrong syntax, and of objects that are nested too deeply.
 _NO_JSON = (ValueError, RecursionError)
+#: The columns in which benchmarks number their rows: GLUE, SuperGLUE, SQuAD, DROP.
+_IDS = ("index", "idx", "id", "query_id")
 #: The columns of a row by name.
 Row = Mapping[str, Any]
 #: A row behind the place where it stands: ``file:line``.
 Located = tuple[str, Row]
+
+
+def file_id(row: Row) -> Any:
+    """Return the id that a row has in its file; None if it has none."""
+    return next((row[name] for name in _IDS if name in row), None)
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a cell holds nothing: no value, no number, or white space alone."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())  # NaN
 
 
 def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequence[str] = ()) -> Iterator[Located]:
@@ -31,7 +43,7 @@ def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequenc
         folder: The folder that holds the task's files.
         name: The task's name, for error messages.
         split: ``train`` or one of the task's evaluation splits.
-        suffix: ``.tsv``, ``.jsonl`` (an object a line) or ``.json`` (SQuAD's and DROP's collections).
+        suffix: Suffix of the file; see :func:`original_rows`.
         header: Column names, if a TSV file has no header line of its own.
 
     Raises:
@@ -44,10 +56,23 @@ def local_rows(folder: Path, name: str, split: str, suffix: str, header: Sequenc
             f"{folder}: no {' or '.join(names)} for the {split} split of {name}. Set `data_dir` to the folder "
             "that holds the benchmarks' original files, or leave it out to use the hub."
         )
+    yield from original_rows(path, header)
+
+
+def original_rows(path: Path, header: Sequence[str] = ()) -> Iterator[Located]:
+    """Yield the rows of a benchmark's original file, each with its place for error messages.
+
+    Args:
+        path: The file: ``.tsv``, ``.jsonl`` (an object a line) or ``.json`` (SQuAD's and DROP's collections).
+        header: Column names, if a TSV file has no header line of its own.
+
+    Raises:
+        DataError: If the file is malformed.
+    """
     readers = {".tsv": lambda: _read_tsv(path, header), ".jsonl": lambda: _read_jsonl(path)}
     last = f"{path}"
     try:
-        for where, row in readers.get(suffix, lambda: _read_json(path))():
+        for where, row in readers.get(path.suffix, lambda: _read_json(path))():
             last = where
             yield where, row
     except UnicodeDecodeError as error:
@@ -60,23 +85,30 @@ def hub_rows(hub: tuple[str, str | None], split: str, hub_id: str | None, revisi
     Args:
         hub: Dataset id and configuration on the hub.
         split: Name of the split.
-        hub_id: Dataset id or local folder to use instead.
+        hub_id: Dataset id or local folder to use instead; if it lacks the configuration, its own one.
         revision: Branch, tag or commit of the dataset.
 
     Raises:
         DataError: If it cannot be loaded.
     """
-    from datasets import load_dataset
+    from datasets import get_dataset_config_names, load_dataset
 
-    name, configuration = hub
-    where = f"{hub_id or name}/{configuration or ''}".rstrip("/")
+    name, configuration = hub_id or hub[0], hub[1]
     try:
-        dataset = load_dataset(hub_id or name, configuration, split=split, revision=revision)
+        # The user's own copy of the data need not have the benchmark's configurations.
+        if hub_id is not None and configuration not in get_dataset_config_names(name, revision=revision):
+            configuration = None
+        dataset = load_dataset(name, configuration, split=split, revision=revision)
     except Exception as error:  # datasets and the hub raise many kinds
+        remedy = (
+            "Without network, set `data_dir` to a folder with the benchmarks' original files"
+            if isinstance(error, ConnectionError)
+            else "Give a data set that `datasets.load_dataset` reads, or set `data_dir` to the original files"
+        )
         raise DataError(
-            f"{where}: cannot load the {split} split ({type(error).__name__}: {error}). Without network, set "
-            "`data_dir` to a folder with the benchmarks' original files."
+            f"{name}: cannot load the {split} split ({type(error).__name__}: {error}). {remedy}."
         ) from error
+    where = f"{name}/{configuration or ''}".rstrip("/")
     return ((f"{where} {split} row {i}", dict(row)) for i, row in enumerate(dataset))
 
 

@@ -1,12 +1,14 @@
 """Tasks as declarative records: what a task says of itself, and nothing that has to be computed with tensors."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from beft_lightning.data.labels import LABEL_READERS
-from beft_lightning.data.sources import Located, Row
+from beft_lightning.data.metrics import check_metrics
+from beft_lightning.data.sources import Located, Row, file_id, is_empty
 from beft_lightning.errors import DataError
 
 #: Name of the training split.
@@ -21,8 +23,8 @@ class TaskRecord(ABC):
 
     The kind is the key to everything else: its preprocessor in ``PREPROCESSORS`` of
     :mod:`beft_lightning.data.preprocessors`, its objective in ``OBJECTIVES`` of
-    :mod:`beft_lightning.tasks.objectives`, and the metrics that suit it in ``METRICS`` of
-    :mod:`beft_lightning.tasks.metrics`.
+    :mod:`beft_lightning.tasks.objectives`, and the metrics that suit it in ``SUITABLE`` of
+    :mod:`beft_lightning.data.metrics`.
 
     Args:
         name: Short name, as in ``--data.task``.
@@ -40,7 +42,7 @@ class TaskRecord(ABC):
             them, such as the best epoch, has then not seen the reported splits.
 
     Raises:
-        DataError: If the kind is unknown.
+        DataError: If the kind is unknown, a metric does not suit it, or a label name occurs twice.
     """
 
     #: The kinds of task that this class describes.
@@ -67,6 +69,9 @@ class TaskRecord(ABC):
                 f"task {self.name!r}: {type(self).__name__} has no kind {self.kind!r}; choose one of: "
                 f"{', '.join(self.kinds)}."
             )
+        if twice := [name for name in self.labels if self.labels.count(name) > 1]:
+            raise DataError(f"task {self.name!r}: the label {twice[0]!r} occurs twice among {', '.join(self.labels)}.")
+        check_metrics(self.name, self.kind, len(self.labels), self.metrics)
 
     @property
     def validation_splits(self) -> tuple[str, ...]:
@@ -75,7 +80,13 @@ class TaskRecord(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a new input needs to be encoded like those of the fit, in plain types."""
-        return {"name": self.name, "kind": self.kind, "max_length": self.max_length}
+        record = {"name": self.name, "kind": self.kind, "max_length": self.max_length, "labels": list(self.labels)}
+        return record | ({"hub": list(self.hub)} if self.hub[0] else {})
+
+    @property
+    @abstractmethod
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that a new input needs."""
 
     def parse(self, rows: Iterable[Located], source: str) -> list[Any]:
         """Check raw rows, and make the examples that the kind's preprocessor encodes.
@@ -98,6 +109,25 @@ class TaskRecord(ABC):
     @abstractmethod
     def parse_row(self, row: Row, where: str) -> list[Any]:
         """Make the examples of one raw row; arguments and errors as for :meth:`parse`."""
+
+    @abstractmethod
+    def parse_input(self, row: Row, where: str) -> list[tuple[Row, Any]]:
+        """Make the examples of a row that is to be predicted; its label or answer, if there is one, is not looked at.
+
+        Args:
+            row: A row, or an object of an original file that holds several.
+            where: The place of the row, for error messages.
+
+        Returns:
+            Each example behind the row it is made of.
+
+        Raises:
+            DataError: If a column is missing or empty, or a value is not as the task needs it.
+        """
+
+    def file_ids(self, examples: Sequence[Any]) -> list[Any]:
+        """Return the id that each example has in its file; None where there is none."""
+        return [None] * len(examples)
 
     @abstractmethod
     def numbered(self, examples: Sequence[Any]) -> list[Any]:
@@ -137,24 +167,54 @@ class TaskRecord(ABC):
         """
 
 
+#: Kind of a task of bare texts -> the numbers of label names, and of text columns, that it may have.
+_COUNTS: Mapping[str, tuple[range, range]] = {
+    "classification": (range(2, sys.maxsize), range(1, 3)),
+    "regression": (range(1), range(1, 3)),
+    "multi_label": (range(1, sys.maxsize), range(1, 3)),
+    "token_classification": (range(2, sys.maxsize), range(1, 2)),
+    "multiple_choice": (range(2, sys.maxsize), range(1, sys.maxsize)),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(TaskRecord):
     """A task of bare texts, for encoders.
 
     Args:
-        kind: ``classification``, ``regression`` or ``multiple_choice``.
+        kind: ``classification``, ``regression``, ``multi_label`` (any number of labels for each text),
+            ``token_classification`` (a tag for each word of a list) or ``multiple_choice``.
         text: The one or two columns that hold the text; for multiple choice, the columns of the context.
         labels: Label names in the order of their ids; empty for regression; for multiple choice, the columns of the
             choices.
+        options: For multiple choice, instead of labels, the column that lists the choices of each row.
         columns: Column in the original file -> the column meant here, where the names differ.
+
+    Raises:
+        DataError: If the kind does not go with the number of labels or of text columns.
     """
 
-    kinds = ("classification", "regression", "multiple_choice")
+    kinds = tuple(_COUNTS)
     adds_head = True
 
-    kind: Literal["classification", "regression", "multiple_choice"]
+    kind: Literal["classification", "regression", "multi_label", "token_classification", "multiple_choice"]
     text: tuple[str, ...]
+    options: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        labels, texts = _COUNTS[self.kind]
+        if self.options and (self.kind != "multiple_choice" or self.labels):
+            raise DataError(f"task {self.name!r}: `options` are for multiple choice without labels.")
+        if not self.options and len(self.labels) not in labels:
+            raise DataError(
+                f"task {self.name!r}: {self.kind} has {_amount(labels)} labels, and not {len(self.labels)}."
+            )
+        if len(self.text) not in texts:
+            raise DataError(
+                f"task {self.name!r}: {self.kind} has {_amount(texts)} columns of text, and not {len(self.text)}."
+            )
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], labels: Sequence[str]) -> Self:
@@ -162,51 +222,93 @@ class Task(TaskRecord):
 
         Args:
             record: The record.
-            labels: Label names in the order of their ids.
+            labels: Label names in the order of their ids, for a record that does not hold them.
         """
-        return cls(**{**record, "text": tuple(record["text"])}, labels=tuple(labels), metrics=())
+        lists = {name: tuple(record[name]) for name in ("text", "hub") if name in record}
+        return cls(**{**record, **lists, "labels": tuple(record.get("labels", labels))}, metrics=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as for any task, and the columns of the text."""
-        return {**super().to_dict(), "text": list(self.text)}
+        """Return the same as for any task, the columns, and where they have other names in the task's files."""
+        columns = {"columns": dict(self.columns)} if self.columns else {}
+        options = {"options": self.options} if self.options else {}
+        return {**super().to_dict(), "text": list(self.text), **columns, **options}
 
     @property
     def columns_read(self) -> tuple[str, ...]:
         """The columns that hold text."""
-        return (*self.text, *self.labels) if self.kind == "multiple_choice" else self.text
+        choices = (self.options,) if self.options else self.labels
+        return (*self.text, *choices) if self.kind == "multiple_choice" else self.text
+
+    @property
+    def columns_of_lists(self) -> tuple[str, ...]:
+        """Those of them that hold lists of texts."""
+        if self.kind == "token_classification":
+            return self.text
+        return (self.options,) if self.options else ()
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that hold text."""
+        return self.columns_read
 
     def parse_row(self, row: Row, where: str) -> list[Row]:
-        """Return the text columns and ``label``, a number."""
+        """Return the text columns and ``label``, a number or a list of numbers."""
+        renamed = self._renamed(row, where, (*self.columns_read, "label"))
+        texts = self._texts(renamed, where)
+        names = self.labels if not self.options else tuple(map(str, range(len(texts[self.options]))))
+        label = self.label_id(renamed["label"], where, names)
+        if self.kind == "token_classification" and len(label) != len(texts[self.text[0]]):
+            raise DataError(f"{where}: {len(texts[self.text[0]])} words and {len(label)} tags: each word has one tag.")
+        return [{**texts, "label": label}]
+
+    def parse_input(self, row: Row, where: str) -> list[tuple[Row, Row]]:
+        """Return the row, and its text columns as the example."""
+        renamed = self._renamed(row, where, self.columns_read)
+        check_filled(renamed, self.columns_read, where)
+        return [(row, self._texts(renamed, where))]
+
+    def _renamed(self, row: Row, where: str, needed: Iterable[str]) -> Row:
+        """Return a row with the names that columns have here, after a check that those needed are there."""
         renamed = {self.columns.get(name, name): value for name, value in row.items()}
-        if missing := [name for name in (*self.columns_read, "label") if name not in renamed]:
+        if missing := [name for name in needed if name not in renamed]:
             original = {meant: name for name, meant in self.columns.items()}
             raise DataError(
                 f"{where}: no column {', '.join(repr(original.get(name, name)) for name in missing)}, which "
                 f"{self.name} needs; there are: {', '.join(map(str, row))}."
             )
+        return renamed
+
+    def _texts(self, row: Row, where: str) -> dict[str, Any]:
+        """Return the columns that hold text, and the id in the file if there is one."""
         try:
-            check_texts(renamed, self.columns_read)
+            check_texts(row, self.columns_read, self.columns_of_lists)
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
-        texts = {name: renamed[name] for name in self.columns_read}
-        return [{**texts, "label": self.label_id(renamed["label"], where)}]
+        own = file_id(row)
+        return {name: row[name] for name in self.columns_read} | ({} if own is None else {"file_id": own})
 
     def numbered(self, examples: Sequence[Row]) -> list[Row]:
         """Give each row that has no ``id`` its place in the split."""
         return [{**row, "id": row.get("id", place)} for place, row in enumerate(examples)]
 
-    def label_id(self, value: object, where: str) -> int | float:
-        """Return a raw label as the number to train on.
+    def file_ids(self, examples: Sequence[Row]) -> list[Any]:
+        """Return the id that each row has in its file; None where there is none."""
+        return [row.get("file_id") for row in examples]
+
+    def label_id(self, value: object, where: str, names: Sequence[str] | None = None) -> Any:
+        """Return a raw label as the number, or the list of numbers, to train on.
 
         Args:
-            value: Label name, id, truth value or score, as text or not, as the original file or the hub has it.
+            value: Label name, id, truth value or score, as text or not, as the original file or the hub has it; for
+                several labels or tags a list.
             where: File and line, for the error.
+            names: Label names in the order of their ids; by default the task's.
 
         Raises:
             DataError: If the label is outside the set.
         """
         try:
-            return LABEL_READERS[self.kind](value, self.labels)
+            return LABEL_READERS[self.kind](value, self.labels if names is None else names)
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
 
@@ -216,16 +318,46 @@ class Task(TaskRecord):
             raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} is read without one.")
 
 
-def check_texts(row: Row, columns: Iterable[str]) -> None:
-    """Check that columns hold text.
+def check_filled(row: Row, columns: Iterable[str], where: str) -> None:
+    """Check that those of the columns that a row has are not empty.
+
+    Args:
+        row: A row.
+        columns: Names of columns.
+        where: The place of the row.
+
+    Raises:
+        DataError: If one is empty.
+    """
+    for name in columns:
+        if name in row and is_empty(row[name]):
+            raise DataError(f"{where}: column {name!r} is empty.")
+
+
+def check_texts(row: Row, columns: Iterable[str], lists: Sequence[str] = ()) -> None:
+    """Check that columns hold text, or lists of texts that are not empty.
 
     Args:
         row: A row that has the columns.
         columns: Their names.
+        lists: The names of those that hold lists.
 
     Raises:
         DataError: If one does not; the place of the row is not in the message.
     """
     for name in columns:
-        if not isinstance(row[name], str):
-            raise DataError(f"column {name!r} is no text but {row[name]!r}")
+        if name not in lists:
+            if not isinstance(row[name], str):
+                raise DataError(f"column {name!r} is no text but {row[name]!r}")
+            continue
+        if not isinstance(row[name], list | tuple) or not row[name]:
+            raise DataError(f"column {name!r} is no list of texts but {row[name]!r}")
+        if wrong := [value for value in row[name] if not isinstance(value, str) or not value.strip()]:
+            raise DataError(f"column {name!r} lists {wrong[0]!r}, which is no text or an empty one")
+
+
+def _amount(allowed: range) -> str:
+    """Return a range of numbers in words; one that ends at ``sys.maxsize`` has no end."""
+    if len(allowed) == 1:
+        return str(allowed[0])
+    return f"{allowed[0]} or more" if allowed.stop == sys.maxsize else f"{allowed[0]} or {allowed[-1]}"

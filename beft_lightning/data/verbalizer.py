@@ -10,7 +10,7 @@ from beft_lightning.data.sources import Row
 
 @dataclass(frozen=True)
 class Verbalizer:
-    """Makes the prompted example of a row with a ``label``.
+    """Makes the prompted example of a row with a ``label``, or of one without, to be predicted.
 
     Columns ``group`` and ``source``, where a row has them, become those of the example.
 
@@ -34,6 +34,6 @@ class Verbalizer:
             DataError: If the row's label is outside the set.
         """
         prompt = self.prompt.format_map(row) if isinstance(self.prompt, str) else self.prompt(row)
-        label = label_index(row["label"], self.labels)
+        right = (label_index(row["label"], self.labels),) if "label" in row else ()
         group, source = (str(row.get(name, "")) for name in ("group", "source"))
-        return [Prompted(prompt, self.words, (label,), calibration_prompt=self.calibration, group=group, source=source)]
+        return [Prompted(prompt, self.words, right, calibration_prompt=self.calibration, group=group, source=source)]

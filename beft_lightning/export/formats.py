@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from beft_lightning.errors import ExportError
 from beft_lightning.export.loading import load_trained
 from beft_lightning.export.peft import prepare_peft
+from beft_lightning.export.task_file import write_record
 from beft_lightning.export.transformers import prepare_transformers
 from beft_lightning.files import check_new_folder, write_folder_atomically
 from beft_lightning.models import check_dtype
@@ -72,6 +73,13 @@ def export(
             raise ExportError(chosen.fixed_dtype)
     check_new_folder(out)
     record, model, trained = load_trained(checkpoint, backbone)
-    write_folder_atomically(out, chosen.prepare(record, model, trained, dtype or record["dtype"]))
+    dtype = dtype or record["dtype"]
+    write_model = chosen.prepare(record, model, trained, dtype)
+
+    def write(folder: Path) -> None:
+        write_model(folder)
+        write_record(folder, record, dtype)
+
+    write_folder_atomically(out, write)
     rank_zero_info(f"Wrote the trained model to {out}")
     return Path(out)

@@ -1,6 +1,6 @@
 """Load the base of a checkpoint and the trained values, by the names that they have in transformers."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,12 @@ from beft_lightning.models import load_model
 from beft_lightning.tuning import TuningMethod, tuning_method
 
 #: The classes that a fit builds a model with. No other name that a file holds is looked up.
-AUTO_CLASSES = ("AutoModelForSequenceClassification", "AutoModelForMultipleChoice", "AutoModelForCausalLM")
+AUTO_CLASSES = (
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "AutoModelForMultipleChoice",
+    "AutoModelForCausalLM",
+)
 
 
 def load_trained(
@@ -55,7 +60,7 @@ def load_trained(
     trained = _trained_values(model, method, checkpoint)
     if bad := [name for name, tensor in trained.items() if not tensor.isfinite().all()]:
         raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
-    _name_labels(model, record["labels"])
+    name_labels(model, record["labels"])
     return record, model.eval(), trained
 
 
@@ -91,6 +96,8 @@ def _check_exportable(path: str | Path, record: Mapping[str, Any], method: Tunin
 def _load_base(record: Mapping[str, Any]) -> PreTrainedModel:
     """Load the model as the fit found it."""
     head: dict[str, Any] = {"num_labels": int(record["num_labels"])} if record["num_labels"] else {}
+    if problem := record.get("problem_type"):
+        head["problem_type"] = problem
     return load_model(
         getattr(transformers, record["auto_class"]),
         record["backbone"],
@@ -148,7 +155,7 @@ def _remove_biases(owners: Iterable[nn.Module]) -> None:
         owner.register_parameter(bias_name(owner), None)
 
 
-def _name_labels(model: PreTrainedModel, labels: list[str]) -> None:
+def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
     """Write the labels' names into the model's configuration, if there are any."""
     if labels:
         model.config.id2label = dict(enumerate(labels))

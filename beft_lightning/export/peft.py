@@ -10,16 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from beft_lightning.errors import ExportError
+from beft_lightning.bias.structure import add_biases
+from beft_lightning.errors import CheckpointError, ExportError
 from beft_lightning.models import resolve_backbone
 
+ADAPTER_CONFIG, ADAPTER_VALUES = "adapter_config.json", "adapter_model.safetensors"
+#: What PEFT puts before the names of the model's modules, and the name of the vector it adds to a layer's output.
+_PREFIX, _BIAS = "base_model.model.", "beft_bias"
 #: Class of a model -> PEFT's name for its task, where it has one.
 TASK_TYPES: Mapping[str, str] = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
     "AutoModelForCausalLM": "CAUSAL_LM",
 }
 
@@ -47,12 +53,12 @@ def peft_adapter(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> tuple
     deltas = {name.removesuffix(".bias"): _delta(model, name, value) for name, value in inside.items()}
     if not deltas:
         raise ExportError("PEFT's BEFT adapters need a bias, and only the head was trained: use the format 'hf'.")
-    tensors = {f"{path}.beft_bias": delta for path, delta in deltas.items()}
+    tensors = {f"{path}.{_BIAS}": delta for path, delta in deltas.items()}
     for head in heads:
         for name, value in model.get_submodule(head).state_dict(prefix=f"{head}.").items():
             tensors[name] = trained.get(name, value)
     config = {"target_modules": list(deltas), "modules_to_save": heads or None}
-    return config, {f"base_model.model.{name}": value.float().contiguous() for name, value in tensors.items()}
+    return config, {f"{_PREFIX}{name}": value.float().contiguous() for name, value in tensors.items()}
 
 
 def _delta(model: PreTrainedModel, name: str, value: Tensor) -> Tensor:
@@ -95,7 +101,52 @@ def prepare_peft(
     }
 
     def write(folder: Path) -> None:
-        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(tensors, folder / ADAPTER_VALUES, metadata={"format": "pt"})
 
     return write
+
+
+def adapter_base(folder: Path) -> str:
+    """Return the location of the base of an adapter.
+
+    Raises:
+        CheckpointError: If the adapter is of another kind, or does not say so.
+    """
+    path = folder / ADAPTER_CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind, base = config["peft_type"], config["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: not a configuration of an adapter ({type(error).__name__}: {error})."
+        ) from error
+    if kind != "BEFT" or not isinstance(base, str):
+        raise CheckpointError(f"{path}: an adapter of the type {kind!r} over {base!r}; BEFT over a base is needed.")
+    return base
+
+
+@torch.no_grad()
+def add_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Add the biases and the head of an adapter to its base: the inverse of :func:`peft_adapter`.
+
+    Args:
+        model: The base; changed in place.
+        folder: The folder of the adapter.
+
+    Raises:
+        CheckpointError: If the adapter's values are missing, damaged, or of another model.
+    """
+    path = folder / ADAPTER_VALUES
+    try:
+        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not readable ({error}).") from error
+    deltas = {f"{name.removesuffix(_BIAS)}bias": t.squeeze(0) for name, t in tensors.items() if name.endswith(_BIAS)}
+    heads = {name: tensor for name, tensor in tensors.items() if not name.endswith(_BIAS)}
+    add_biases(model, deltas)
+    parameters = dict(model.named_parameters())
+    for name, tensor in {**deltas, **heads}.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise CheckpointError(f"{path}: of another model: it holds {name!r} of shape {tuple(tensor.shape)}.")
+        parameters[name].copy_(tensor + parameters[name].float() if name in deltas else tensor)

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 
 from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.plain_state import Snapshot
-from beft_lightning.strategies.internals import TrainingData, flattened, requested_loaders
+from beft_lightning.strategies.internals.lightning import TrainingData, flattened, requested_loaders
 
 
 @contextmanager

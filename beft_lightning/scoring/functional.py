@@ -1,6 +1,6 @@
-"""The three scores of BEFT as pure functions of tensors.
+"""The scores as pure functions of tensors: the three of BEFT, and those of gradients.
 
-The published code is the only exact definition of the scores; it raises where the formulas below are merely
+The published code is the only exact definition of BEFT's scores; it raises where the formulas below are merely
 unusual (an angle above 90 degrees, a zero vector). Here they are defined everywhere.
 """
 
@@ -86,6 +86,45 @@ def fisher_score(gradients: Iterable[Tensor] | Tensor) -> Tensor:
         raise ScoringError("the Fisher score needs at least one gradient, got none.")
     result = torch.promote_types(stacked[0].dtype, torch.float32)
     return torch.stack([gradient.detach().double().square().mean() for gradient in stacked]).mean().to(result)
+
+
+def adam_gain(mean: Tensor, mean_square: Tensor) -> Tensor:
+    r"""Fall of the loss that a step of Adam promises, to first order and for a learning rate of 1.
+
+    Adam moves each entry by :math:`m / \sqrt{v}`, the mean of its gradients over the root of their mean square, and a
+    small step lowers the loss by its product with the mean gradient.
+
+    Args:
+        mean: Mean gradient over batches, shape ``(d,)``.
+        mean_square: Mean of the squared gradients, shape ``(d,)``.
+
+    Returns:
+        A scalar; entries without a gradient add nothing.
+
+    >>> adam_gain(torch.tensor([2.0, -3.0, 0.0]), torch.tensor([4.0, 36.0, 0.0]))
+    tensor(3.5000)
+    """
+    moves = mean_square > 0
+    return (mean[moves].square() / mean_square[moves].sqrt()).sum()
+
+
+def gradient_signal(mean: Tensor, mean_square: Tensor) -> Tensor:
+    """Share of the mean squared gradient that is not noise of the batches: the squared mean over the mean square.
+
+    It is 1 if all batches ask for the same change, and about ``1 / n`` for ``n`` batches of nothing but noise.
+
+    Args:
+        mean: Mean gradient over batches, shape ``(d,)``.
+        mean_square: Mean of the squared gradients, shape ``(d,)``.
+
+    Returns:
+        A scalar; 0 where there is no gradient.
+
+    >>> gradient_signal(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0]))
+    tensor(0.5000)
+    """
+    total = mean_square.sum()
+    return mean.square().sum() / total if total > 0 else total
 
 
 def _result_dtype(before: Tensor, after: Tensor) -> torch.dtype:

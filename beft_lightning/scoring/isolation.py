@@ -12,7 +12,8 @@ from torch.distributed.tensor import DTensor
 
 from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.plain_state import Snapshot
-from beft_lightning.strategies.internals import is_partitioned, version
+from beft_lightning.strategies.internals.deepspeed import is_partitioned
+from beft_lightning.strategies.internals.torch import version
 
 
 @contextmanager

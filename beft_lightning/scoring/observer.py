@@ -15,7 +15,7 @@ from beft_lightning.scoring.approaches import Approach
 from beft_lightning.scoring.batches import examples
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.training_loss import training_loss
-from beft_lightning.strategies import AdapterStrategy
+from beft_lightning.strategies.adapter import AdapterStrategy
 
 #: Scores of the candidate terms: term -> layer -> score.
 ScoreTable = dict[str, dict[int, float]]
@@ -82,7 +82,7 @@ class Observer:
             step += 1
             self._raise_together(self._backward(loss, step), step)
             self.strategy.average_gradients(trained)
-            if self.clip_norm is not None:
+            if self.clip_norm is not None and self.approach.clips:
                 nn.utils.clip_grad_norm_(trained, self.clip_norm)
             if self.approach.fine_tunes:
                 self.optimizer.step()

@@ -18,6 +18,8 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from beft_lightning.strategies.internals.torch import BUFFERS, MODULES, NOT_PERSISTENT
+
 #: Larger arrays of a dataset are taken for its examples, and left alone.
 _LARGEST_ARRAY = 2**20  # bytes
 #: Of containers with more elements, only which elements they hold is restored.
@@ -36,7 +38,7 @@ _CONSTANTS = (
     *(torch.dtype, torch.device, torch.layout),
 )
 #: Attributes that every module has. Hooks and parameters are not plain state.
-_MACHINERY = vars(LightningModule()).keys() - {"training", "_buffers", "_modules", "_non_persistent_buffers_set"}
+_MACHINERY = vars(LightningModule()).keys() - {"training", BUFFERS, MODULES, NOT_PERSISTENT}
 _OWN_STATE = vars(nn.Module()).keys() - _MACHINERY
 
 _Restore = Callable[[], object]
@@ -131,7 +133,7 @@ class Snapshot:
 
         self._take(owner, restore)
         # Submodules come last, as they may share a container with their owner, where objects are not looked at.
-        for name in sorted(before, key="_modules".__eq__):
+        for name in sorted(before, key=MODULES.__eq__):
             self._visit(before[name], whole=whole, objects=objects)
 
     def _take_container(self, value: Any, *, whole: bool, objects: bool) -> None:

@@ -28,7 +28,8 @@ from beft_lightning.scoring.observer import Observer, ScoreTable
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 from beft_lightning.scoring.training_loss import training_loss
-from beft_lightning.strategies import AdapterStrategy, adapt
+from beft_lightning.strategies.adaptation import adapt
+from beft_lightning.strategies.adapter import AdapterStrategy
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.errors import ScoringError
-from beft_lightning.strategies import AdapterStrategy
-from beft_lightning.strategies.internals import before_batch_transfer
+from beft_lightning.strategies.adapter import AdapterStrategy
+from beft_lightning.strategies.internals.lightning import before_batch_transfer
 
 
 def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any, index: int) -> Tensor | None:

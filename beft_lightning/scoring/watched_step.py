@@ -10,7 +10,7 @@ from beft_lightning.bias.discovery import HOW_TO_MAP, discover
 from beft_lightning.errors import ArchitectureError
 from beft_lightning.scoring.batches import training_batches, training_data
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
-from beft_lightning.strategies.internals import before_batch_transfer
+from beft_lightning.strategies.internals.lightning import before_batch_transfer
 
 
 def watch_training_step(trainer: Trainer, module: LightningModule) -> list[Architecture]:

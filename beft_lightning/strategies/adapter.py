@@ -1,17 +1,18 @@
 """Requirements of this package on a strategy, and how the strategies with the whole model on each process meet them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 from torch import nn
 
 from beft_lightning.adapter import complete_averages, keep_trained, prepare
+from beft_lightning.bias.architecture import Architecture
 from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.checkpoint import TRAINED_KEY, held_names, local_file
 from beft_lightning.errors import CheckpointError
@@ -21,7 +22,7 @@ from beft_lightning.parameters import numel
 
 Action = Callable[[], object]
 #: The moments at which actions run, in their order.
-_Moment = Literal["restore", "sharding", "optimizers"]
+_Moment = Literal["restore", "values", "sharding", "optimizers"]
 
 
 class AdapterStrategy(Strategy):
@@ -39,12 +40,20 @@ class AdapterStrategy(Strategy):
     checkpoint_seconds: float = 0.0
     #: Whether checkpoints hold what was trained and nothing else of the model, also those saved after the run.
     saves_trained_values: bool = False
+    #: Where the bias terms are, for the structure of a checkpoint; None where the built-in table knows the model.
+    architecture: Architecture | None = None
+    #: Raises an error if the module has values that must not be saved.
+    check_values: Callable[[LightningModule], object] | None = None
     _fingerprint: Mapping[str, list[Any]] | None = None
     _actions: Mapping[_Moment, Sequence[Action]] = {}
 
     def before_restore(self, action: Action) -> None:
         """Run ``action`` when ``configure_model`` has returned, before a checkpoint is read or the model is set up."""
         self._before("restore", action)
+
+    def before_values(self, action: Action) -> None:
+        """Run ``action`` when the module has the structure of a checkpoint, before its values are loaded."""
+        self._before("values", action)
 
     def before_sharding(self, action: Action) -> None:
         """Run ``action`` at the entrance of :meth:`setup`: the checkpoint is restored, and the model still whole."""
@@ -139,8 +148,10 @@ class AdapterStrategy(Strategy):
         and which comes before those of some other callbacks.
         """
         start = time.perf_counter()
+        assert self.lightning_module is not None
+        if self.check_values is not None:
+            self.check_values(self.lightning_module)
         if self.saves_trained_values:
-            assert self.lightning_module is not None
             keep_trained(self.lightning_module, checkpoint, self.fingerprint())
         self._write_checkpoint(checkpoint, filepath, storage_options)
         self.checkpoint_seconds += time.perf_counter() - start
@@ -156,8 +167,9 @@ class AdapterStrategy(Strategy):
         return self._fingerprint
 
     def forget_fingerprint(self) -> None:
-        """Make the fingerprint anew when it is asked for."""
+        """Make the fingerprint anew in the next run, while the model is whole."""
         self._fingerprint = None
+        self.before_sharding(self.fingerprint)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint of any strategy. Lightning reads what is no local folder, since it may be remote."""
@@ -179,31 +191,42 @@ class AdapterStrategy(Strategy):
         """
         assert self.lightning_module is not None
         partial = TRAINED_KEY in checkpoint
-        state = prepare(self.lightning_module, checkpoint, self.fingerprint)
+        state = prepare(self.lightning_module, checkpoint, self.fingerprint, self.architecture)
+        if partial and self.precision_plugin.precision.endswith("mixed"):
+            self.keep_precise(held_names(checkpoint))
+        self._run_actions("values")
         self._load_values({**checkpoint, "state_dict": state}, strict and not partial)
         if partial:
             assert isinstance(checkpoint, dict)
             complete_averages(self.lightning_module, checkpoint)
 
     def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
-        if TRAINED_KEY in checkpoint and self.precision_plugin.precision.endswith("mixed"):
-            assert self.lightning_module is not None
-            keep_fp32(self.lightning_module, held_names(checkpoint))  # as in the fit; values would be rounded
         super().load_model_state_dict(checkpoint, strict=strict)
+
+    def keep_precise(self, names: Collection[str]) -> None:
+        """Make the parameters of these names fp32, as in the fit, before values are loaded, which would be rounded."""
+        assert self.lightning_module is not None
+        keep_fp32(self.lightning_module, names)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Continue with the optimizer's state.
 
         Raises:
-            CheckpointError: If the checkpoint's is in DeepSpeed's own format, or of a fit of all parameters.
+            CheckpointError: If the checkpoint's is in DeepSpeed's own format, or of other parameters.
         """
         if self.optimizers and not checkpoint["optimizer_states"]:
             raise CheckpointError(
                 "this checkpoint was written under DeepSpeed, which alone can read its optimizer's state: resume with "
                 "the same strategy and number of processes. Its trained values can be evaluated under any strategy."
             )
-        saved = _sizes(checkpoint["optimizer_states"])
-        if TRAINED_KEY not in checkpoint and saved != (here := _sizes([o.state_dict() for o in self.optimizers])):
+        saved, here = _sizes(checkpoint["optimizer_states"]), _sizes([vars(o) for o in self.optimizers])
+        if saved != here and TRAINED_KEY in checkpoint:
+            raise CheckpointError(
+                f"the checkpoint has the optimizer's state of {sum(saved)} parameters, and this fit gives its "
+                f"optimizers {sum(here)}: resume with the same terms, for which the same biases are added, or let "
+                "configure_optimizers take only the parameters that require a gradient."
+            )
+        if saved != here:
             raise CheckpointError(
                 f"this full checkpoint has the optimizer's state of {sum(saved)} parameters, and this fit "
                 f"trains {sum(here)}: it was saved by a fit without BiasSelectionCallback, which cannot be "

@@ -4,7 +4,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import Strategy
 
 from beft_lightning.checkpoint_io import AtomicCheckpointIO
-from beft_lightning.strategies.internals import WrappingCheckpointIO, replace_wrapped
+from beft_lightning.strategies.internals.lightning import WrappingCheckpointIO, replace_wrapped
 
 
 def use_atomic_checkpoints(strategy: Strategy) -> None:

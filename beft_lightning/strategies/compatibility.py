@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 from beft_lightning.bias.precision import HALF
 from beft_lightning.errors import BeftError
 from beft_lightning.models import DTYPES, QUANTIZED
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies.adaptation import adapt
 
 
 def check_precision(trainer: Trainer) -> None:

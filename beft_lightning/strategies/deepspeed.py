@@ -1,25 +1,22 @@
 """DeepSpeed with ZeRO of stage 1, 2 or 3."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from beft_lightning.checkpoint import ADAPTER_FILE
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.models import QUANTIZED
-from beft_lightning.strategies.internals import (
-    gathered_throughout,
-    is_partitioned,
-    partitioned_shape,
-    step_inside_forward,
-)
+from beft_lightning.strategies.internals.deepspeed import gathered_throughout, is_partitioned, partitioned_shape
+from beft_lightning.strategies.internals.lightning import step_inside_forward
 from beft_lightning.strategies.sharded import ShardedAdapterStrategy
 
 #: Key of a checkpoint under which it says who can read its optimizer's state: stage and number of processes.
@@ -114,6 +111,21 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         assert module is not None
         return step_inside_forward(self, module, *arguments)
 
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the trained values and the buffers.
+
+        Raises:
+            CheckpointError: If the trainer's last run was no fit.
+        """
+        assert self.lightning_module is not None
+        if self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
+            raise CheckpointError(
+                "DeepSpeed ends the engine of a fit, which holds the optimizer's state and the precise values, when "
+                "the trainer evaluates: call save_checkpoint before that. Checkpoints that the fit has written stay "
+                "valid."
+            )
+        return super().lightning_module_state_dict()
+
     def trained_value(self, parameter: nn.Parameter) -> Tensor:
         """Return the optimizer's own fp32 value, of which the module may have a half-precision copy."""
         from deepspeed.utils import safe_get_full_fp32_param
@@ -147,6 +159,9 @@ class DeepSpeedAdapterStrategy(ShardedAdapterStrategy, DeepSpeedStrategy):
         """Read all but the optimizer's state, which the engine reads once there is one."""
         self._folder = Path(checkpoint_path)
         return super().load_checkpoint(checkpoint_path, weights_only)
+
+    def keep_precise(self, names: Collection[str]) -> None:
+        """Leave the precision to the engine, which casts the module and has precise values in its optimizer."""
 
     def _load_values(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
         """Put the trained values into the module, of which each process may hold a part."""

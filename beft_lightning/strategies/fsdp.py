@@ -68,15 +68,27 @@ class FSDPAdapterStrategy(ShardedAdapterStrategy, FSDPStrategy):
             BeftError: If a weight matrix of the pretrained model is to be trained.
         """
         self._run_actions("optimizers")
+        self._check_outside("trained")
+        super().setup_optimizers(trainer)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the trained values and the buffers.
+
+        Raises:
+            BeftError: If a weight matrix is not frozen, of which this process has a part.
+        """
+        self._check_outside("saved")
+        return super().lightning_module_state_dict()
+
+    def _check_outside(self, verb: str) -> None:
         assert self.lightning_module is not None
         outside = set(self._outside)
         for name, parameter in named_parameters(self.lightning_module):
             if parameter.requires_grad and parameter not in outside:
                 raise BeftError(
-                    f"under FSDPStrategy, vectors (biases and norms) and the head can be trained, and {name!r} is "
+                    f"under FSDPStrategy, vectors (biases and norms) and the head can be {verb}, and {name!r} is "
                     "neither: freeze it, or use ModelParallelStrategy (FSDP2), DDPStrategy or DeepSpeedStrategy."
                 )
-        super().setup_optimizers(trainer)
 
     def post_backward(self, closure_loss: Tensor) -> None:
         """Average the gradients of the parameters outside, which FSDP leaves alone.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 from beft_lightning.adapter import trained_names
 from beft_lightning.parameters import full_tensor, named_parameters
 from beft_lightning.strategies.adapter import AdapterStrategy
-from beft_lightning.strategies.internals import persistent_buffers
+from beft_lightning.strategies.internals.torch import persistent_buffers
 
 
 class ShardedAdapterStrategy(AdapterStrategy):
@@ -20,6 +21,18 @@ class ShardedAdapterStrategy(AdapterStrategy):
 
     Where a method names ``Strategy``, it passes over the format of the strategy that it adapts.
     """
+
+    _sharded: LightningModule | None = None
+
+    def setup(self, trainer: Trainer) -> None:
+        """Set up the model, and note which one is sharded from here on."""
+        super().setup(trainer)
+        self._sharded = self.lightning_module
+
+    def forget_fingerprint(self) -> None:
+        """Make the fingerprint anew, unless the module was sharded in an earlier run, with the same frozen weights."""
+        if self._fingerprint is None or self._sharded is not self.lightning_module:
+            super().forget_fingerprint()
 
     def release(self) -> None:
         """Drop all actions. The class stays.

@@ -7,7 +7,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from beft_lightning.strategies.internals import cluster_environment
+from beft_lightning.strategies.internals.lightning import cluster_environment
 
 
 def slurm_environment(trainer: Trainer) -> SLURMEnvironment | None:

@@ -1,20 +1,29 @@
 """The metrics of the tasks, by name."""
 
-import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import BinaryF1Score, MulticlassF1Score, MulticlassMatthewsCorrCoef
+from torchmetrics.classification import (
+    BinaryF1Score,
+    MulticlassF1Score,
+    MulticlassMatthewsCorrCoef,
+    MultilabelExactMatch,
+    MultilabelF1Score,
+)
 from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from torchmetrics.utilities import dim_zero_cat
 
+from beft_lightning.data.metrics import suitable_metrics
+from beft_lightning.data.preprocessors.tokens import NO_TAG
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError
-from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1
+from beft_lightning.tasks.entities import EntityScore
+from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1, rouge
 
 
 class MatthewsCorrelation(MulticlassMatthewsCorrCoef):
@@ -26,6 +35,14 @@ class MatthewsCorrelation(MulticlassMatthewsCorrCoef):
         if min((counts.sum(dim=0) > 0).sum(), (counts.sum(dim=1) > 0).sum()) < 2:
             return torch.zeros((), device=counts.device)
         return super().compute()
+
+
+class Perplexity(MeanMetric):
+    """Exponential of the cross-entropy averaged over all tokens."""
+
+    def compute(self) -> Tensor:
+        """Return the perplexity, a scalar."""
+        return super().compute().exp()
 
 
 class QuestionExactMatch(Metric):
@@ -57,28 +74,16 @@ class QuestionExactMatch(Metric):
         return (wrong == 0).float().mean()
 
 
-#: The kinds of task whose predictions are label ids.
-_LABELLED = ("classification", "multiple_choice", "choice")
-_ANY = range(sys.maxsize)
-_SEVERAL = range(2, sys.maxsize)
-#: Two, or none: options that have no names, as MultiRC's.
-_BINARY = (0, 2)
-
-
 @dataclass(frozen=True)
 class MetricDefinition:
-    """A metric by its name.
+    """How a metric is made and updated; which tasks it suits is in :mod:`beft_lightning.data.metrics`.
 
     Args:
-        kinds: The kinds of task that it suits.
-        label_counts: The numbers of label names that it suits.
-        make: Makes the metric, given the number of labels.
+        make: Makes the metric, given the task.
         arguments: Arguments of the metric's ``update``, given a batch's predictions and the batch.
     """
 
-    kinds: tuple[str, ...]
-    label_counts: Container[int]
-    make: Callable[[int], Metric]
+    make: Callable[[TaskRecord], Metric]
     arguments: Callable[[Any, dict[str, Any]], tuple[Any, ...]]
 
 
@@ -86,6 +91,33 @@ def _first_label(predictions: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Te
     """Return predictions and labels, both of shape ``(batch,)``; of several right options the first."""
     labels = batch["labels"]
     return predictions, labels[:, 0] if labels.dim() == 2 else labels
+
+
+def _all_labels(predictions: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return predictions and labels, both of shape ``(batch, labels)`` if an example may have several."""
+    return (predictions, batch["labels"]) if predictions.dim() == 2 else _first_label(predictions, batch)
+
+
+def _tags(predictions: Tensor, batch: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the predicted and the right tag ids of each sentence, of the words that have a label."""
+    labelled = [labels != NO_TAG for labels in batch["labels"]]
+    predicted, known = (
+        [row[mask].tolist() for row, mask in zip(rows, labelled, strict=True)]
+        for rows in (predictions, batch["labels"])
+    )
+    return predicted, known
+
+
+def _right_tags(predictions: Tensor, batch: dict[str, Any]) -> tuple[Tensor]:
+    """Return 1 for each word whose tag is right and 0 for the others, shape ``(words,)``."""
+    labels = batch["labels"]
+    return ((predictions == labels)[labels != NO_TAG].float(),)
+
+
+def _macro_f1(task: TaskRecord) -> Metric:
+    make: Any = MultilabelF1Score if task.kind == "multi_label" else MulticlassF1Score
+    metric: Metric = make(len(task.labels), average="macro")
+    return metric
 
 
 def _correct(predictions: Tensor, batch: dict[str, Any]) -> tuple[Tensor]:
@@ -98,6 +130,17 @@ def _correct_by_question(predictions: Tensor, batch: dict[str, Any]) -> tuple[Te
     return *_correct(predictions, batch), batch["group"]
 
 
+def _cross_entropies(predictions: Tensor, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of each text's tokens, and as its weight their number, both of shape ``(batch,)``.
+
+    Args:
+        predictions: The sum of each text's log-probabilities, and the number of its tokens, shape ``(batch, 2)``.
+        batch: The batch.
+    """
+    sums, lengths = predictions.unbind(dim=1)
+    return -sums / lengths, lengths
+
+
 def _mean_score(score: Callable[[str, list[list[str]]], float]) -> MetricDefinition:
     """Define the mean over examples of a score of the predicted text, which may be that of a chosen candidate."""
 
@@ -106,7 +149,7 @@ def _mean_score(score: Callable[[str, list[list[str]]], float]) -> MetricDefinit
         values = [score(text, answers) for text, answers in zip(texts, batch["answers"], strict=True)]
         return (torch.tensor(values, device=batch["id"].device),)
 
-    return MetricDefinition(("choice", "generation"), _ANY, lambda labels: MeanMetric(), arguments)
+    return MetricDefinition(lambda task: MeanMetric(), arguments)
 
 
 def predicted_texts(predictions: Tensor | list[str], batch: dict[str, Any]) -> list[str]:
@@ -118,21 +161,26 @@ def predicted_texts(predictions: Tensor | list[str], batch: dict[str, Any]) -> l
 
 #: The metrics by name.
 METRICS: Mapping[str, MetricDefinition] = {
-    "accuracy": MetricDefinition(_LABELLED, _ANY, lambda labels: MeanMetric(), _correct),
-    "f1": MetricDefinition(_LABELLED, _BINARY, lambda labels: BinaryF1Score(), _first_label),
-    "macro_f1": MetricDefinition(
-        _LABELLED, _SEVERAL, lambda labels: MulticlassF1Score(labels, average="macro"), _first_label
-    ),
-    "mcc": MetricDefinition(_LABELLED, _SEVERAL, lambda labels: MatthewsCorrelation(labels), _first_label),
-    "spearman": MetricDefinition(("regression",), _ANY, lambda labels: SpearmanCorrCoef(), _first_label),
-    "pearson": MetricDefinition(("regression",), _ANY, lambda labels: PearsonCorrCoef(), _first_label),
-    # MultiRC's name for F1 over all answers.
-    "f1a": MetricDefinition(("choice",), _BINARY, lambda labels: BinaryF1Score(), _first_label),
-    "em": MetricDefinition(("choice",), _ANY, lambda labels: QuestionExactMatch(), _correct_by_question),
+    "accuracy": MetricDefinition(lambda task: MeanMetric(), _correct),
+    "f1": MetricDefinition(lambda task: BinaryF1Score(), _first_label),
+    "micro_f1": MetricDefinition(lambda task: MultilabelF1Score(len(task.labels), average="micro"), _all_labels),
+    "macro_f1": MetricDefinition(_macro_f1, _all_labels),
+    "exact_match": MetricDefinition(lambda task: MultilabelExactMatch(len(task.labels)), _all_labels),
+    "mcc": MetricDefinition(lambda task: MatthewsCorrelation(len(task.labels)), _first_label),
+    "entity_f1": MetricDefinition(lambda task: EntityScore(task.labels, "f1"), _tags),
+    "entity_precision": MetricDefinition(lambda task: EntityScore(task.labels, "precision"), _tags),
+    "entity_recall": MetricDefinition(lambda task: EntityScore(task.labels, "recall"), _tags),
+    "token_accuracy": MetricDefinition(lambda task: MeanMetric(), _right_tags),
+    "spearman": MetricDefinition(lambda task: SpearmanCorrCoef(), _first_label),
+    "pearson": MetricDefinition(lambda task: PearsonCorrCoef(), _first_label),
+    "f1a": MetricDefinition(lambda task: BinaryF1Score(), _first_label),
+    "em": MetricDefinition(lambda task: QuestionExactMatch(), _correct_by_question),
     "answer_f1": _mean_score(answer_f1),
     "answer_em": _mean_score(answer_em),
     "drop_f1": _mean_score(drop_f1),
     "drop_em": _mean_score(drop_em),
+    **{name: _mean_score(partial(rouge, name)) for name in ("rouge1", "rouge2", "rougeL")},
+    "perplexity": MetricDefinition(lambda task: Perplexity(), _cross_entropies),
 }
 
 
@@ -144,14 +192,18 @@ class TaskMetrics(nn.Module):
         prefix: Text before the metrics' names when they are logged.
 
     Raises:
-        BeftError: If the task names a metric that does not exist or does not suit its kind.
+        BeftError: If the task names none.
     """
 
     def __init__(self, task: TaskRecord, prefix: str) -> None:
         super().__init__()
-        check_metrics(task)
+        if not task.metrics:
+            raise BeftError(
+                f"task {task.name!r}: no metric for {task.kind} with {len(task.labels)} label names; choose from: "
+                f"{', '.join(suitable_metrics(task.kind, len(task.labels)))}."
+            )
         self.prefix = prefix
-        self.metrics = nn.ModuleDict({name: METRICS[name].make(len(task.labels)) for name in task.metrics})
+        self.metrics = nn.ModuleDict({name: METRICS[name].make(task) for name in task.metrics})
 
     def update(self, predictions: Any, batch: dict[str, Any]) -> None:
         """Add a batch's predictions."""
@@ -163,23 +215,3 @@ class TaskMetrics(nn.Module):
     def named(self) -> dict[str, Metric]:
         """Return the metrics under the names they are logged with."""
         return {f"{self.prefix}{name}": metric for name, metric in self.metrics.items() if isinstance(metric, Metric)}
-
-
-def check_metrics(task: TaskRecord) -> None:
-    """Check that a task names at least one metric, and only such as suit its kind.
-
-    Raises:
-        BeftError: If it does not.
-    """
-    valid = [
-        name
-        for name, definition in METRICS.items()
-        if task.kind in definition.kinds and len(task.labels) in definition.label_counts
-    ]
-    unknown = [name for name in task.metrics if name not in valid]
-    if unknown or not task.metrics:
-        wrong = f"no metric {unknown[0]!r}" if unknown else "no metric"
-        raise BeftError(
-            f"task {task.name!r}: {wrong} for {task.kind} with {len(task.labels)} label names; choose from: "
-            f"{', '.join(valid)}."
-        )

@@ -22,7 +22,7 @@ from beft_lightning.models import (
     usable_positions,
 )
 from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_rate
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_model_options, check_precision
 from beft_lightning.tasks.metrics import TaskMetrics
@@ -150,6 +150,25 @@ class LanguageTaskModule(LightningModule):
         if self.method is not None:
             set_up_tuning(self.model, self.method)
 
+    def forward(self, batch: dict[str, Any] | None = None, **inputs: Any) -> Any:
+        """Return the output of the model itself, such as its ``logits``.
+
+        Example::
+
+            module(next(iter(data.test_dataloader()[0])))
+            module(**tokenizer(["A fine film"], return_tensors="pt"))
+
+        Args:
+            batch: A batch of the DataModule. Its labels are not passed on, so that the output has no loss.
+            inputs: Instead of a batch, arguments of the model.
+        """
+        if self.model is None:
+            self.configure_model()
+            self.train(self.training)
+        assert self.objective is not None
+        assert self.model is not None
+        return self.model(**(inputs if batch is None else self.objective.inputs(self.model, batch)))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how the model is made, in plain types only."""
         assert self.objective is not None
@@ -162,6 +181,7 @@ class LanguageTaskModule(LightningModule):
             "tune": self.tune,
             "tune_options": self.tune_options,
             "num_labels": self.objective.config.get("num_labels"),
+            "problem_type": self.objective.config.get("problem_type"),
             "labels": list(self.objective.output_names),
             "task": self.task.to_dict(),
         }

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from beft_lightning.bias import attention_of
+from beft_lightning.bias.precision import HALF
 from beft_lightning.data.packed_options import PADDING, PROMPT
 
 
@@ -46,26 +47,37 @@ def option_log_probabilities(model: PreTrainedModel, batch: dict[str, Any]) -> t
     Returns:
         Two vectors with one entry for each option of the batch, in its order.
     """
-    # Where no option has a column of its own, rows are ordinary ones, and the model's own mask is the fastest.
-    packed = bool((batch["segment_ids"] > PROMPT).any())
-    if packed and not takes_packed_rows(model, batch["input_ids"].shape[1]):
-        batch, packed = separate_rows(batch), False
-    segments, kept = batch["segment_ids"], batch["logits_to_keep"]
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=option_mask(segments, model.dtype) if packed else (segments != PADDING).long(),
-        position_ids=batch["position_ids"],
-        use_cache=False,
-        logits_to_keep=kept,
-    ).logits
-    if logits.dtype in (torch.bfloat16, torch.float16):
+    batch, inputs = row_inputs(model, batch)
+    logits = model(**inputs).logits
+    if logits.dtype in HALF:
         logits = logits.float()
-    row, column = batch["target_row"], batch["target_column"] - (segments.shape[1] - kept)
+    row, column = batch["target_row"], batch["target_column"] - (batch["input_ids"].shape[1] - batch["logits_to_keep"])
     normalisers = logits.logsumexp(dim=-1)
     scores = logits[row, column, batch["target_token"]] - normalisers[row, column]
     options = len(batch["option_row"])
     sums = scores.new_zeros(options).index_add(0, batch["target_option"], scores)
     return sums, torch.bincount(batch["target_option"], minlength=options).to(sums)
+
+
+def row_inputs(model: PreTrainedModel, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a batch of rows as the model can take it, and the model's arguments for it.
+
+    Args:
+        model: A causal language model.
+        batch: A batch of :func:`~beft_lightning.data.packed_options.pack_options`.
+    """
+    # Where no option has a column of its own, rows are ordinary ones, and the model's own mask is the fastest.
+    packed = bool((batch["segment_ids"] > PROMPT).any())
+    if packed and not takes_packed_rows(model, batch["input_ids"].shape[1]):
+        batch, packed = separate_rows(batch), False
+    segments = batch["segment_ids"]
+    return batch, {
+        "input_ids": batch["input_ids"],
+        "attention_mask": option_mask(segments, model.dtype) if packed else (segments != PADDING).long(),
+        "position_ids": batch["position_ids"],
+        "use_cache": False,
+        "logits_to_keep": batch["logits_to_keep"],
+    }
 
 
 def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:

@@ -1,4 +1,4 @@
-"""Scores of a predicted text against acceptable answers, as SQuAD and DROP define them."""
+"""Scores of a predicted text against acceptable answers, as SQuAD, DROP and ROUGE define them."""
 
 import re
 import string
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torchmetrics.functional.text import squad
+from torchmetrics.functional.text.rouge import rouge_score
 
 _PUNCTUATION = set(string.punctuation)
 
@@ -31,6 +32,21 @@ def _squad(prediction: str, answers: Sequence[Sequence[str]]) -> dict[str, float
     target: dict[str, Any] = {"answers": {"answer_start": [0] * len(texts), "text": texts}, "id": "0"}
     scores = squad([{"prediction_text": prediction, "id": "0"}], [target])
     return {name: float(score) / 100 for name, score in scores.items()}
+
+
+def rouge(name: str, prediction: str, answers: Sequence[Sequence[str]]) -> float:
+    """Return ROUGE's F-measure (Lin 2004) without stemming, the best over all acceptable answers' spans.
+
+    Only the letters a to z and digits count, so that it suits English alone.
+
+    Args:
+        name: ``rouge1`` and ``rouge2`` count common words and pairs of words, ``rougeL`` the longest common sequence.
+        prediction: The predicted text.
+        answers: The acceptable answers.
+    """
+    texts = [span for spans in answers for span in spans]
+    scores = rouge_score(prediction, texts, accumulate="best", rouge_keys=name)
+    return float(scores[f"{name}_fmeasure"])
 
 
 def drop_em(prediction: str, answers: Sequence[Sequence[str]]) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from beft_lightning.bias.lookup import attention_of, pretrained_model
+from beft_lightning.bias.precision import HALF
 from beft_lightning.errors import BeftError
 from beft_lightning.tuning.method import TuningMethod
 
@@ -194,7 +195,7 @@ def activations(base: Any, token_ids: Tensor) -> Tensor:
     Returns:
         Shape ``(layers, 2, key-value heads, tokens, head size)``.
     """
-    device, half = token_ids.device.type, base.dtype in (torch.bfloat16, torch.float16)
+    device, half = token_ids.device.type, base.dtype in HALF
     if device == "meta":  # There are only shapes, and no autocast to bring precisions together.
         base, half = copy.deepcopy(base).float(), False
     cache: Any = DynamicCache(config=base.config)

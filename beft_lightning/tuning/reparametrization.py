@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from beft_lightning.bias import add_missing_biases
 from beft_lightning.bias.architectures import Architecture
+from beft_lightning.bias.owners import owners_of
 from beft_lightning.bias.parametrized import parametrize_tensor
-from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import TermError
 from beft_lightning.tuning.method import TuningMethod
 
@@ -52,11 +52,7 @@ class ReparametrizedBiasTuning(TuningMethod):
         Raises:
             TermError: If there is no such term.
         """
-        known = bias_owners(model)
-        if unknown := [term for term in self.terms if term not in known]:
-            raise TermError(
-                f"tune {self.name!r}: no term {unknown[0]!r} in this model; it can have: {', '.join(known)}."
-            )
+        owners_of(self.terms, model)
 
     def apply(self, model: nn.Module) -> None:
         """Replace the biases, and train the new numbers alone."""
@@ -245,12 +241,9 @@ def reparametrize_biases(
     Raises:
         TermError: If a term or one of its biases does not exist.
     """
-    owners = bias_owners(module, architecture)
     created: list[nn.Parameter] = []
-    for term in terms:
-        if term not in owners:
-            raise TermError(f"no term {term!r} in this model; it can have: {', '.join(owners)}.")
-        for index, owner in owners[term].items():
+    for term, owners in owners_of(terms, module, architecture).items():
+        for index, owner in owners.items():
             bias = getattr(owner, "bias", None)
             if not isinstance(bias, nn.Parameter):
                 raise TermError(f"term {term!r} of layer {index} has no bias of its own to re-parametrise.")

@@ -1,13 +1,13 @@
 """Train the biases of chosen terms, all biases (BitFit), or the task head alone."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import nn
 
 from beft_lightning.bias import add_missing_biases, all_biases, freeze_except
-from beft_lightning.bias.terms import bias_owners
+from beft_lightning.bias.owners import bias_owners
+from beft_lightning.bias.terms import without_layers
 from beft_lightning.errors import TermError
 from beft_lightning.tuning.method import NO_OPTION, TuningMethod
 
@@ -49,15 +49,6 @@ class TermTuning(TuningMethod):
         """Add the biases that are missing, and freeze all but the chosen ones."""
         add_missing_biases(model, without_layers(self.terms))
         freeze_except(model, self.terms)
-
-
-def without_layers(terms: Iterable[str]) -> list[str]:
-    """Each term once, without the index of a layer.
-
-    >>> without_layers(["value.3", "query", "value.4"])
-    ['value', 'query']
-    """
-    return list(dict.fromkeys(term.partition(".")[0] for term in terms))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel
 
 from beft_lightning.bias import Architecture, Fused, add_missing_biases, discover, find_bias_terms, freeze_except
 from beft_lightning.bias.discovery import architectures_of_twin
-from beft_lightning.bias.terms import bias_owners
+from beft_lightning.bias.owners import bias_owners
 from beft_lightning.errors import ArchitectureError
 from benchmarks.architectures import prove
 from tests.tiny import MODEL_FORMS, make_model

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 
-from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, load_adapter
 from beft_lightning.adapter import keep_trained
-from beft_lightning.bias import find_bias_terms, freeze_except
+from beft_lightning.bias import Architecture, Fused, find_bias_terms, freeze_except
 from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY
-from beft_lightning.errors import CheckpointError
+from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError
 from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from tests.tiny import LAYERS, ForeignModule, logits, make_model, token_batches
 
@@ -123,6 +124,87 @@ def test_a_trainer_without_selection_reads_a_checkpoint(form: str, make_trainer:
     torch.testing.assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("form", ["llama", "gpt2"])
+def test_a_checkpoint_of_one_term_is_read_where_more_are_candidates(
+    form: str, make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model without biases, the others are zero here and nowhere there, which is the same model."""
+
+    def few(self: Validated) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-3)
+
+    def fit(epochs: int, selection: BiasSelectionCallback, resume: Path | None = None) -> Validated:
+        seed_everything(2, verbose=False)
+        trainer = make_trainer(callbacks=[selection, AdapterCheckpoint()], max_epochs=epochs)
+        module = foreign(form)
+        trainer.fit(module, token_batches(), ckpt_path=resume, weights_only=True)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return module
+
+    fit(1, BiasSelectionCallback("fixed", ["value"]))
+    if form == "llama":  # The module gives its optimizer all parameters, of which there are more now.
+        with pytest.raises(CheckpointError, match="resume with the same terms.*that require a gradient"):
+            fit(2, BiasSelectionCallback(), tmp_path / "1.ckpt")
+    monkeypatch.setattr(Validated, "configure_optimizers", few)
+    fitted = fit(1, BiasSelectionCallback("fixed", ["value"]))
+    for command in ("validate", "test"):
+        fresh = foreign(form)
+        reader = make_trainer(callbacks=[BiasSelectionCallback(), AdapterCheckpoint()])
+        getattr(reader, command)(fresh, token_batches(), ckpt_path=tmp_path / "1.ckpt", verbose=False)
+        assert torch.equal(logits(fresh.net), logits(fitted.net))
+    whole = fit(2, BiasSelectionCallback("fixed", ["value"]))
+    selection = BiasSelectionCallback()
+    resumed = fit(2, selection, tmp_path / "1.ckpt")
+    assert selection.selected == ["value"]
+    assert torch.equal(logits(resumed.net), logits(whole.net))
+    fresh = foreign(form)
+    reader = make_trainer(callbacks=[BiasSelectionCallback("fixed", ["value"]), AdapterCheckpoint()])
+    reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "2.ckpt", verbose=False)
+    assert torch.equal(logits(fresh.net), logits(whole.net))
+    with pytest.raises(CheckpointError, match=r"trained with \['value'\], this run asks for \['key'\]"):
+        fit(2, BiasSelectionCallback("fixed", ["key"]), tmp_path / "1.ckpt")
+
+
+class Mapped(LightningModule):
+    """A model of nobody's, whose fused layer computes value before key before query."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList(nn.ModuleDict({"vkq": nn.Linear(4, 12)}) for _ in range(2))
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return torch.stack([block["vkq"](batch[0][:, :4].float()).square().mean() for block in self.blocks]).sum()  # type: ignore[index]
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.log("loss", self.training_step(batch, batch_idx))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-2)
+
+
+def test_parts_of_a_fused_bias_that_the_user_maps_are_read(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """By a Trainer and without one; if the mapping is left out, the message asks for it."""
+    mine = Architecture("blocks.{}", fused={"vkq": Fused({"value": 1, "key": 1, "query": 1})})
+    path = tmp_path / "mapped.ckpt"
+    fitted = Mapped()
+    selection = BiasSelectionCallback("fixed", ["value"], head="none", architecture=mine)
+    trainer = make_trainer(callbacks=[selection, AdapterCheckpoint()])
+    trainer.fit(fitted, token_batches())
+    trainer.save_checkpoint(path)
+    read, loaded, resumed = Mapped(), Mapped(), Mapped()
+    make_trainer(callbacks=[AdapterCheckpoint(mine)]).validate(read, token_batches(), ckpt_path=path, verbose=False)
+    load_adapter(loaded, path, mine)
+    for module in (read, loaded):
+        torch.testing.assert_close(dict(module.state_dict()), dict(fitted.state_dict()), rtol=0, atol=0)
+    make_trainer(callbacks=[AdapterCheckpoint(mine)], max_epochs=2).fit(resumed, token_batches(), ckpt_path=path)
+    assert [name for name, p in resumed.named_parameters() if p.requires_grad] == selection.trained
+    with pytest.raises(
+        ArchitectureError, match=r"bias of 'blocks.*vkq'.*load_adapter\(module, path, architecture=...\)"
+    ):
+        load_adapter(Mapped(), path)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("saves_trained_values", [False, True])
 def test_a_full_checkpoint_of_before_the_callbacks_loads(
@@ -160,6 +242,16 @@ def test_trained_values_stay_as_precise_over_half_precision_weights(
     reader = make_trainer(callbacks=[AdapterCheckpoint()], precision="bf16-mixed")
     reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "a.ckpt", verbose=False)
     torch.testing.assert_close(dict(fresh.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
+
+
+def test_without_a_selection_nothing_is_trained_in_half_precision(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    callbacks = [BiasSelectionCallback("fixed", ["value"]), AdapterCheckpoint()]
+    trainer = make_trainer(callbacks=callbacks, precision="bf16-mixed")
+    trainer.fit(foreign("bert").bfloat16(), token_batches())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    resuming = make_trainer(callbacks=[AdapterCheckpoint()], max_epochs=2)
+    with pytest.raises(BeftError, match="Set precision to 'bf16-mixed'"):
+        resuming.fit(foreign("bert").bfloat16(), token_batches(), ckpt_path=tmp_path / "a.ckpt")
 
 
 def test_a_full_checkpoint_has_to_be_whole(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -201,44 +293,6 @@ def test_what_an_earlier_fit_trained_is_in_later_checkpoints(
     assert again["beft_trained_before"] == second["beft_trained_before"]
     for name in first[TRAINED_KEY]:
         assert torch.equal(again["state_dict"][name], first["state_dict"][name])
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("averaging_first", [False, True])
-@pytest.mark.parametrize("make", [lambda: EMAWeightAveraging(decay=0.5), lambda: StochasticWeightAveraging(0.1, 1)])
-def test_averaged_weights_are_saved_resumed_and_validated(
-    form: str, averaging_first: bool, make: Callable[[], Callback], make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
-    """Whatever the order of the callbacks: averaging copies the module before the biases are there."""
-
-    def fit(epochs: int, resume: Path | None = None) -> tuple[ForeignModule, Path, list[str]]:
-        seed_everything(2, verbose=False)
-        averaging, selection = make(), BiasSelectionCallback("fixed", ["value"])
-        callbacks = [averaging, selection] if averaging_first else [selection, averaging]
-        saving = ModelCheckpoint(tmp_path, filename=f"{epochs}-{resume is None}")
-        trainer = make_trainer(
-            callbacks=[*callbacks, AdapterCheckpoint(), saving], max_epochs=epochs, enable_checkpointing=True
-        )
-        module = foreign(form)
-        trainer.fit(module, token_batches(), ckpt_path=resume, weights_only=True)
-        trainer.save_checkpoint(tmp_path / "end.ckpt")
-        return module, Path(saving.best_model_path), selection.trained
-
-    module, path, trained = fit(2)
-    content = torch.load(path, weights_only=True)
-    states = [content["state_dict"], content.get("current_model_state", {})]
-    states += [state.get("average_model_state", {}) for state in content["callbacks"].values()]
-    assert sum(map(bool, states)) == 2
-    assert all(state.keys() <= {*trained, "running"} for state in states)
-
-    fresh = foreign(form)
-    reader = make_trainer(callbacks=[AdapterCheckpoint()])
-    reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "end.ckpt", verbose=False)
-    torch.testing.assert_close(logits(fresh.net), logits(module.net), rtol=1e-5, atol=1e-6)
-
-    whole, *_ = fit(3)
-    resumed, *_ = fit(3, path)
-    torch.testing.assert_close(logits(resumed.net), logits(whole.net), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("model_type", "dropout"), [("bert", "hidden_dropout_prob"), ("gpt2", "resid_pdrop")])

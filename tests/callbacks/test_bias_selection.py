@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.data import Glue
 from beft_lightning.errors import ArchitectureError, BeftError, CheckpointError, ScoringError, TermError
+from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.selection import SelectionRule
 from tests.tiny import LAYERS, ForeignModule, make_model, token_batches
 
@@ -103,7 +104,7 @@ def test_a_score_file_is_reused_without_scoring(make_trainer: MakeTrainer, tmp_p
     assert second.seconds == 0
 
 
-@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher", "sample_fisher"])
+@pytest.mark.parametrize("approach", APPROACHES)
 def test_the_scores_hold_their_course_over_the_batches(approach: Any, make_trainer: MakeTrainer) -> None:
     callback = BiasSelectionCallback(approach, batches=3, patience=0)
     fit(make_trainer, ForeignModule(), callback, max_epochs=0)
@@ -244,7 +245,10 @@ def test_no_candidates_are_an_error(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"approach": "projektion"}, "choose one of: projection, magnitude, fisher, sample_fisher, fixed"),
+        (
+            {"approach": "projektion"},
+            "choose one of: projection, magnitude, fisher, .*, gradient_signal, fixed",
+        ),
         ({"head": "classifier"}, r"a list of patterns such as \['\*classifier\*'\]"),
         ({"keep": 4}, "keep is 4, and there are 3 candidate terms"),
         ({"keep": 0}, "keep is 0"),

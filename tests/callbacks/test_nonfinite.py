@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
-from beft_lightning.callbacks import LastCheckpoint, NonFiniteCheck
+from beft_lightning.callbacks import AdapterCheckpoint, LastCheckpoint, NonFiniteCheck
 from beft_lightning.errors import NonFiniteError
 from tests.tiny import ForeignModule, token_batches
 
@@ -70,6 +71,23 @@ def test_the_fit_stops_with_its_last_good_checkpoint(
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 6
     assert all(tensor.isfinite().all() for tensor in saved["state_dict"].values())
+
+
+@pytest.mark.parametrize("when", ["during", "after"])
+def test_checkpoints_of_weights_only_are_looked_at_too(when: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Lightning calls no hook of a callback for them."""
+    saving = ModelCheckpoint(tmp_path, save_weights_only=True, every_n_epochs=1 if when == "during" else 2)
+    trainer = make_trainer(callbacks=[NonFiniteCheck(), saving, AdapterCheckpoint()], enable_checkpointing=True)
+    module = Diverges("value", 5)
+
+    def run() -> None:
+        trainer.fit(module, token_batches(24))
+        trainer.save_checkpoint(tmp_path / "after.ckpt", weights_only=True)
+
+    with pytest.raises(NonFiniteError, match="the trained values of extra.bias are not finite at step 6"):
+        run()
+    assert (trainer.state.status == "finished") == (when == "after")
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 def test_without_a_checkpoint_it_says_so(fit: Any, tmp_path: Path) -> None:

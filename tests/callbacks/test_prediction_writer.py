@@ -1,6 +1,7 @@
 """Predictions by example id."""
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
-from beft_lightning.data import Glue
+from beft_lightning.data import Glue, Squad, SuperGlue
 from tests.tiny import ForeignModule, token_batches
 
 
@@ -48,6 +49,54 @@ def test_several_splits_are_told_apart(backbone: str, make_trainer: Callable[...
         *(("validation_matched", str(i)) for i in range(2)),
         *(("validation_mismatched", str(i)) for i in range(3)),
     ]
+
+
+BOOLQ = {"question": "was it good", "passage": "the film"}
+ANSWERS = [{"idx": number, "text": "the film", "label": number % 2} for number in range(2)]
+PASSAGE = {"text": "it was good", "questions": [{"idx": 4, "question": "what ?", "answers": ANSWERS}]}
+ARTICLE = {
+    "title": "film",
+    "paragraphs": [
+        {
+            "context": "a good film",
+            "qas": [{"id": "q9", "question": "?", "answers": [{"text": "a", "answer_start": 0}]}],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "task", "file", "rows", "ids"),
+    [
+        (
+            SuperGlue,
+            "boolq",
+            "val.jsonl",
+            [{**BOOLQ, "idx": idx, "label": idx > 4} for idx in (7, 2, 5)],
+            ["7", "2", "5"],
+        ),
+        (
+            SuperGlue,
+            "multirc",
+            "val.jsonl",
+            [{"idx": 1, "passage": PASSAGE}],
+            [f'{{"paragraph": 1, "question": 4, "answer": {number}}}' for number in range(2)],
+        ),
+        (Squad, "squad", "dev.json", [{"data": [ARTICLE]}], ["q9"]),
+    ],
+    ids=["boolq", "multirc", "squad"],
+)
+def test_ids_are_those_of_the_file_in_its_order(
+    data: Any, task: str, file: str, rows: list[Any], ids: list[str], decoder: str, make_trainer: Any, tmp_path: Path
+) -> None:
+    """And predictions have the names of labels."""
+    (tmp_path / file).write_text("\n".join(map(json.dumps, rows)))
+    module = data(decoder, task=task, prompt=True, data_dir=tmp_path, max_length=60)
+    trainer = make_trainer(callbacks=[PredictionWriter()], logger=CSVLogger(tmp_path))
+    trainer.predict(LanguageTaskModule(decoder, module.task, tune="value"), datamodule=module, return_predictions=False)
+    found = predicted(trainer)
+    assert [row["id"] for row in found] == ids
+    assert data is Squad or {row["prediction"] for row in found} <= {"false", "true"}
 
 
 class Foreign(ForeignModule):

@@ -3,15 +3,19 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from beft_lightning import LanguageTaskModule
 from beft_lightning.__main__ import main
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, TaskRecord
 from beft_lightning.errors import DataError
 from beft_lightning.predictor import Predictor
+from tests.export.fits import fitted
 
 TEXTS = ['a "good",\nfilm', "the plot was dull", "None", "good \u2028 film"]
 
@@ -103,3 +107,86 @@ def test_last_is_the_newest_checkpoint_below_the_working_folder(
     Path("new.txt").write_text("a film")
     assert main(["predict", "--ckpt_path", "last", "--input", "new.txt"]) == 0
     assert len(predicted(Path("predictions.jsonl"))) == 1
+
+
+def write_lines(path: Path, rows: list[Any]) -> None:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+QUESTIONS = [{"id": f"q{number}", "question": "what was it ?"} for number in range(2)]
+SQUAD = {"data": [{"title": "a film", "paragraphs": [{"context": "it was good", "qas": QUESTIONS}]}]}
+ANSWERS = [{"idx": number, "text": "the film"} for number in range(3)]
+MULTIRC = {
+    "idx": 0,
+    "passage": {"text": "it was good", "questions": [{"idx": 0, "question": "what ?", "answers": ANSWERS}]},
+}
+#: Task -> name and content of an original file without labels, the ids in it, and the official file.
+ORIGINALS: dict[str, tuple[TaskRecord, str, str, list[Any], str | None]] = {
+    "sst2": (GLUE_TASKS["sst2"], "test.tsv", 'index\tsentence\n0\ta "good film\n1\t"bad\n', ["0", "1"], "SST-2.tsv"),
+    "mnli": (
+        GLUE_TASKS["mnli"],
+        "test_mismatched.tsv",
+        "index\tsentence1\tsentence2\n0\tthe film\tthe plot\n",
+        ["0"],
+        "MNLI-mm.tsv",
+    ),
+    "sst2 with a prompt": (PROMPT_TASKS["sst2"], "t.tsv", "index\tsentence\n0\ta film\n", ["0"], "SST-2.tsv"),
+    "boolq": (
+        PROMPT_TASKS["boolq"],
+        "test.jsonl",
+        '{"question": "was it good", "passage": "the film", "idx": 0}\n',
+        [0],
+        "BoolQ.jsonl",
+    ),
+    "multirc": (
+        PROMPT_TASKS["multirc"],
+        "test.jsonl",
+        json.dumps(MULTIRC),
+        [{"paragraph": 0, "question": 0, "answer": number} for number in range(3)],
+        "MultiRC.jsonl",
+    ),
+    "squad": (PROMPT_TASKS["squad"], "test.json", json.dumps(SQUAD), ["q0", "q1"], None),
+}
+
+
+@pytest.mark.parametrize("name", list(ORIGINALS))
+def test_original_files_keep_their_ids_and_become_official_ones(
+    name: str, backbone: str, decoder: str, tmp_path: Path
+) -> None:
+    task, file, content, ids, official = ORIGINALS[name]
+    (tmp_path / file).write_text(content)
+    base = backbone if task.adds_head else decoder
+    fitted(LanguageTaskModule(base, replace(task, max_length=64), tune="value"), tmp_path / "a.ckpt")
+    command = ["predict", "--ckpt_path", str(tmp_path / "a.ckpt"), "--input", str(tmp_path / file)]
+    command += ["--out", str(tmp_path / "p.jsonl")]
+    assert main([*command, *(["--submission", str(tmp_path / "official")] if official else [])]) == 0
+    rows = predicted(tmp_path / "p.jsonl")
+    assert [next(row[column] for column in ("index", "idx", "id") if column in row) for row in rows] == ids
+    if official is None:
+        assert all(isinstance(row["text"], str) for row in rows)
+        return
+    assert [path.name for path in (tmp_path / "official").iterdir()] == [official]
+    lines = (tmp_path / "official" / official).read_text().splitlines()
+    assert len(lines) == {"multirc": 1, "sst2": 3}.get(name, len(rows) + official.endswith(".tsv"))
+
+
+def test_a_submission_that_cannot_be_written(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it could never be, nothing is predicted; where rows are missing, the predictions are there."""
+    fitted(LanguageTaskModule(backbone, GLUE_TASKS["sst2"], tune="value"), tmp_path / "a.ckpt")
+    own = replace(GLUE_TASKS["sst2"], name="own", hub=("", None))
+    fitted(LanguageTaskModule(backbone, own, tune="value"), tmp_path / "own.ckpt")
+    (tmp_path / "test.tsv").write_text("index\tsentence\n1\ta film\n")
+    (tmp_path / "taken" / "SST-2.tsv").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    for checkpoint, submission, message, written in (
+        ("own.ckpt", "official", "task 'own' has no official file", False),
+        ("a.ckpt", "taken", "SST-2.tsv is a folder", False),
+        ("a.ckpt", "file", "file is a file: give a folder", False),
+        ("a.ckpt", "official", "test.tsv: no .*SST-2.tsv is written: the row of number 0 is missing", True),
+    ):
+        command = ["predict", "--ckpt_path", str(tmp_path / checkpoint), "--input", str(tmp_path / "test.tsv")]
+        command += ["--out", str(tmp_path / "p.jsonl"), "--submission", str(tmp_path / submission)]
+        assert main(command) == 2
+        assert re.search(f"error: .*{message}", capsys.readouterr().err)
+        assert (tmp_path / "p.jsonl").exists() == written
+        assert not (tmp_path / "official").exists()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from beft_lightning.data import Glue
-from beft_lightning.data.loaders import LoaderFactory, checksum
+from beft_lightning.data.loaders import LoaderFactory, content_summary
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_seed_and_epoch_determine_the_order(data: Glue) -> None:
     assert orders[0] not in orders[2:]
 
 
-def test_a_checksum_tells_splits_apart(data: Glue) -> None:
+def test_a_summary_tells_splits_apart(data: Glue) -> None:
     features = data._splits["train"]
-    assert checksum(features).startswith("48 examples, checksum ")
-    assert checksum(features) == checksum(list(features)) != checksum(features[::-1])
+    assert content_summary(features).startswith("48 examples, checksum ")
+    assert content_summary(features) == content_summary(list(features)) != content_summary(features[::-1])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from beft_lightning.data.packed_options import encode_options
+from beft_lightning.data.packed_options import encode_options, encode_prompt
 from beft_lightning.errors import DataError
 from beft_lightning.models import load_tokenizer
 
@@ -98,3 +98,12 @@ def test_a_tokenizer_without_any_first_token_is_an_error(words: PreTrainedTokeni
 
     with pytest.raises(DataError, match="needs a tokenizer with a bos or eos token"):
         encode_options(Bare(), "", ["a", "b"], 8)  # type: ignore[arg-type]
+
+
+def test_a_prompt_alone_is_that_before_an_option(real: PreTrainedTokenizerBase, words: PreTrainedTokenizerBase) -> None:
+    for prompt in ("A fine film. It was", "Title:\nAnswer:", ""):
+        assert encode_prompt(real, prompt, 64).prompt == encode_options(real, prompt, [" good"], 64).prompt
+    # A special token at its beginning is kept.
+    whole, cut = (encode_prompt(words, "the film was", length) for length in (64, 3))
+    assert cut.prompt == (whole.prompt[0], *whole.prompt[-2:])
+    assert (whole.truncated, cut.truncated) == (0, 1)

@@ -189,6 +189,20 @@ def test_a_dataset_as_on_the_hub_reads_like_the_original_file(tmp_path: Path) ->
     ]
 
 
-def test_an_unreachable_hub_is_an_error_that_says_what_to_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot load the train split .* set `data_dir`"):
+def test_a_dataset_without_the_configuration_is_read_with_its_own(tmp_path: Path) -> None:
+    rows = {"sentence1": ["Run home."], "sentence2": ["Run it."], "label": [0]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    assert [row["sentence1"] for row in read_hub(WIC, "train", str(tmp_path), None)] == ["Run home."]
+
+
+def test_an_unreachable_hub_is_an_error_that_says_what_to_set() -> None:
+    with pytest.raises(
+        DataError, match="nobody/nothing: cannot load the train split .*Without network, set `data_dir`"
+    ):
+        read_hub(WIC, "train", "nobody/nothing", None)
+
+
+def test_only_the_network_is_blamed_for_its_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot load the train split .*FileNotFoundError.* Give a data set") as raised:
         read_hub(WIC, "train", str(tmp_path / "nowhere"), None)
+    assert "Without network" not in str(raised.value)

@@ -1,6 +1,7 @@
 """Task records."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,63 @@ def test_rows_keep_an_id_of_their_own() -> None:
 def test_an_unknown_kind_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(DataError, match="Task has no kind 'choice'; choose one of: classification, regression, mul"):
         replace(PAIRS, kind="choice")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": ("no",)}, "classification has 2 or more labels, and not 1"),
+        ({"labels": ("no", "yes", "no")}, "the label 'no' occurs twice"),
+        ({"text": ("a", "b", "c")}, "classification has 1 or 2 columns of text, and not 3"),
+        ({"kind": "regression", "metrics": ("pearson",)}, "regression has 0 labels, and not 2"),
+        ({"kind": "token_classification", "text": ("a", "b"), "metrics": ()}, "has 1 columns of text, and not 2"),
+        ({"options": "choices"}, "`options` are for multiple choice without labels"),
+    ],
+)
+def test_labels_and_texts_that_the_kind_does_not_have(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        replace(PAIRS, **options)
+
+
+MULTI = replace(PAIRS, kind="multi_label", metrics=("micro_f1",))
+TAGS = replace(PAIRS, kind="token_classification", metrics=("token_accuracy",))
+CHOICE = replace(PAIRS, kind="multiple_choice", labels=(), options="choices")
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "label"),
+    [
+        (MULTI, {"a": "one", "label": ["yes", "no"]}, [1, 1]),
+        (MULTI, {"a": "one", "label": []}, [0, 0]),
+        (TAGS, {"a": ["one", "two"], "label": ["yes", 0]}, [1, 0]),
+        (CHOICE, {"a": "one", "choices": ["1", "0", "7"], "label": 1}, 1),
+    ],
+)
+def test_labels_of_other_kinds(task: Task, row: dict[str, Any], label: Any) -> None:
+    (example,) = task.parse([("f:1", row)], "f")
+    assert example == {**row, "label": label, "id": 0}
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        (MULTI, {"a": "one", "label": "yes"}, "f:1: label 'yes' is no list of labels"),
+        (MULTI, {"a": "one", "label": ["yes", 1]}, r"f:1: a label occurs twice in \['yes', 1\]"),
+        (MULTI, {"a": "one", "label": ["maybe"]}, "f:1: label 'maybe' is outside the set"),
+        (TAGS, {"a": ["one", "two"], "label": ["yes"]}, "f:1: 2 words and 1 tags"),
+        (TAGS, {"a": "one two", "label": ["yes", "no"]}, "f:1: column 'a' is no list of texts but 'one two'"),
+        (TAGS, {"a": ["one", " "], "label": ["yes", "no"]}, "f:1: column 'a' lists ' ', which is no text or an empty"),
+        (CHOICE, {"a": "one", "choices": ["x", "y"], "label": 2}, r"f:1: label '2' is outside .*\(or 0 to 1\)"),
+    ],
+)
+def test_rows_that_are_not_as_the_kind_needs_them(task: Task, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        task.parse([("f:1", row)], "f")
+
+
+@pytest.mark.parametrize("task", [PAIRS, SCORES, MULTI, TAGS, CHOICE])
+def test_a_record_can_be_restored(task: Task) -> None:
+    assert Task.from_dict(task.to_dict(), task.labels) == replace(task, metrics=())
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,10 @@ def test_the_adapter_file_is_the_one_of_peft(decoder: str, tmp_path: Path) -> No
 
     fitted(LanguageTaskModule(decoder, COPA, tune="value"), tmp_path / "a.ckpt")
     export(tmp_path / "a.ckpt", tmp_path / "out", "peft")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("adapter_config.json", "adapter_model.safetensors"),
+        "beft_task.json",
+    }
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config == {
         "peft_type": "BEFT",

@@ -1,14 +1,14 @@
 """The folder is a model of transformers that computes what was trained."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoTokenizer,
-)
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from beft_lightning import LanguageTaskModule
+from beft_lightning.data import Task
 from beft_lightning.errors import ExportError
 from beft_lightning.export import export
 from beft_lightning.models import load_model
@@ -78,3 +78,23 @@ def test_values_too_large_for_a_dtype_are_an_error(backbone: str, tmp_path: Path
     with pytest.raises(ExportError, match=r"trained values of '.*1\.attention.self.value.bias' .* as float16"):
         export(tmp_path / "a.ckpt", tmp_path / "out", "hf", dtype="float16")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "head", "problem"),
+    [
+        ("multi_label", "micro_f1", HEADED, "multi_label_classification"),
+        ("token_classification", "entity_f1", AutoModelForTokenClassification, None),
+    ],
+)
+def test_other_kinds_of_encoders_are_exported_with_their_labels(
+    kind: Any, metric: str, head: Any, problem: str | None, backbone: str, tmp_path: Path
+) -> None:
+    task = Task(name="made up", kind=kind, text=("text",), labels=("B-X", "I-X", "O"), metrics=(metric,))
+    module = LanguageTaskModule(backbone, task, tune="value")
+    fitted(module, tmp_path / "a.ckpt")
+    export(tmp_path / "a.ckpt", tmp_path / "out", "hf")
+    model = head.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(model), logits(module.model))
+    assert model.config.id2label == {0: "B-X", 1: "I-X", 2: "O"}
+    assert model.config.problem_type == problem

@@ -126,3 +126,30 @@ def test_sample_fisher_is_the_mean_squared_gradient_of_single_examples(
         assert callback.scores is not None
         expected = [fisher_score(drawn).item() for drawn in gradients.values()]
         assert callback.scores.terms[term].layers == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2"])
+@pytest.mark.parametrize(
+    ("approach", "expected"),
+    [
+        ("gradient", lambda drawn: drawn.mean(dim=0).norm()),
+        ("adam_gain", lambda drawn: (drawn.mean(dim=0) ** 2 / (drawn**2).mean(dim=0).sqrt()).sum()),
+        ("gradient_signal", lambda drawn: (drawn.mean(dim=0) ** 2).sum() / (drawn**2).mean(dim=0).sum()),
+    ],
+)
+def test_gradients_of_batches_at_the_checkpoint_are_not_clipped(
+    approach: Any, expected: Callable[[Tensor], Tensor], model_type: str, make_trainer: MakeTrainer
+) -> None:
+    torch.manual_seed(9)
+    batches, module = Batches(3), Exact(model_type).double()
+    by_hand = copy.deepcopy(module).eval()
+    callback = BiasSelectionCallback(approach, batches=3, patience=0)
+    trainer = make_trainer(callbacks=[callback], max_epochs=0, precision="64-true", gradient_clip_val=1e-3)
+    trainer.fit(module, batches.loader())
+    split_fused_biases(by_hand)
+    assert callback.scores is not None
+    for term in ("query", "value"):
+        vectors = list(find_bias_terms(by_hand)[term].values())
+        drawn = [torch.autograd.grad(by_hand.training_step(batch, 0), vectors) for batch in batches.batches]
+        scores = [expected(torch.stack(gradients)).item() for gradients in zip(*drawn, strict=True)]
+        assert callback.scores.terms[term].layers == pytest.approx(scores, rel=1e-9)

@@ -11,21 +11,6 @@ from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 
 
-@pytest.fixture
-def scores() -> BiasScores:
-    return BiasScores(
-        approach="projection",
-        model_type="bert",
-        steps=4,
-        terms={
-            "query": TermScore(layers=[0.1, 0.3], inert=False, parameters=8),
-            "key": TermScore(layers=[0.9, 0.9], inert=True, parameters=8),
-            "value": TermScore(layers=[0.2, 0.6], inert=False, parameters=8),
-        },
-        selected=["value"],
-    )
-
-
 def test_a_terms_score_is_the_mean_over_its_layers(scores: BiasScores) -> None:
     assert scores.terms["value"].score == pytest.approx(0.4)
 

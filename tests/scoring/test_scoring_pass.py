@@ -51,7 +51,7 @@ def snapshot(trainer: Trainer, module: ForeignModule) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher", "sample_fisher"])
+@pytest.mark.parametrize("approach", ["projection", "magnitude", "fisher", "sample_fisher", "gradient"])
 @pytest.mark.parametrize("own_generator", [True, False])
 @pytest.mark.parametrize(("model_type", "head"), [("bert", "classifier"), ("gpt2", "score")])
 def test_scoring_leaves_no_trace(

@@ -7,20 +7,6 @@ from beft_lightning.scoring.score_table import BiasScores, TermScore
 from beft_lightning.scoring.selection import SelectionRule
 
 
-@pytest.fixture
-def scores() -> BiasScores:
-    return BiasScores(
-        approach="projection",
-        model_type="bert",
-        steps=4,
-        terms={
-            "query": TermScore(layers=[0.1, 0.3], inert=False, parameters=8),
-            "key": TermScore(layers=[0.9, 0.9], inert=True, parameters=8),
-            "value": TermScore(layers=[0.2, 0.6], inert=False, parameters=8),
-        },
-    )
-
-
 def test_the_best_live_terms_are_selected_and_never_an_inert_one(scores: BiasScores) -> None:
     assert SelectionRule().select(scores) == ["value"]
     assert SelectionRule(2).select(scores) == ["value", "query"]

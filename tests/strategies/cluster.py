@@ -12,23 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.strategies.worker import Runs
+from filelock import FileLock
+
+from tests.strategies import worker
 
 ROOT = Path(__file__).parents[2]
-
-
-WORKER = ROOT / "tests" / "strategies" / "worker.py"
-
-
 TORCH = ["ddp", "fsdp", "fsdp2"]
-
-
 DEEPSPEED = ["zero1", "zero2", "zero3", "zero3_offload"]
-
-
 STRATEGIES = [*TORCH, *DEEPSPEED]
-
-
 DEEPSPEED_CONFIGS = ["deepspeed_zero2", "deepspeed_zero3", "deepspeed_zero3_offload"]
 
 
@@ -107,7 +98,7 @@ class Cluster:
         port = a_free_port()
         launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={2 // nodes}"]
         launch += [f"--master-addr={network.address}", f"--master-port={port}"]
-        work = [str(WORKER), *self.arguments, *jobs]
+        work = [worker.__file__, *self.arguments, *jobs]
         agents = [
             subprocess.Popen(
                 [*network.inside[node], *launch, f"--node-rank={node}", *work],
@@ -126,9 +117,36 @@ class Cluster:
                 agent.kill()
         return subprocess.CompletedProcess(work, max(abs(agent.returncode) for agent in agents), output)
 
+    def run_once(self, name: str, *jobs: str, nodes: int = 1) -> None:
+        """Run jobs unless another process of this test run has done so; their failure fails all who need them."""
+        output = self._once(name, lambda: self.run(*jobs, nodes=nodes))
+        assert output.returncode == 0, output.stdout
+
+    def alone(self, job: str) -> dict[str, Any]:
+        """Return what a job leaves in one process."""
+        work = [*self.arguments, f"{job}:single"]
+
+        def run() -> subprocess.CompletedProcess[str]:
+            worker.run(*work)
+            return subprocess.CompletedProcess(work, 0, "")
+
+        self._once(f"{job}-alone", run)
+        result: dict[str, Any] = json.loads((self.out / f"{job}-single-0.json").read_text())
+        return result
+
+    def _once(
+        self, name: str, work: Callable[[], subprocess.CompletedProcess[str]]
+    ) -> subprocess.CompletedProcess[str]:
+        record = self.out / f"{name}.run.json"
+        with FileLock(self.out / f"{name}.lock"):
+            if not record.exists():
+                done = work()
+                record.write_text(json.dumps([done.args, done.returncode, done.stdout]))
+        return subprocess.CompletedProcess(*json.loads(record.read_text()))
+
     def config(self, strategy: str) -> dict[str, Any]:
         """A configuration of a tiny run."""
-        return Runs(*self.arguments, "config", strategy).tiny_config()
+        return worker.Runs(*self.arguments, "config", strategy).tiny_config()
 
     def results(self, job: str, strategy: str) -> list[dict[str, Any]]:
         """What a job has left, by rank."""

@@ -1,15 +1,16 @@
 """Runs of two processes, started once and shared by the tests of this folder."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from beft_lightning.strategies.collectives import destroy_process_group
 from tests.strategies.cluster import ALIKE, DEEPSPEED, DEEPSPEED_CONFIGS, TORCH, Cluster, Job, a_free_port
-from tests.strategies.worker import Runs
-from tests.tiny import save_backbone
+from tests.tiny import save_backbone, write_sst2
 
 
 @pytest.fixture(autouse=True)
@@ -25,24 +26,31 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, sst2_dir: str) -> Cluster:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The folder of all runs, which the processes of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "strategies"
+    folder.mkdir(exist_ok=True)
     # One process draws other dropout masks than two; where dropout belongs to a test, the worker sets it.
-    folder = tmp_path_factory.mktemp("backbones")
-    backbone = save_backbone(folder / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    save_backbone(folder / "bert-llama", "llama", causal=True, biases=False, tie_word_embeddings=True)
-    save_backbone(folder / "bert-gpt2", "gpt2", causal=True, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
-    return Cluster(tmp_path_factory.mktemp("runs"), backbone, sst2_dir)
+    with FileLock(folder / ".lock"):
+        if not (folder / "data").exists():
+            save_backbone(folder / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+            save_backbone(folder / "bert-llama", "llama", causal=True, biases=False, tie_word_embeddings=True)
+            save_backbone(folder / "bert-gpt2", "gpt2", causal=True, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
+            (folder / "runs").mkdir()
+            write_sst2(folder / "data")
+    return Cluster(folder / "runs", str(folder / "bert"), str(folder / "data"))
 
 
 @pytest.fixture(scope="session")
 def alone(cluster: Cluster) -> dict[str, Any]:
     """What one process does."""
-    return Runs(*cluster.arguments, "protocol", "single").protocol()
+    return cluster.alone("protocol")
 
 
 @pytest.fixture(scope="session")
 def decoder_alone(cluster: Cluster) -> dict[str, Any]:
-    return Runs(*cluster.arguments, "decoder", "single").decoder()
+    return cluster.alone("decoder")
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +59,7 @@ def with_torch(cluster: Cluster) -> None:
     jobs = [f"{job}:{s}" for job in ("protocol", "decoder", "middle", "drift", "config") for s in TORCH]
     jobs += ["generate:fsdp", "generate:fsdp2", "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp"]
     jobs += ["lora:fsdp", *(f"{job}:{strategy}" for job, strategy in ALIKE if strategy in TORCH)]
-    done = cluster.run(*jobs, nodes=2)
-    assert done.returncode == 0, done.stdout
+    cluster.run_once("torch", *jobs, nodes=2)
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +70,7 @@ def with_deepspeed(cluster: Cluster) -> None:
     jobs = [*(f"protocol:{s}" for s in DEEPSPEED), *(f"config:{s}" for s in DEEPSPEED_CONFIGS)]
     jobs += ["decoder:zero2", "decoder:zero3", "drift:zero2", "drift:zero3", "generate:zero3"]
     jobs += [*(f"middle:{s}" for s in DEEPSPEED), *(f"{job}:{s}" for job, s in ALIKE if s in DEEPSPEED)]
-    done = cluster.run(*jobs)
-    assert done.returncode == 0, done.stdout
+    cluster.run_once("deepspeed", *jobs)
 
 
 @pytest.fixture

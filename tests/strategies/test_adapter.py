@@ -1,4 +1,4 @@
-"""Actions before a strategy's own methods, and a strategy's return to its own class."""
+"""Actions before a strategy's own methods, and a strategy after a run."""
 
 import copy
 import pickle
@@ -15,11 +15,10 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTas
 from beft_lightning.callbacks import RunSummary
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
-from beft_lightning.strategies import AdapterStrategy, adapt, release
-from tests.strategies.worker import CPUFSDPStrategy
+from beft_lightning.strategies.adaptation import adapt
+from beft_lightning.strategies.adapter import AdapterStrategy
+from tests.strategies.cpu_strategies import CPUFSDPStrategy
 from tests.tiny import ForeignModule, save_backbone, token_batches
-
-pytestmark = pytest.mark.xdist_group("strategies")
 
 
 class Notes(Callback):
@@ -104,34 +103,6 @@ def test_a_failed_run_leaves_no_action_behind(make: Callable[[], Any], make_trai
     assert failed.events == []
 
 
-def test_a_strategy_is_adapted_once_and_stays_what_it_was() -> None:
-    strategy: Any = ModelParallelStrategy()
-    assert adapt(strategy) is strategy
-    assert adapt(strategy) is strategy
-    assert isinstance(strategy, ModelParallelStrategy)
-    assert type(strategy).__name__ == "ModelParallelStrategy"
-
-
-def test_only_strategies_with_the_whole_model_return_to_their_class() -> None:
-    class Own(DDPStrategy):
-        """A user's strategy."""
-
-    whole, sharded = Own(), ModelParallelStrategy()
-    for strategy in (whole, sharded):
-        adapt(strategy)
-        assert isinstance(strategy, AdapterStrategy)
-        release(strategy)
-    assert type(whole) is Own
-    assert isinstance(sharded, AdapterStrategy)
-
-
-def test_an_adapted_strategy_can_be_copied_and_pickled() -> None:
-    strategy: Any = adapt(ModelParallelStrategy(save_distributed_checkpoint=False))
-    for twin in (copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
-        assert type(twin) is type(strategy)
-        assert not twin._save_distributed_checkpoint
-
-
 @pytest.fixture
 def gpt2(tmp_path: Path) -> str:
     return save_backbone(tmp_path / "gpt2", "gpt2")
@@ -169,3 +140,27 @@ def test_an_unknown_strategy_is_refused() -> None:
     strategy: Any = object()
     with pytest.raises(BeftError, match="object cannot train a choice of biases; use one of: DeepSpeedStrategy, FSDP"):
         adapt(strategy)
+
+
+@pytest.mark.parametrize("make", [CPUFSDPStrategy, whole_mesh])
+def test_without_a_selection_trained_values_stay_fp32_over_half_precision_weights(
+    make: Callable[[], Any], make_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    def half() -> Configured:
+        module = Configured()
+        module.net.bfloat16()
+        return module
+
+    path = tmp_path / "run.ckpt"
+    options = {"precision": "bf16-mixed", "limit_train_batches": 2}
+    trainer = make_trainer(callbacks=[selection(), AdapterCheckpoint()], **options)
+    trainer.fit(half(), token_batches())
+    trainer.save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    module = half()
+    trainer = make_trainer(strategy=make(), callbacks=[AdapterCheckpoint()], **options)
+    trainer.fit(module, token_batches(), ckpt_path=path, weights_only=True)  # nothing is left to do
+    values = trainer.strategy.lightning_module_state_dict()
+    for name in saved:
+        assert values[name].dtype == saved[name].dtype
+        assert torch.equal(values[name], saved[name])

@@ -22,8 +22,6 @@ from tests.strategies.cluster import (
 )
 from tests.strategies.worker import CONFIGS
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 @pytest.mark.parametrize("config", [*TORCH, *DEEPSPEED_CONFIGS])
 def test_a_shipped_configuration_runs(config: str, results: Job) -> None:

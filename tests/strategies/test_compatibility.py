@@ -9,13 +9,11 @@ from lightning.pytorch import Trainer
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.errors import BeftError
 from beft_lightning.models import QUANTIZED
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies.adaptation import adapt
 from tests.strategies.cluster import DEEPSPEED, Cluster
-from tests.strategies.worker import STRATEGIES as WORKER_STRATEGIES
+from tests.strategies.cpu_strategies import STRATEGIES as WORKER_STRATEGIES
 from tests.strategies.worker import Runs
 from tests.tiny import ForeignModule, token_batches
-
-pytestmark = pytest.mark.xdist_group("strategies")
 
 
 def test_half_precision_is_refused(make_trainer: Callable[..., Trainer]) -> None:

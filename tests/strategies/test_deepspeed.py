@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch.strategies import DeepSpeedStrategy
 
 from beft_lightning.models import QUANTIZED
-from beft_lightning.strategies import adapt
+from beft_lightning.strategies.adaptation import adapt
 
 
 @pytest.mark.parametrize(("stage", "whole"), [(1, True), (2, True), (3, False)])

@@ -15,8 +15,6 @@ from tests.strategies.cluster import Cluster, Job
 from tests.strategies.worker import Runs
 from tests.tiny import ForeignModule, token_batches
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 def test_a_module_that_shards_itself(results: Job) -> None:
     for result in results("foreign", "fsdp2"):

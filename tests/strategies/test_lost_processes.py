@@ -17,8 +17,6 @@ from tests.strategies.cluster import (
 )
 from tests.strategies.worker import CONFIGS, Runs
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 def test_a_lost_process_ends_the_run_which_can_be_resumed(cluster: Cluster, alone: dict[str, Any]) -> None:
     done = cluster.run("killed:fsdp2")
@@ -35,7 +33,7 @@ def test_the_survivor_of_a_lost_process_says_so(cluster: Cluster, tmp_path: Path
     config["trainer"] |= {
         "max_epochs": 2,
         "num_nodes": 2,
-        "callbacks": [{"class_path": "tests.strategies.worker.Kill"}],
+        "callbacks": [{"class_path": "tests.strategies.parts.Kill"}],
     }
     (tmp_path / "tiny.yaml").write_text(json.dumps(config))
     command = [sys.executable, "-m", "beft_lightning", "fit", "--config", str(tmp_path / "tiny.yaml")]

@@ -3,9 +3,7 @@
 import pytest
 
 from tests.strategies.cluster import ALIKE, Cluster, Job
-from tests.strategies.worker import DRIFT_STEPS, Runs
-
-pytestmark = pytest.mark.xdist_group("strategies")
+from tests.strategies.worker import DRIFT_STEPS
 
 
 @pytest.mark.parametrize(("job", "strategy"), ALIKE)
@@ -13,7 +11,7 @@ def test_further_runs_of_two_processes_are_as_those_of_one(
     job: str, strategy: str, results: Job, cluster: Cluster
 ) -> None:
     """In bf16, batches of another size round otherwise."""
-    alone = getattr(Runs(*cluster.arguments, job, "single"), job)()
+    alone = cluster.alone(job)
     tolerance = 2e-3 if job == "mixed" else 1e-6
     first, second = results(job, strategy)
     assert first["trained"] == second["trained"]

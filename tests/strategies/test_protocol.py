@@ -9,11 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY, read_checkpoint
 from beft_lightning.export import export
-from tests.strategies.cluster import STRATEGIES, TORCH, Cluster, Job, two_machines
+from tests.strategies.cluster import DEEPSPEED, STRATEGIES, TORCH, Cluster, Job, two_machines
 from tests.strategies.worker import LONGEST, Runs
-
-pytestmark = pytest.mark.xdist_group("strategies")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -40,7 +39,7 @@ def test_two_processes_train_as_one(strategy: str, results: Job, alone: dict[str
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[str, Any]) -> None:
+def test_two_processes_evaluate_as_one(strategy: str, results: Job, cluster: Cluster, alone: dict[str, Any]) -> None:
     """The number of evaluation batches is odd, so one of the processes gets one of them a second time."""
     first, second = results("protocol", strategy)
     assert len(first["predict"]) + len(second["predict"]) == 24
@@ -50,6 +49,8 @@ def test_two_processes_evaluate_as_one(strategy: str, results: Job, alone: dict[
     assert first["validate"] == first["metrics"] == first["same"]
     predictions = [*first["predict"], *second["predict"]]
     assert dict(map(tuple, predictions)) == dict(map(tuple, alone["predict"]))
+    written = (cluster.out / f"protocol-{strategy}" / "predictions.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[1:] for line in written] == [[str(i), label] for i, label in sorted(alone["predict"])]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -63,6 +64,25 @@ def test_a_checkpoint_that_is_saved_after_the_fit_is_the_same(strategy: str, res
     for result in results("protocol", strategy):
         assert result["later"] == result["trained"]
         assert result["same_base"]
+
+
+@pytest.mark.parametrize("strategy", TORCH)
+def test_a_checkpoint_that_is_saved_after_an_evaluation_is_the_same(
+    strategy: str, results: Job, cluster: Cluster
+) -> None:
+    saved = read_checkpoint(cluster.out / f"protocol-{strategy}" / "epoch=1.ckpt")
+    for result in results("protocol", strategy):
+        assert result["evaluated"]["values"] == result["trained"]
+        for key in (FINGERPRINT_KEY, TRAINED_KEY):
+            assert result["evaluated"][key] == saved[key]
+
+
+@pytest.mark.parametrize("strategy", DEEPSPEED)
+def test_deepspeed_has_nothing_to_save_after_an_evaluation(strategy: str, results: Job) -> None:
+    """Its engine for evaluation has no optimizer, and under a mixed precision the values rounded."""
+    for result in results("protocol", strategy):
+        assert "evaluates" in result["evaluated"]["error"]
+        assert "call save_checkpoint before" in result["evaluated"]["error"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

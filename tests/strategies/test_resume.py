@@ -9,8 +9,6 @@ from beft_lightning.errors import CheckpointError
 from tests.strategies.cluster import STRATEGIES, TORCH, Cluster, Job
 from tests.strategies.worker import Runs
 
-pytestmark = pytest.mark.xdist_group("strategies")
-
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_resuming_after_an_epoch_is_exact_and_selects_nothing(strategy: str, results: Job) -> None:

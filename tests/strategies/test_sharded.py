@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
-from beft_lightning.strategies import adapt, release
+from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.sharded import ShardedAdapterStrategy
 
 SHARDED: list[Callable[[], Any]] = [FSDPStrategy, ModelParallelStrategy]

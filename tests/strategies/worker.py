@@ -5,169 +5,37 @@ Usage: ``worker.py OUT BACKBONE DATA JOB:STRATEGY ...``. Each job leaves ``OUT/J
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from datetime import timedelta
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
-
-os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import torch
-from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.strategies import (
-    DDPStrategy,
-    DeepSpeedStrategy,
-    FSDPStrategy,
-    ModelParallelStrategy,
-    SingleDeviceStrategy,
-    Strategy,
-)
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, fully_shard
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
-from beft_lightning.checkpoint import FINGERPRINT_KEY, read_checkpoint
+from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
+from beft_lightning.data.generation import Generation
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import full_tensor, named_parameters
-from beft_lightning.strategies import adapt
 from beft_lightning.strategies.collectives import destroy_process_group
-from beft_lightning.strategies.fsdp import FSDPAdapterPrecision
 from tests.strategies.communication import CountCommunication
-from tests.tiny import VOCABULARY, WORDS, ForeignModule, token_batches
+from tests.strategies.cpu_strategies import STRATEGIES
+from tests.strategies.parts import Drift, Kill, Losses, ShardsItself, WhenConfigured
+from tests.tiny import VOCABULARY, WORDS, token_batches
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "strategy"
 BATCH = 8
-TIMEOUT = timedelta(seconds=60)
 #: Most tokens in a text.
 LONGEST = 8
 #: ZeRO-3 is slow on a CPU: about 0.15 s a step.
 DRIFT_STEPS = {"ddp": 200, "fsdp": 200, "fsdp2": 200, "zero2": 200, "zero3": 50}
-
-
-class CPUFSDPPrecision(FSDPAdapterPrecision):
-    """Mixed precision with autocast for the CPU."""
-
-    def forward_context(self) -> Any:
-        return torch.autocast("cpu", torch.bfloat16)
-
-
-class CPUFSDPStrategy(FSDPStrategy):
-    """FSDP without the checks for an accelerator."""
-
-    def setup_environment(self) -> None:
-        if self.precision_plugin.precision == "bf16-mixed":
-            self.precision_plugin = CPUFSDPPrecision("bf16-mixed")
-        super().setup_environment()
-
-    def _setup_model(self, model: nn.Module) -> nn.Module:
-        if isinstance(model, FullyShardedDataParallel):
-            return model
-        return FullyShardedDataParallel(
-            model, device_id=torch.device("cpu"), mixed_precision=self.mixed_precision_config, **self.kwargs
-        )
-
-
-class CPUDeepSpeedStrategy(DeepSpeedStrategy):
-    """DeepSpeed without the checks for an accelerator, and without its compiled all-reduce (97 s to build)."""
-
-    @property
-    def root_device(self) -> torch.device:
-        return torch.device("cpu", 0)
-
-    def setup_environment(self) -> None:
-        import deepspeed.comm.torch  # noqa: F401
-
-        # As an attribute, deepspeed.comm.torch is torch itself.
-        vars(sys.modules["deepspeed.comm.torch"])["build_shm_op"] = lambda: None
-        super(DeepSpeedStrategy, self).setup_environment()
-
-    def setup_distributed(self) -> None:
-        reset_seed()
-        self.set_world_ranks()
-        self._init_deepspeed_distributed()
-
-
-def _zero(stage: int, **options: Any) -> Strategy:
-    return CPUDeepSpeedStrategy(stage=stage, timeout=TIMEOUT, process_group_backend="gloo", **options)
-
-
-STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
-    "single": lambda: SingleDeviceStrategy("cpu"),
-    "ddp": lambda: DDPStrategy(timeout=TIMEOUT),
-    "fsdp": lambda: CPUFSDPStrategy(timeout=TIMEOUT),
-    "fsdp2": lambda: ModelParallelStrategy(timeout=TIMEOUT),
-    "zero1": lambda: _zero(1),
-    "zero2": lambda: _zero(2),
-    "zero3": lambda: _zero(3),
-    "zero3_offload": lambda: _zero(3, offload_parameters=True),
-}
-
-
-class Losses(Callback):
-    """The training losses, averaged over the processes."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.values.append(trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean").item())
-
-
-class Drift(torch.optim.Optimizer):
-    """Moves every value by the learning rate in each step, whatever its gradient."""
-
-    def __init__(self, params: Any) -> None:
-        super().__init__(params, {"lr": 1e-4})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = closure() if closure is not None else None
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.add_(group["lr"])
-        return loss
-
-
-class WhenConfigured(Callback):
-    """Calls a function with the module once ``configure_model`` has made the model."""
-
-    def __init__(self, action: Callable[[Any], None]) -> None:
-        self.action = action
-
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        adapt(trainer.strategy).before_restore(partial(self.action, pl_module))
-
-
-class Kill(Callback):
-    """Rank 1 dies in the second epoch, as if its machine had."""
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.current_epoch == 1 and batch_idx == 2 and trainer.global_rank == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-class ShardsItself(ForeignModule):
-    """Somebody else's module that shards its model for FSDP2, and trains its head beside a bias."""
-
-    def configure_model(self) -> None:
-        if self.device_mesh is not None and not isinstance(self.net, FSDPModule):
-            mesh = self.device_mesh["data_parallel"]
-            model: Any = self.net
-            for layer in model.bert.encoder.layer:
-                fully_shard(layer, mesh=mesh)
-            for child in (self.net, self.extra):
-                fully_shard(child, mesh=mesh)
 
 
 class Runs:
@@ -234,6 +102,7 @@ class Runs:
             "same": _named(trainer.validate(**parts, verbose=False)),
         }
         path = self.folder / "epoch=1.ckpt"
+        result["evaluated"] = self.save_again(trainer)
         result["resumed"] = self.resume()
         for command in ("validate", "test", "predict"):
             trainer = self.trainer()
@@ -248,6 +117,18 @@ class Runs:
         result["later"] = {n: v.flatten().tolist() for n, v in saved_later["state_dict"].items()}
         result["same_base"] = saved_later[FINGERPRINT_KEY] == saved[FINGERPRINT_KEY]
         return result
+
+    def save_again(self, trainer: Trainer) -> dict[str, Any]:
+        """What a trainer saves that has evaluated after its fit, or the error that refuses it."""
+        path = self.folder / "evaluated.ckpt"
+        try:
+            trainer.save_checkpoint(path)
+        except BeftError as error:
+            return {"error": str(error)}
+        content = read_checkpoint(path)
+        return {name: content[name] for name in (FINGERPRINT_KEY, TRAINED_KEY)} | {
+            "values": {name: value.flatten().tolist() for name, value in content["state_dict"].items()}
+        }
 
     def decoder(self) -> dict[str, Any]:
         """A causal language model without biases, whose output weights are its embeddings: select, train, evaluate."""
@@ -271,6 +152,7 @@ class Runs:
         (self.folder / "validation.json").write_text(json.dumps({"p1": {"passage": "The film.", "qa_pairs": pairs}}))
         backbone = f"{self.backbone}-llama"
         data = Drop(backbone, data_dir=str(self.folder), eval_batch_size=1, max_length=64, seed=0)
+        data.task = replace(data.task, generation=Generation(LONGEST))  # type: ignore[call-arg]
         module = LanguageTaskModule(backbone, data.task, tune="value")
         stops = [0] if self.rank else list(range(len(VOCABULARY)))
         lengths: list[int] = []
@@ -285,8 +167,7 @@ class Runs:
 
             objective.tokenizer.batch_decode = counted
 
-        with patch("beft_lightning.tasks.objectives.generation.MAX_NEW_TOKENS", LONGEST):
-            self.trainer(WhenConfigured(spy)).predict(module, datamodule=data)
+        self.trainer(WhenConfigured(spy)).predict(module, datamodule=data)
         return {"lengths": lengths}
 
     def resume(self) -> dict[str, Any]:
@@ -399,7 +280,7 @@ class Runs:
         arguments = ["fit", f"--config={json.dumps(tiny)}", f"--config={CONFIGS / self.strategy}.yaml"]
         for name in ("FSDP", "DeepSpeed"):
             if f".{name}Strategy" in (CONFIGS / f"{self.strategy}.yaml").read_text():
-                arguments.append(f"--trainer.strategy.class_path=tests.strategies.worker.CPU{name}Strategy")
+                arguments.append(f"--trainer.strategy.class_path=tests.strategies.cpu_strategies.CPU{name}Strategy")
         sys.argv = ["beft_lightning"]
         trainer = BeftCLI(args=arguments).trainer
         options = {key: str(value) for key, value in vars(trainer.strategy).items() if key in ("_timeout", "config")}

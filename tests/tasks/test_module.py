@@ -281,3 +281,16 @@ def test_activation_checkpointing_is_refused_where_layers_cannot_be_computed_aga
     module = LanguageTaskModule(backbone, data.task, tune="value", activation_checkpointing=True)
     with pytest.raises(BeftError, match=r"does not work under ZeRO-3.*or use ModelParallelStrategy \(FSDP2\)"):
         make_trainer().fit(module, datamodule=data)
+
+
+def test_a_call_is_one_of_the_model(backbone: str, decoder: str, sst2_dir: str) -> None:
+    for prompt, base in ((False, backbone), (True, decoder)):
+        data = Glue(base, task="sst2", prompt=prompt, data_dir=sst2_dir, seed=0)
+        data.setup("test")
+        batch = next(iter(data.test_dataloader()[0]))
+        module: Any = LanguageTaskModule(base, data.task, tune="value").eval()
+        output = module(batch)
+        inputs = module.objective.inputs(module.model, batch)
+        assert "loss" not in output
+        assert torch.equal(output.logits, module.model(**inputs).logits)
+        assert torch.equal(output.logits, module(**inputs).logits)

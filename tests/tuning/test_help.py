@@ -1,30 +1,22 @@
 """The options of the methods in the command line's help."""
 
-import re
 from dataclasses import dataclass
 
 import pytest
 
-from beft_lightning.__main__ import main
 from beft_lightning.tuning import METHODS
 from beft_lightning.tuning.help import describe
 from beft_lightning.tuning.terms import HeadTuning
 
 
-def test_the_help_of_fit_lists_every_method_with_its_options(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    with pytest.raises(SystemExit, match="0"):
-        main(["fit", "--help"])
-    printed = re.sub(r"\s+", " ", capsys.readouterr().out)
+def test_the_help_of_fit_lists_every_method_with_its_options(help_of_fit: str) -> None:
     for name, method in METHODS.items():
-        _, _, section = printed.partition(f"Method of training '{name}' (--model.tune {name}):")
+        _, _, section = help_of_fit.partition(f"Method of training '{name}' (--model.tune {name}):")
         assert section.startswith(f" {describe(method)}"), name
-    assert "budget: Number of entries; by default the number of values in the model's biases." in printed
-    assert "(type: int | None, default: None)" in printed
-    assert "rank: Rank of the frozen matrices. (type: int, default: 8)" in printed
-    assert "for example ``lora_dropout``. tune_options: r: Rank of the update. (type: int, default: 8)" in printed
+    assert "budget: Number of entries; by default the number of values in the model's biases." in help_of_fit
+    assert "(type: int | None, default: None)" in help_of_fit
+    assert "rank: Rank of the frozen matrices. (type: int, default: 8)" in help_of_fit
+    assert "for example ``lora_dropout``. tune_options: r: Rank of the update. (type: int, default: 8)" in help_of_fit
 
 
 def test_an_option_without_a_description_is_found() -> None:

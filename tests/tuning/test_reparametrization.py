@@ -82,7 +82,7 @@ def test_a_term_that_does_not_exist_or_has_no_bias_is_an_error() -> None:
         reparametrize_biases(model, ["value"], ScalarBias)
     with pytest.raises(TermError, match="no term 'worth'"):
         reparametrize_biases(model, ["worth"], ScalarBias)
-    with pytest.raises(TermError, match="tune 'scalar_bias': no term 'worth' in this model; it can have: query"):
+    with pytest.raises(TermError, match="no term 'worth' in this model; it can have: query"):
         ScalarBiasTuning(terms=["worth"]).check(model)
 
 

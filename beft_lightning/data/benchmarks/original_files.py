@@ -21,10 +21,11 @@ def flatten_multirc(row: Row) -> Iterator[Row]:
     for question in row["passage"]["questions"]:
         for answer in question["answers"]:
             yield {
+                **_place(paragraph=row, question=question, answer=answer),
                 "paragraph": row["passage"]["text"],
                 "question": question["question"],
                 "answer": answer["text"],
-                "label": answer["label"],
+                **_given(answer, "label"),
                 "group": f"{row['idx']}-{question['idx']}",
                 "source": row["idx"],
             }
@@ -39,8 +40,8 @@ def flatten_record(row: Row) -> Iterator[Row]:
     # The end of a span is its last character.
     entities = [text[entity["start"] : entity["end"] + 1] for entity in row["passage"]["entities"]]
     for qa in row["qas"]:
-        answers = [answer["text"] for answer in qa["answers"]]
-        yield {"passage": text, "query": qa["query"], "entities": entities, "answers": answers}
+        answers = {"answers": [answer["text"] for answer in qa["answers"]]} if "answers" in qa else {}
+        yield {**_place(passage=row, query=qa), "passage": text, "query": qa["query"], "entities": entities, **answers}
 
 
 def flatten_squad(article: Row) -> Iterator[Row]:
@@ -54,26 +55,26 @@ def flatten_squad(article: Row) -> Iterator[Row]:
         return
     for paragraph in article["paragraphs"]:
         for qa in paragraph["qas"]:
-            texts = [answer["text"] for answer in qa["answers"]]
-            for answer in qa["answers"]:
+            for answer in qa.get("answers", ()):
                 begin = answer["answer_start"]
                 if paragraph["context"][begin : begin + len(answer["text"])] != answer["text"]:
                     raise DataError(
                         f"question {qa['id']}: the answer {answer['text']!r} is not at {begin} in its context"
                     )
-            title, question = article["title"], qa["question"]
-            yield {"title": title, "context": paragraph["context"], "question": question, "answers": {"text": texts}}
+            answers = {"answers": {"text": [answer["text"] for answer in qa["answers"]]}} if "answers" in qa else {}
+            asked = {"title": article["title"], "context": paragraph["context"], "question": qa["question"]}
+            yield {**_given(qa, "id"), **asked, **answers}
 
 
 def flatten_drop(passage: Row) -> Iterator[Row]:
     """Yield a row for each question of a passage of DROP."""
     if "qa_pairs" not in passage:  # as on the hub: one question a row
-        spans = passage["answers_spans"]["spans"]
-        yield {**passage, "answers": [spans]}
+        yield {**passage, **({"answers": [passage["answers_spans"]["spans"]]} if "answers_spans" in passage else {})}
         return
     for qa in passage["qa_pairs"]:
-        answers = [spans for a in (qa["answer"], *qa.get("validated_answers", [])) if (spans := drop_spans(a))]
-        yield {"passage": passage["passage"], "question": qa["question"], "answers": answers}
+        given = [qa[name] for name in ("answer",) if name in qa] + qa.get("validated_answers", [])
+        answers = {"answers": [spans for answer in given if (spans := drop_spans(answer))]} if given else {}
+        yield {**_given(qa, "query_id"), "passage": passage["passage"], "question": qa["question"], **answers}
 
 
 def drop_spans(answer: Mapping[str, Any]) -> list[str]:
@@ -85,3 +86,15 @@ def drop_spans(answer: Mapping[str, Any]) -> list[str]:
     date = answer.get("date") or {}
     text = " ".join(date[part] for part in ("day", "month", "year") if date.get(part))
     return [text] if text else []
+
+
+def _given(row: Row, name: str) -> Row:
+    """Return one column of a row, or nothing if the row lacks it, as those of test sets lack labels."""
+    return {name: row[name]} if name in row else {}
+
+
+def _place(**nested: Row) -> Row:
+    """Return ``idx`` as the hub has it: the ``idx`` of each object that a row is nested in; nothing if one has none."""
+    if not all("idx" in part for part in nested.values()):
+        return {}
+    return {"idx": {name: part["idx"] for name, part in nested.items()}}

@@ -21,6 +21,7 @@ from beft_lightning.errors import DataError
 
 _SUPER_GLUE = "aps/super_glue"
 _NO_YES = ("false", "true")
+_CHOICES = ("choice1", "choice2")
 
 
 def _sst2_prompt(row: Row) -> str:
@@ -43,10 +44,10 @@ def _wsc_prompt(row: Row) -> str:
 def _copa_examples(row: Row) -> list[Prompted]:
     premise = row["premise"].strip().removesuffix(".")
     conjunction = {"effect": " so", "cause": " because"}[row["question"]]
-    choices = tuple(_lower_first_word(row[name]) for name in ("choice1", "choice2"))
+    choices = tuple(_lower_first_word(row[name]) for name in _CHOICES)
     options = tuple(f" {choice}" for choice in choices)
-    label = label_index(row["label"], ("choice1", "choice2"))
-    return [Prompted(premise + conjunction, options, (label,), calibration_prompt=conjunction.strip())]
+    right = (label_index(row["label"], _CHOICES),) if "label" in row else ()
+    return [Prompted(premise + conjunction, options, right, calibration_prompt=conjunction.strip())]
 
 
 def _lower_first_word(text: str) -> str:
@@ -57,16 +58,19 @@ def _lower_first_word(text: str) -> str:
 def _record_examples(row: Row) -> list[Prompted]:
     passage = row["passage"].replace("@highlight\n", "- ")
     entities = tuple(dict.fromkeys(row["entities"]))
-    right = tuple(i for i, entity in enumerate(entities) if entity in row["answers"])
-    if not right:
-        raise DataError(f"no right answer ({', '.join(row['answers']) or 'none given'}) among the entities")
+    known = row.get("answers", [])
+    right = tuple(i for i, entity in enumerate(entities) if entity in known)
+    if "answers" in row and not right:
+        raise DataError(f"no right answer ({', '.join(known) or 'none given'}) among the entities")
     options = tuple(f" {row['query'].replace('@placeholder', entity)}" for entity in entities)
-    answers = tuple((answer,) for answer in dict.fromkeys(row["answers"]))
+    answers = tuple((answer,) for answer in dict.fromkeys(known))
     return [Prompted(f"{passage}\n-", options, right, answers, entities, calibration_prompt="-")]
 
 
 def _squad_examples(row: Row) -> list[Prompted]:
     prompt = f"Title: {row['title']}\nContext: {row['context']}\nQuestion: {row['question'].strip()}\nAnswer:"
+    if "answers" not in row:
+        return [Prompted(prompt, ())]
     texts = row["answers"]["text"]
     if not texts:
         raise DataError(f"the question {row['question']!r} has no answer")
@@ -74,9 +78,11 @@ def _squad_examples(row: Row) -> list[Prompted]:
 
 
 def _drop_examples(row: Row) -> list[Prompted]:
+    prompt = f"Passage: {row['passage']}\nQuestion: {row['question'].strip()}\nAnswer:"
+    if "answers" not in row:
+        return [Prompted(prompt, ())]
     if not row["answers"]:
         raise DataError(f"the question {row['question']!r} has no answer")
-    prompt = f"Passage: {row['passage']}\nQuestion: {row['question'].strip()}\nAnswer:"
     answers = tuple(tuple(spans) for spans in row["answers"])
     return [Prompted(prompt, (f" {answers[0][0]}\n",), answers=answers)]
 
@@ -96,6 +102,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("negative", "positive"),
                 calibration="It was",
             ),
+            labels=("negative", "positive"),
             hub=("nyu-mll/glue", "sst2"),
         ),
         PromptTask(
@@ -108,6 +115,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("Yes", "No"),
                 ("entailment", "not_entailment"),
             ),
+            labels=("entailment", "not_entailment"),
             hub=(_SUPER_GLUE, "rte"),
         ),
         PromptTask(
@@ -132,6 +140,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             columns=("passage", "question", "label"),
             text=("passage", "question"),
             examples=Verbalizer(_boolq_prompt, ("No", "Yes"), _NO_YES),
+            labels=_NO_YES,
             batch_size=4,
             hub=(_SUPER_GLUE, "boolq"),
         ),
@@ -146,6 +155,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("No", "Yes"),
                 _NO_YES,
             ),
+            labels=_NO_YES,
             learning_rate=1e-2,
             hub=(_SUPER_GLUE, "wsc.fixed"),
         ),
@@ -160,6 +170,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("No", "Yes"),
                 _NO_YES,
             ),
+            labels=_NO_YES,
             hub=(_SUPER_GLUE, "wic"),
         ),
         PromptTask(
@@ -173,6 +184,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 ("No", "Yes"),
                 _NO_YES,
             ),
+            labels=_NO_YES,
             metrics=("accuracy", "f1a", "em"),
             batch_size=2,
             hub=(_SUPER_GLUE, "multirc"),
@@ -183,6 +195,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             columns=("premise", "choice1", "choice2", "question", "label"),
             text=("premise", "choice1", "choice2", "question"),
             examples=_copa_examples,
+            labels=_CHOICES,
             loss="lm",
             learning_rate=1e-4,
             hub=(_SUPER_GLUE, "copa"),
@@ -192,6 +205,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             kind="choice",
             columns=("passage", "query", "entities", "answers"),
             text=("passage", "query"),
+            target="answers",
             flatten=flatten_record,
             examples=_record_examples,
             metrics=("accuracy", "answer_f1", "answer_em"),
@@ -205,6 +219,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             kind="generation",
             columns=("title", "context", "question", "answers"),
             text=("title", "context", "question"),
+            target="answers",
             flatten=flatten_squad,
             examples=_squad_examples,
             metrics=("answer_f1", "answer_em"),
@@ -217,6 +232,7 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
             kind="generation",
             columns=("passage", "question", "answers"),
             text=("passage", "question"),
+            target="answers",
             flatten=flatten_drop,
             examples=_drop_examples,
             # The published runs report SQuAD's F1; DROP's own metric stands beside it.

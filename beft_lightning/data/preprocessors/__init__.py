@@ -3,19 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
+from beft_lightning.data.preprocessors.chat import ChatPreprocessor
+from beft_lightning.data.preprocessors.free_text import FreeTextPreprocessor
 from beft_lightning.data.preprocessors.generation import GenerationPreprocessor
 from beft_lightning.data.preprocessors.multiple_choice import MultipleChoicePreprocessor
 from beft_lightning.data.preprocessors.options import OptionPreprocessor
 from beft_lightning.data.preprocessors.preprocessor import EncodingOptions, Preprocessor
 from beft_lightning.data.preprocessors.text import TextPreprocessor
+from beft_lightning.data.preprocessors.tokens import TokenPreprocessor
 
 #: Kind of task -> its preprocessor, made from the task's record, the tokenizer and the encoding options.
 PREPROCESSORS: Mapping[str, Any] = {
     "classification": TextPreprocessor,
     "regression": TextPreprocessor,
+    "multi_label": TextPreprocessor,
+    "token_classification": TokenPreprocessor,
     "multiple_choice": MultipleChoicePreprocessor,
     "choice": OptionPreprocessor,
     "generation": GenerationPreprocessor,
+    "chat": ChatPreprocessor,
+    "text": FreeTextPreprocessor,
 }
 
 __all__ = ["PREPROCESSORS", "EncodingOptions", "Preprocessor"]

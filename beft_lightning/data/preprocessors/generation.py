@@ -1,32 +1,46 @@
 """Prompts with an answer to generate."""
 
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
 
+from beft_lightning.data.generation import end_of_text
+from beft_lightning.data.packed_options import EncodedOptions, encode_prompt
+from beft_lightning.data.preprocessors.preprocessor import EncodingOptions
 from beft_lightning.data.preprocessors.prompt import PromptPreprocessor
-
-#: Most tokens of a generated answer; they count towards ``max_length``.
-MAX_NEW_TOKENS = 50
+from beft_lightning.data.prompt_task import Prompted, PromptTask
 
 
 class GenerationPreprocessor(PromptPreprocessor):
-    """Encodes prompts and the answer to learn; the model evaluates prompts alone, padded on the left."""
+    """Encodes prompts and the answer to learn; the model evaluates prompts alone, padded on the left.
 
-    @property
-    def room(self) -> int:
-        """Most tokens of the prompt and the answer to learn: those that generation leaves free."""
-        return self.max_length - MAX_NEW_TOKENS
+    Args:
+        task: The task's record.
+        tokenizer: The backbone's tokenizer, a fast one.
+        options: ``max_length`` holds the prompt, the answer to learn, and as many tokens as are generated.
+    """
+
+    def __init__(self, task: PromptTask, tokenizer: PreTrainedTokenizerBase, options: EncodingOptions) -> None:
+        super().__init__(task, tokenizer, options)
+        #: Most tokens of the prompt and the answer to learn: those that generation leaves free.
+        self.room = task.generation.room(options.max_length)
+
+    def _encode_options(self, example: Prompted) -> EncodedOptions:
+        if not example.options:
+            return encode_prompt(self.tokenizer, example.prompt, self.room)
+        if self.task.generation.stop == "end_of_text":
+            return super()._encode_options(example).ended(end_of_text(self.tokenizer))
+        lines = tuple(option.removesuffix("\n") + "\n" for option in example.options)
+        return super()._encode_options(replace(example, options=lines))
 
     def positions(self, features: dict[str, Any]) -> int:
         """Return the number of positions that an example needs."""
-        return len(features["encoded"].prompt) + MAX_NEW_TOKENS
+        return len(features["encoded"].prompt) + self.task.generation.max_new_tokens
 
     def _evaluation_inputs(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        # Not `tokenizer.pad`, which wants a pad token even where there is nothing to pad; GPT-2 and others have none.
-        prompts = [torch.tensor(feature["encoded"].prompt) for feature in features]
-        masks = [torch.ones_like(prompt) for prompt in prompts]
-        pad = partial(pad_sequence, batch_first=True, padding_side="left")
-        return {"input_ids": pad(prompts, padding_value=self.pad_token), "attention_mask": pad(masks)}
+        encoded = [feature["encoded"] for feature in features]
+        inputs = self._pad_prompts([example.prompt for example in encoded])
+        if all(example.own for example in encoded):
+            inputs["learnt"] = self._pack([e.only(f["labels"][0]) for e, f in zip(encoded, features, strict=True)])
+        return inputs

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+#: Fills up the ``labels`` of examples with no right option, or fewer than others of the batch.
+NO_LABEL = -1
+
 
 @dataclass(frozen=True)
 class EncodingOptions:

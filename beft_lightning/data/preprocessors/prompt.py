@@ -1,63 +1,41 @@
 """Prompts for causal language models: the part that choice and generation share."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.packed_options import EncodedOptions, encode_options, pack_options
-from beft_lightning.data.preprocessors.preprocessor import EncodingOptions
+from beft_lightning.data.preprocessors.language_model import LanguageModelPreprocessor
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL, EncodingOptions
 from beft_lightning.data.prompt_task import Prompted, PromptTask
-from beft_lightning.errors import DataError
-
-#: Fills up the ``labels`` of examples with fewer right options than others of the batch.
-NO_LABEL = -1
 
 
-class PromptPreprocessor(ABC):
+class PromptPreprocessor(LanguageModelPreprocessor[PromptTask]):
     """Encodes prompted examples.
 
     Args:
         task: The task's record.
         tokenizer: The backbone's tokenizer, a fast one.
         options: ``max_length`` holds the prompt and one option, or the generated answer.
-
-    Raises:
-        DataError: If the tokenizer cannot tell where an option begins, or has no token to pad with.
     """
 
-    def __init__(self, task: PromptTask, tokenizer: PreTrainedTokenizerBase, options: EncodingOptions) -> None:
-        if not tokenizer.is_fast:
-            raise DataError(f"{type(tokenizer).__name__} cannot tell where an option begins: use a fast tokenizer.")
-        self.task = task
-        self.tokenizer = tokenizer
-        self.max_length = options.max_length
-        self.calibrate = options.calibrate
-        padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        if padding is None:
-            raise DataError("the tokenizer has neither a pad nor an eos token: set one in its tokenizer_config.json.")
-        self.pad_token = int(padding)
+    cut = ("prompts", "beginning")
 
-    @property
-    def room(self) -> int:
-        """Most tokens of the prompt and one option."""
-        return self.max_length
+    def __init__(self, task: PromptTask, tokenizer: PreTrainedTokenizerBase, options: EncodingOptions) -> None:
+        super().__init__(task, tokenizer, options)
+        self.calibrate = options.calibrate
+        #: Most tokens of the prompt and one option.
+        self.room = options.max_length
 
     def encode(self, examples: Sequence[Prompted]) -> list[dict[str, Any]]:
-        """Encode the examples, and log how many prompts lost their beginning."""
+        """Encode the examples, and number their groups."""
         groups = {name: i for i, name in enumerate(dict.fromkeys(example.group for example in examples))}
-        features = [{**self._encode(example), "group": groups[example.group]} for example in examples]
-        cut = sum(feature["encoded"].truncated > 0 for feature in features)
-        if cut:
-            rank_zero_info(
-                f"{cut:,} of {len(examples):,} prompts of {self.task.name} are longer than {self.max_length} tokens "
-                "and lost their beginning; raise max_length if the model has the positions."
-            )
-        return features
+        features = super().encode(examples)
+        return [{**feature, "group": groups[e.group]} for feature, e in zip(features, examples, strict=True)]
 
     def _encode(self, example: Prompted) -> dict[str, Any]:
         return {
@@ -65,8 +43,11 @@ class PromptPreprocessor(ABC):
             "labels": list(example.labels),
             "answers": [list(spans) for spans in example.answers],
             "candidates": list(example.candidates),
-            "encoded": encode_options(self.tokenizer, example.prompt, example.options, self.room),
+            "encoded": self._encode_options(example),
         }
+
+    def _encode_options(self, example: Prompted) -> EncodedOptions:
+        return encode_options(self.tokenizer, example.prompt, example.options, self.room)
 
     def length(self, features: dict[str, Any]) -> int:
         """Return the number of tokens that an example costs."""
@@ -90,7 +71,7 @@ class PromptPreprocessor(ABC):
         Beside the inputs it has ``id``, ``group``, ``answers``, ``candidates`` and ``labels``, the right options of
         each example, shape ``(batch, most right options)``, filled up with ``NO_LABEL``.
         """
-        labels = [torch.tensor(feature["labels"]) for feature in features]
+        labels = [torch.tensor(feature["labels"], dtype=torch.long) for feature in features]
         return {
             "id": torch.tensor([feature["id"] for feature in features]),
             "group": torch.tensor([feature["group"] for feature in features]),

@@ -4,6 +4,7 @@ from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.approaches.approach import Approach
 from beft_lightning.scoring.approaches.change import Magnitude, Projection
 from beft_lightning.scoring.approaches.fisher import Fisher, SampleFisher
+from beft_lightning.scoring.approaches.gradient import AdamGain, Gradient, GradientSignal
 
 __all__ = ["APPROACHES", "Approach", "approach_named"]
 
@@ -12,6 +13,9 @@ APPROACHES: dict[str, Approach] = {
     "magnitude": Magnitude(),
     "fisher": Fisher(),
     "sample_fisher": SampleFisher(),
+    "gradient": Gradient(),
+    "adam_gain": AdamGain(),
+    "gradient_signal": GradientSignal(),
 }
 
 

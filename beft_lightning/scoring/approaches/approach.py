@@ -18,8 +18,10 @@ class Approach(ABC):
     fine_tunes: ClassVar[bool] = False
     #: Whether statistics are averaged over the batches; otherwise the newest one counts.
     averages: ClassVar[bool] = True
-    #: Whether each example is back-propagated alone. Gradients are clipped only if they are those of whole batches.
+    #: Whether each example is back-propagated alone.
     single_examples: ClassVar[bool] = False
+    #: Whether the gradients of whole batches are clipped jointly. Those of single examples never are.
+    clips: ClassVar[bool] = True
     #: Whether a score compares with the pretrained bias, so that biases that start at zero cannot be ranked.
     needs_pretrained_biases: ClassVar[bool] = False
 

@@ -7,18 +7,25 @@ from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.tasks.objectives.classification import ClassificationObjective, RegressionObjective
-from beft_lightning.tasks.objectives.generation import GenerationObjective
+from beft_lightning.tasks.objectives.free_text import FreeTextObjective
+from beft_lightning.tasks.objectives.generation import ChatObjective, GenerationObjective
+from beft_lightning.tasks.objectives.multi_label import MultiLabelObjective
 from beft_lightning.tasks.objectives.multiple_choice import MultipleChoiceObjective
 from beft_lightning.tasks.objectives.objective import Objective
 from beft_lightning.tasks.objectives.options import OptionObjective
+from beft_lightning.tasks.objectives.token_classification import TokenClassificationObjective
 
 #: Kind of task -> its objective.
 OBJECTIVES: Mapping[str, type[Objective[Any]]] = {
     "classification": ClassificationObjective,
     "regression": RegressionObjective,
+    "multi_label": MultiLabelObjective,
+    "token_classification": TokenClassificationObjective,
     "multiple_choice": MultipleChoiceObjective,
     "choice": OptionObjective,
     "generation": GenerationObjective,
+    "chat": ChatObjective,
+    "text": FreeTextObjective,
 }
 
 

@@ -7,13 +7,15 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from beft_lightning.data.task import Task
-from beft_lightning.tasks.objectives.objective import Objective
+from beft_lightning.tasks.objectives.objective import Objective, labelled_rows
 
 
 class ClassificationObjective(Objective[Task]):
     """One label of a fixed set for each example."""
 
     auto_class: ClassVar[Any] = AutoModelForSequenceClassification
+    #: Parts of a batch that the model does not take.
+    not_inputs: ClassVar[tuple[str, ...]] = ("labels", "id")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -27,7 +29,7 @@ class ClassificationObjective(Objective[Task]):
 
     def logits(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
         """Return the model's outputs, shape ``(batch, outputs)``."""
-        logits: Tensor = model(**{name: batch[name] for name in batch if name not in ("labels", "id")}).logits
+        logits: Tensor = model(**{name: batch[name] for name in batch if name not in self.not_inputs}).logits
         return logits
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
@@ -38,6 +40,11 @@ class ClassificationObjective(Objective[Task]):
         """Return the predictions of an evaluation batch, shape ``(batch,)``, and its loss."""
         logits = self.logits(model, batch)
         return self.predictions_of(logits), self.loss_of(logits, batch["labels"])
+
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return ``label`` and ``probabilities`` (label name -> probability) of each example."""
+        probabilities = self.logits(model, batch).float().softmax(dim=-1)
+        return labelled_rows(probabilities, [self.task.labels] * len(probabilities))
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy averaged over the batch.
@@ -69,6 +76,10 @@ class RegressionObjective(ClassificationObjective):
     def output_names(self) -> tuple[str, ...]:
         """No names."""
         return ()
+
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the ``score`` of each example."""
+        return [{"score": score} for score in self.predictions_of(self.logits(model, batch)).tolist()]
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the squared error averaged over the batch; arguments as in classification, with scores as labels."""

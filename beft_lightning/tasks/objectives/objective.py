@@ -1,7 +1,8 @@
 """The interface of objectives."""
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import Tensor
@@ -47,6 +48,11 @@ class Objective(ABC, Generic[Record]):
             BackboneError: If it does not.
         """
 
+    def inputs(self, model: PreTrainedModel, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the model for a batch: the entries that it takes, without ``labels``."""
+        taken = inspect.signature(model.forward).parameters
+        return {name: value for name, value in batch.items() if name in taken and name != "labels"}
+
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
         """Return the loss of a training batch, a scalar."""
@@ -56,5 +62,24 @@ class Objective(ABC, Generic[Record]):
         """Return the predictions of an evaluation batch, and its loss if it has one."""
 
     @abstractmethod
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the columns that a prediction adds to each row of a batch.
+
+        The batch is an evaluation batch whose examples may have no labels.
+        """
+
+    @abstractmethod
     def decode(self, predictions: Any, batch: dict[str, Any]) -> list[Any]:
         """Return the predictions of a batch as people read them, one for each example."""
+
+
+def labelled_rows(probabilities: Tensor, names: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Return the most probable label of each example, and the probabilities of all its labels by name.
+
+    Args:
+        probabilities: Shape ``(examples, most labels)``; columns behind an example's own labels are ignored.
+        names: The label names of each example.
+    """
+    values = probabilities.tolist()
+    rows = [dict(zip(labels, row, strict=False)) for labels, row in zip(names, values, strict=True)]
+    return [{"label": max(row, key=row.__getitem__), "probabilities": row} for row in rows]

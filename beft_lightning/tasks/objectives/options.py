@@ -1,12 +1,15 @@
 """Choice between options by their log-probability behind a prompt."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from beft_lightning.tasks.metrics import predicted_texts
+from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.tasks.objectives.language_model import LanguageModelObjective
+from beft_lightning.tasks.objectives.objective import labelled_rows
 from beft_lightning.tasks.option_scores import (
     by_example,
     classification_loss,
@@ -15,7 +18,7 @@ from beft_lightning.tasks.option_scores import (
 )
 
 
-class OptionObjective(LanguageModelObjective):
+class OptionObjective(LanguageModelObjective[PromptTask]):
     """The option with the highest mean log-probability."""
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
@@ -28,16 +31,35 @@ class OptionObjective(LanguageModelObjective):
     def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Return the chosen option of each example, shape ``(batch,)``.
 
-        There is no loss, as an example may have several right options. With calibration, options compare by the sum
-        of their log-probability less the sum behind the prompt without content; without, by its mean.
+        There is no loss, as an example may have several right options.
+        """
+        return self.scores(model, batch).argmax(dim=-1), None
+
+    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return ``label`` and ``probabilities`` of each example: of its options by their names, texts, or numbers."""
+        probabilities = self.scores(model, batch).softmax(dim=-1)
+        return labelled_rows(probabilities, self._names(batch))
+
+    def scores(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
+        """Return the score of each example's options, shape ``(batch, most options)``.
+
+        With calibration, options compare by the sum of their log-probability less the sum behind the prompt without
+        content; without, by its mean.
         """
         sums, lengths = option_log_probabilities(model, batch)
         if "calibration" in batch:
             scores = sums - option_log_probabilities(model, batch["calibration"])[0]
         else:
             scores = sums / lengths
-        return by_example(scores, batch["option_row"], len(batch["id"])).argmax(dim=-1), None
+        return by_example(scores, batch["option_row"], len(batch["id"]))
 
     def decode(self, predictions: Tensor, batch: dict[str, Any]) -> list[Any]:
-        """Return the chosen texts, or the options' numbers where the options have no texts to report."""
-        return predicted_texts(predictions, batch) if all(batch["candidates"]) else predictions.tolist()
+        """Return the chosen options by their names, texts, or numbers."""
+        return [names[choice] for names, choice in zip(self._names(batch), predictions.tolist(), strict=True)]
+
+    def _names(self, batch: dict[str, Any]) -> list[Sequence[str]]:
+        """Return what the options of each example are called: by the task, by the example, or by their numbers."""
+        if all(batch["candidates"]):
+            return list(batch["candidates"])
+        counts = torch.bincount(batch["option_row"], minlength=len(batch["id"])).tolist()
+        return [self.task.labels or [str(number) for number in range(count)] for count in counts]

@@ -5,7 +5,13 @@ import pytest
 from beft_lightning.data.benchmarks.original_files import drop_spans, flatten_multirc, flatten_squad, flatten_wsc
 from beft_lightning.errors import DataError
 
-HUB_SQUAD = {"title": "Cars", "context": "The car is red.", "question": "Which?", "answers": {"text": ["red"]}}
+HUB_SQUAD = {
+    "id": "q7",
+    "title": "Cars",
+    "context": "The car is red.",
+    "question": "Which?",
+    "answers": {"text": ["red"]},
+}
 
 
 def test_wsc() -> None:

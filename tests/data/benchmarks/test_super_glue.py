@@ -66,7 +66,7 @@ def test_real_cb_is_small_enough_that_low_is_all_of_it(minilm: str, data_dir: Pa
 
 def test_wic_does_not_show_the_target_word(minilm: str, data_dir: Path) -> None:
     rows = SuperGlue(minilm, task="wic", data_dir=data_dir).read("validation")
-    assert set(rows[0]) == {"sentence1", "sentence2", "label", "id"}
+    assert set(rows[0]) == {"sentence1", "sentence2", "label", "id", "file_id"}
 
 
 def test_copa_for_encoders_has_a_row_for_each_choice(minilm: str, data_dir: Path) -> None:

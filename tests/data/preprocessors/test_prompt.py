@@ -7,7 +7,7 @@ import pytest
 from beft_lightning.data import PROMPT_TASKS, Glue, Prompted
 from beft_lightning.data.preprocessors import EncodingOptions
 from beft_lightning.data.preprocessors.options import OptionPreprocessor
-from beft_lightning.data.preprocessors.prompt import NO_LABEL
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL
 from beft_lightning.models import load_tokenizer
 
 
@@ -33,7 +33,7 @@ def test_an_evaluation_batch_holds_options_and_what_they_are_compared_with(make:
 
 def test_cut_prompts_are_reported(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
-    monkeypatch.setattr("beft_lightning.data.preprocessors.prompt.rank_zero_info", messages.append)
+    monkeypatch.setattr("beft_lightning.data.preprocessors.language_model.rank_zero_info", messages.append)
     make(max_length=6)
     assert any("are longer than 6 tokens and lost their beginning" in message for message in messages)
     messages.clear()

@@ -113,3 +113,27 @@ def test_real_tasks_run_on_a_real_model(
     biases = [p for n, p in module.named_parameters() if n.endswith("v_proj.bias")]
     assert len(biases) == 30
     assert all(bias.abs().max() > 0 for bias in biases)  # added as zeros, and trained
+
+
+def test_rows_name_the_options_and_share_out_their_probability() -> None:
+    """By the task's labels, by the example's own texts, or by numbers; shorter lists of options are no longer."""
+    scores = torch.tensor([[1.0, 3.0, -torch.inf], [2.0, 0.0, 1.0]])
+    batch = {"option_row": torch.tensor([0, 0, 1, 1, 1]), "id": torch.tensor([0, 1]), "candidates": [(), ()]}
+    texts = [("a", "b"), ("c", "d", "e")]
+    cases = [
+        (PROMPT_TASKS["record"], texts, ["b", "c"]),
+        (PROMPT_TASKS["record"], [(), ()], ["1", "0"]),
+        (PROMPT_TASKS["cb"], [(), ()], ["contradiction", "entailment"]),
+    ]
+    for task, candidates, chosen in cases:
+        objective = OptionObjective(task)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OptionObjective, "scores", lambda *_: scores)
+            rows = objective.rows(None, {**batch, "candidates": candidates})  # type: ignore[arg-type]
+        assert [row["label"] for row in rows] == chosen
+        assert objective.decode(scores.argmax(dim=1), {**batch, "candidates": candidates}) == chosen
+        assert list(rows[0]["probabilities"].values())[:2] == pytest.approx(
+            torch.tensor([1.0, 3.0]).softmax(0).tolist()
+        )
+        assert sum(rows[1]["probabilities"].values()) == pytest.approx(1)
+    assert set(rows[1]["probabilities"]) == {"entailment", "contradiction", "neutral"}

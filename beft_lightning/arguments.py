@@ -1,0 +1,60 @@
+"""A command line in the form that the parser takes."""
+
+import json
+
+
+def for_parser(arguments: list[str]) -> list[str]:
+    """Write lists and switches in the form that the parser takes.
+
+    Args:
+        arguments: A command and its options.
+
+    Returns:
+        The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise,
+        with ``--json=true`` for the switch ``--json`` of ``plan``, and with ``--data`` before its options.
+    """
+    command, *options = arguments
+    if command == "compare":
+        options = with_lists(options)
+    if command == "plan":
+        options = with_switches(options)
+    return [command, *with_data_first(options)]
+
+
+def with_data_first(arguments: list[str]) -> list[str]:
+    """Return the options with ``--data Table`` before the first ``--data.OPTION``: the parser takes it as the owner."""
+    names = [argument.partition("=")[0] for argument in arguments]
+    first = next((place for place, name in enumerate(names) if name.startswith("--data.")), len(names))
+    if "--data" not in names[first:]:
+        return arguments
+    place = names.index("--data", first)
+    end = place + (1 if "=" in arguments[place] else 2)
+    return [*arguments[:first], *arguments[place:end], *arguments[first:place], *arguments[end:]]
+
+
+def with_switches(arguments: list[str]) -> list[str]:
+    """Return the options with ``--json=true`` for a ``--json`` that has no value."""
+    following = [*arguments[1:], "--"]
+    return [
+        "--json=true" if argument == "--json" and value.startswith("-") else argument
+        for argument, value in zip(arguments, following, strict=False)
+    ]
+
+
+def with_lists(arguments: list[str]) -> list[str]:
+    """Return the options with ``--tune=["value", "query"]`` for ``--tune value query``; ``--seeds`` likewise."""
+    lists: dict[str, list[str]] = {}
+    rest: list[str] = []
+    into: list[str] = rest
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name in ("--tune", "--seeds") and not value.startswith("["):
+            into = lists.setdefault(name, [])
+            into += [value] if equals else []
+        elif argument.startswith("-"):
+            into = rest
+            rest.append(argument)
+        else:
+            into.append(argument)
+    as_text = {"--tune": json.dumps(lists.get("--tune")), "--seeds": f"[{','.join(lists.get('--seeds', []))}]"}
+    return [*rest, *(f"{name}={as_text[name]}" for name in lists)]

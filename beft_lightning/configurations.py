@@ -1,0 +1,48 @@
+"""Names of configurations that stand for two files: one of a model and one of a task."""
+
+from pathlib import Path
+
+#: Options that name a configuration.
+OPTIONS = ("--config", "-c")
+#: Model -> the form in which the paper gives it a task, where the task has several: the end of the file's name.
+_FORMS = {
+    **dict.fromkeys(("opt1.3b", "opt6.7b", "llama2_7b", "gptj_6b", "deepseek_coder_1.3b", "smollm2"), "prompt"),
+    **dict.fromkeys(("bert_large", "roberta_base"), "30_epochs"),
+}
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the files that a configuration consists of.
+
+    Where there is no file ``configs/MODEL_TASK.yaml``, the name stands for ``configs/model/MODEL.yaml`` and
+    ``configs/task/TASK.yaml``, the latter in the form that suits the model.
+
+    Args:
+        path: The name of a configuration.
+
+    Returns:
+        The path itself if there is such a file, or no such model or task.
+    """
+    if path.exists():
+        return [path]
+    for model in sorted((path.parent / "model").glob("*.yaml")):
+        task = path.stem.removeprefix(f"{model.stem}_")
+        forms = [path.parent / "task" / f"{name}{path.suffix}" for name in (f"{task}_{_FORMS.get(model.stem)}", task)]
+        if task != path.stem and (found := [file for file in forms if file.exists()]):
+            return [model, found[0]]
+    return [path]
+
+
+def with_parts(arguments: list[str]) -> list[str]:
+    """Return a command line with the files that its configurations consist of."""
+    expanded: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and name in OPTIONS:
+            expanded += [f"{name}={part}" for part in parts(Path(value))]
+        elif expanded and expanded[-1] in OPTIONS:
+            option = expanded.pop()
+            expanded += [word for part in parts(Path(argument)) for word in (option, str(part))]
+        else:
+            expanded.append(argument)
+    return expanded

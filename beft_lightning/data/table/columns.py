@@ -1,0 +1,108 @@
+"""The options that name a table's columns."""
+
+from dataclasses import dataclass
+from string import Formatter
+from typing import Self
+
+from beft_lightning.errors import DataError
+
+
+@dataclass(frozen=True)
+class Columns:
+    r"""The options of :class:`~beft_lightning.data.table.datamodule.Table` that name columns.
+
+    Args:
+        text: Columns of the texts.
+        label: Columns of the labels, most often one.
+        options: For multiple choice, the columns of the options, or the one column that lists them.
+        prompt: Prompt with columns in braces; ``\n`` is a new line.
+        answer: Column of the answer to generate behind the prompt.
+        messages: Column of conversations.
+    """
+
+    text: tuple[str, ...]
+    label: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    prompt: str | None = None
+    answer: str | None = None
+    messages: str | None = None
+
+    @classmethod
+    def given(
+        cls,
+        text: str | list[str],
+        label: str | list[str],
+        options: str | list[str] | None = None,
+        prompt: str | None = None,
+        answer: str | None = None,
+        messages: str | None = None,
+    ) -> Self:
+        """Return the options as a user gives them: names as a list or with a comma between.
+
+        Raises:
+            DataError: If a column is given twice.
+        """
+        names = {"text": _names(text), "label": _names(label), "options": _names(options or [])}
+        for option, columns in names.items():
+            if len(set(columns)) < len(columns):
+                raise DataError(f"--data.{option} {','.join(columns)}: a column is given twice.")
+        prompt = None if prompt is None else prompt.replace("\\n", "\n")
+        return cls(**names, prompt=prompt, answer=answer, messages=messages)
+
+    @property
+    def kind(self) -> str | None:
+        """Name of the kind that has a column of its own, if one is given."""
+        if self.messages is not None:
+            return "chat"
+        return None if self.answer is None else "generation"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that an input is made of: those of the prompt, or one or two of text.
+
+        Raises:
+            DataError: If there are none, more than two texts, or a label among them.
+        """
+        if self.prompt is not None:
+            return self.prompt_columns(self.label, "label")
+        if len(self.text) > 2 or len(set(self.text) - {*self.label}) < len(self.text):
+            raise DataError(
+                f"--data.text {','.join(self.text)}: give one column, or two different ones for a pair, and not the "
+                f"label's, {', '.join(map(repr, self.label))}."
+            )
+        return self.text
+
+    def prompt_columns(self, targets: tuple[str, ...], what: str) -> tuple[str, ...]:
+        """Return the columns of the prompt.
+
+        Args:
+            targets: The columns of what is to be predicted.
+            what: What is to be predicted, for the message.
+
+        Raises:
+            DataError: If the prompt names no column, or one of ``targets``.
+        """
+        fields = self.prompt_fields
+        if not fields or {*targets} & {*fields} or not all(name.isidentifier() for name in fields):
+            raise DataError(
+                f"--data.prompt {self.prompt!r}: name at least one column in braces, such as {{text}}, and not the "
+                f"{what}'s, {', '.join(map(repr, targets))}."
+            )
+        return fields
+
+    @property
+    def prompt_fields(self) -> tuple[str, ...]:
+        """The names in braces of the prompt, each once.
+
+        Raises:
+            DataError: If a brace is not closed.
+        """
+        try:
+            fields = [name for _, name, _, _ in Formatter().parse(self.prompt or "") if name is not None]
+        except ValueError as error:
+            raise DataError(f"--data.prompt {self.prompt!r}: {error}; write {{{{ for a brace itself.") from error
+        return tuple(dict.fromkeys(fields))
+
+
+def _names(given: str | list[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given))

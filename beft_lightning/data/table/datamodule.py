@@ -1,0 +1,151 @@
+"""The DataModule for data of one's own: tables of texts and labels."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from beft_lightning.data.datamodule import LanguageDataModule
+from beft_lightning.data.generation import Stop
+from beft_lightning.data.subsets import draw_stratified
+from beft_lightning.data.table.columns import Columns
+from beft_lightning.data.table.files import read_table
+from beft_lightning.data.table.generation import with_generation
+from beft_lightning.data.table.kinds import check_columns, find_kind
+from beft_lightning.data.task import DEV, TRAIN
+from beft_lightning.errors import DataError
+
+VALIDATION = "validation"
+TEST = "test"
+#: Share of the training rows set aside where no validation file is given.
+_DEV_SHARE = 0.1
+
+
+class Table(LanguageDataModule):
+    r"""Texts and labels in files of one's own, for classification and regression.
+
+    A source is a CSV, TSV, JSON, JSONL, Parquet or Arrow file, a folder of ``save_to_disk``, or a folder or hub id that
+    ``datasets.load_dataset`` reads. Labels that are texts, truth values or whole numbers are classes, numbers with a
+    fraction are scores.
+
+    Args:
+        tokenizer: Tokenizer to use: the backbone's hub id or folder.
+        train: Source of the training rows. The label names are found there.
+        validation: Source of the rows to evaluate on during training.
+        test: Source of the rows for ``test``; by default the same as for validation.
+        text: Column of the text, or two columns of a pair, as a list or with a comma between.
+        label: Column of the label.
+        kind: ``classification`` or ``regression``; by default found from the labels.
+        dev_share: Without ``validation``: the share of the training rows, or from 1 on their number, that is not
+            trained on but evaluated on; by default 0.1. The rows are drawn with the seed, from each label alike.
+        prompt: For causal language models: the prompt with columns in braces, such as ``"{text} It was"``, after which
+            the label names are the options, or the answer is generated; ``\n`` is a new line.
+        answer: Column of the answer to generate behind the prompt: a text, or a list of acceptable texts, the first of
+            which is learnt.
+        messages: Column of conversations for a causal language model with a chat template: lists of messages, each with
+            ``role`` and ``content``. Every answer of the assistant is learnt, and the last one generated.
+        metrics: Names of the metrics to report, the main one first; by default those of the kind.
+        max_new_tokens: Most tokens of a generated answer; by default 256.
+        stop: What ends a generated answer behind a prompt: ``end_of_text``, the default, or ``line``.
+        generate: Further options of transformers' ``generate``, such as ``{"num_beams": 4}``; by default an answer is
+            greedy.
+        kwargs: See :class:`~beft_lightning.data.datamodule.LanguageDataModule`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str,
+        train: str | Path | None = None,
+        validation: str | Path | None = None,
+        test: str | Path | None = None,
+        text: str | list[str] = "text",
+        label: str | list[str] = "label",
+        kind: str | None = None,
+        options: str | list[str] | None = None,
+        dev_share: float | None = None,
+        prompt: str | None = None,
+        answer: str | None = None,
+        messages: str | None = None,
+        metrics: list[str] | None = None,
+        max_new_tokens: int | None = None,
+        stop: Stop | None = None,
+        generate: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if train is None:  # A parser that requires it only says what it was given.
+            raise DataError("Table needs a file, folder or data set to train on: give --data.train.")
+        if validation is not None and dev_share is not None:
+            raise DataError("dev_share splits rows off for validation, and a validation file is given: leave out one.")
+        if dev_share is not None and dev_share <= 0:
+            raise DataError(f"dev_share {dev_share} must be a share below 1, or a number of rows.")
+        self.sources = {TRAIN: train, VALIDATION: validation, TEST: test}
+        table = read_table(train, TRAIN)
+        #: How rows become examples.
+        columns = Columns.given(text, label, options, prompt, answer, messages)
+        self.kind = find_kind(kind, columns, table, f"{train}")
+        task = with_generation(self.kind.make_task(table), max_new_tokens, stop, generate)
+        super().__init__(
+            task=task if metrics is None else replace(task, metrics=tuple(metrics)),
+            tokenizer=tokenizer,
+            evaluation_splits=[VALIDATION if test is None else TEST],
+            **kwargs,
+        )
+        if test is not None:
+            if self.dev_size:
+                raise DataError("with a test file, dev_size has no use: the validation rows are set aside already.")
+            # Validation rows are what DEV is elsewhere: evaluated on during training, not reported.
+            self.task = replace(self.task, dev=True)
+        self._strata = self.kind.strata(table)
+        self._parsed: dict[str, list[Any]] = {TRAIN: self._parse(TRAIN, table)}
+        self.dev_share = dev_share if dev_share is not None else _DEV_SHARE
+        self._announce(table)
+
+    def read(self, split: str) -> list[Any]:
+        """Read a split, or the part of the training rows that stands for it."""
+        if self.sources.get(VALIDATION) is None and split in (TRAIN, VALIDATION):
+            examples = self._parsed[TRAIN]
+            dev = set(self._held_out())
+            examples = [example for i, example in enumerate(examples) if (i in dev) == (split == VALIDATION)]
+        elif split in self._parsed:
+            examples = self._parsed[split]
+        else:
+            source = self.sources.get(split)
+            if source is None:
+                raise DataError(f"there is no {split} file: give --data.{split}.")
+            examples = self._parsed[split] = self._parse(split, read_table(source, split))
+        if split == TRAIN and len(examples) < self.batch_size:
+            raise DataError(
+                f"{self.sources[TRAIN]}: {len(examples)} rows to train on are fewer than a batch of "
+                f"{self.batch_size}: lower --data.batch_size, or give more rows."
+            )
+        return examples
+
+    def _examples(self, split: str) -> list[Any]:
+        return super()._examples(VALIDATION if split == DEV and self.sources[TEST] is not None else split)
+
+    def _held_out(self) -> list[int]:
+        """Return the indices of the training rows that are set aside for validation."""
+        total = len(self._strata)
+        size = round(self.dev_share * total) if self.dev_share < 1 else int(self.dev_share)
+        if size >= total:
+            raise DataError(
+                f"{self.sources[TRAIN]}: dev_share {self.dev_share} leaves none of {total} rows to train on."
+            )
+        return draw_stratified(self._strata, max(size, 1), np.random.RandomState(self.seed))
+
+    def _parse(self, split: str, table: Dataset) -> list[Any]:
+        source = f"{self.sources[split]}"
+        check_columns(self.kind, table, source)
+        return self.task.parse(self.kind.rows(table.select_columns(list(self.kind.needed)), source, self.task), source)
+
+    def _announce(self, table: Dataset) -> None:
+        """Log how the training table was understood."""
+        rank_zero_info(f"{self.sources[TRAIN]}: {len(table):,} rows, {self.kind.describe(table, self.task)}.")
+        if self.sources[VALIDATION] is None:
+            rank_zero_info(
+                f"No validation file: {len(self._held_out()):,} of the rows are set aside (dev_share "
+                f"{self.dev_share:g}, seed {self.seed})."
+            )

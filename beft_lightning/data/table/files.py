@@ -1,0 +1,108 @@
+"""Read a table of the user's own: a file, a folder, or a data set of the hub."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset, load_from_disk
+
+from beft_lightning.data.table.conll import read_conll
+from beft_lightning.errors import DataError
+
+#: An empty cell is missing; pandas would take texts such as "None" and "NA" for missing, too. The types of columns are
+#: found from the whole file (no chunks).
+_CSV: Mapping[str, Any] = {"keep_default_na": False, "na_values": [""], "chunksize": None}
+#: Files that ``save_to_disk`` of datasets leaves.
+_SAVED = ("dataset_dict.json", "state.json")
+
+
+def read_table(source: str | Path, split: str) -> Dataset:
+    """Read one split of a table.
+
+    Args:
+        source: A file of one of :data:`FORMATS`, a folder of ``save_to_disk`` or of such files, or a hub id.
+        split: The split wanted: ``train``, ``validation`` or ``test``. A file is one split, whatever its name, and so
+            is a folder or data set that has no more than one.
+
+    Returns:
+        The rows, at least one.
+
+    Raises:
+        DataError: If there is no such file or data set, its type is unknown, it cannot be read, has no such split, or
+            has no rows.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _filled(read_file(path), source)
+    if not path.exists() and _looks_like_a_path(path):
+        raise DataError(f"{source}: no such file or folder (looked in {Path.cwd()}).")
+    saved = path.is_dir() and any((path / name).is_file() for name in _SAVED)
+    try:
+        # datasets runs no code of a data set: scripts are refused.
+        content = load_from_disk(str(path)) if saved else load_dataset(str(source))
+    except Exception as error:  # datasets and the hub raise many kinds
+        kind = "folder" if path.is_dir() else "no file or folder here, and as a data set of the hub"
+        raise DataError(f"{source}: {kind} not readable ({_reason(error)}).") from error
+    if isinstance(content, Dataset):
+        return _filled(content, source)
+    if split not in content and len(content) > 1:
+        raise DataError(f"{source}: no split {split!r}; there are: {', '.join(map(str, content))}. Give it as a file.")
+    return _filled(content[split] if split in content else next(iter(content.values())), source)
+
+
+def read_file(path: Path) -> Dataset:
+    """Read a file of one of :data:`FORMATS`; it may have no rows.
+
+    Raises:
+        DataError: If the type is unknown, or the content is not of this type.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise DataError(f"{path}: unknown type {path.suffix!r}; files that can be read: {', '.join(FORMATS)}.")
+    return FORMATS[path.suffix.lower()](path)
+
+
+def _load(builder: str, path: Path, **options: Any) -> Dataset:
+    """Read a file with one of the readers of datasets."""
+    try:
+        # datasets writes each file it reads into a cache; the table is kept in memory instead.
+        with tempfile.TemporaryDirectory() as cache:
+            table: Dataset = load_dataset(
+                builder, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **options
+            )
+    except Exception as error:  # readers raise many kinds
+        if "no data" in str(error) or isinstance(error, StopIteration):
+            return Dataset.from_dict({})
+        raise DataError(f"{path}: not readable as {path.suffix.lower()[1:]} ({_reason(error)}).") from error
+    return table
+
+
+#: Suffix -> reader.
+FORMATS: Mapping[str, Callable[[Path], Dataset]] = {
+    ".csv": partial(_load, "csv", **_CSV),
+    ".tsv": partial(_load, "csv", **_CSV, sep="\t"),
+    ".json": partial(_load, "json"),
+    ".jsonl": partial(_load, "json"),
+    ".parquet": partial(_load, "parquet"),
+    ".arrow": partial(_load, "arrow"),
+    ".conll": read_conll,
+}
+
+
+def _filled(table: Dataset, source: str | Path) -> Dataset:
+    if not len(table):
+        raise DataError(f"{source}: no rows.")
+    return table
+
+
+def _looks_like_a_path(path: Path) -> bool:
+    """Return whether a name is none of the hub's, which are ``NAME`` or ``OWNER/NAME``."""
+    return path.suffix.lower() in FORMATS or path.is_absolute() or len(path.parts) > 2 or ".." in path.parts
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the reader's own error, which datasets raises another one from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

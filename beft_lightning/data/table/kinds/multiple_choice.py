@@ -1,0 +1,98 @@
+"""Tables with options of its own for each row."""
+
+from typing import Any
+
+from datasets import Dataset
+
+from beft_lightning.data.option_template import OptionTemplate, options_of
+from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.data.sources import Row
+from beft_lightning.data.table.kinds.labelled import LabelledKind
+from beft_lightning.data.table.labels import label_name
+from beft_lightning.data.task import Task, TaskRecord
+from beft_lightning.errors import DataError
+
+
+class MultipleChoice(LabelledKind):
+    """One of the options of each row: bare texts with a new head, or options behind a prompt.
+
+    The label is the option's number from 0, its column, or its text.
+    """
+
+    name = "multiple_choice"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the input and of the options.
+
+        Raises:
+            DataError: If no options were given, or a text or the label is among them.
+        """
+        options, texts = {*self.columns.options}, self.columns.inputs
+        # A prompt may show the options, too.
+        others = {self.label} if self.columns.prompt is not None else {self.label, *texts}
+        if not options or options & others:
+            raise DataError(
+                f"--data.options {','.join(self.columns.options)}: {self.name} needs the columns of the options, or "
+                "the one that lists them, and none of them is also the text's or the label's."
+            )
+        return tuple(dict.fromkeys((*texts, *self.columns.options)))
+
+    def fits(self) -> bool:
+        """Return whether there is one column of labels, and options."""
+        return len(self.columns.label) == 1 and bool(self.columns.options)
+
+    def matches(self, table: Dataset) -> bool:
+        """Return True: the options tell."""
+        return True
+
+    def make_task(self, table: Dataset) -> TaskRecord:
+        """Make a record without label names: the options differ between rows."""
+        self.labels(table, self.train)
+        options = self.columns.options
+        if self.columns.prompt is not None:
+            return PromptTask(
+                name=self.task_name,
+                kind="choice",
+                columns=(*self.inputs, "label"),
+                examples=OptionTemplate(self.columns.prompt, options),
+            )
+        return Task(
+            name=self.task_name,
+            kind="multiple_choice",
+            text=self.columns.inputs,
+            labels=options if len(options) > 1 else (),
+            options=options[0] if len(options) == 1 else "",
+            metrics=("accuracy",),
+        )
+
+    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> int:
+        """Return the number of the right option."""
+        try:
+            texts = options_of(row, self.columns.options)
+        except DataError as error:
+            raise DataError(f"{where}: {error}.") from error
+        found = self._numbers(label, texts)
+        if len(found) != 1:
+            raise DataError(
+                f"{where}: label {label!r} is not one of the options. Give its number from 0 to {len(texts) - 1}, its "
+                f"column, or its text, of: {', '.join(map(repr, texts))}."
+            )
+        return found.pop()
+
+    def _numbers(self, label: Any, texts: list[str]) -> set[int]:
+        """Return the numbers of the options that a label may mean: by text or column, or else by number."""
+        numbered = {number for number in range(len(texts)) if label_name(number) == label_name(label)}
+        if not isinstance(label, str):
+            return numbered
+        columns = self.columns.options if len(self.columns.options) > 1 else ()
+        names = [*enumerate(texts), *enumerate(columns)]
+        return {number for number, name in names if name == label.strip()} or numbered
+
+    def strata(self, table: Dataset) -> list[str]:
+        """Return one stratum for all."""
+        return [""] * len(table)
+
+    def describe(self, table: Dataset, task: TaskRecord) -> str:
+        """Return where the options come from."""
+        return f"multiple_choice between the options of {', '.join(self.columns.options)}"

@@ -207,7 +207,8 @@ def page(rows: list[Row]) -> str:
     }
     lines = [
         *_HEADER,
-        f"Of the {len(MODEL_MAPPING_NAMES)} types, {len(rows)} were tried so far. {len(built)} of these can be built from their default configuration, and in "
+        f"Of the {len(MODEL_MAPPING_NAMES)} types, {len(rows)} were tried so far. {len(built)} of these can be "
+        f"built from their default configuration, and in "
         f"{len(none)} of these no attention was seen. Of the other {len(attended)}, the terms are "
         f"{', '.join(f'**{name}** in {count}' for name, count in counts.items())}.",
         "",

@@ -7,10 +7,11 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from beft_lightning.bias.architecture import Architecture
-from beft_lightning.bias.structure import fit_state, fit_structure, zero_biases
+from beft_lightning.bias.architecture import Architectures
+from beft_lightning.bias.structure import fit_state, fit_structure, split_layouts, zero_biases
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
+    LAYOUTS_KEY,
     RNG_KEY,
     TRAINED_BEFORE_KEY,
     TRAINED_KEY,
@@ -29,7 +30,7 @@ _TRAINED = "beft_trained"
 _CURRENT_STATE, _AVERAGE_STATE = "current_model_state", "average_model_state"
 
 
-def load_adapter(module: nn.Module, path: str | Path, architecture: Architecture | None = None) -> None:
+def load_adapter(module: nn.Module, path: str | Path, architecture: Architectures = None) -> None:
     """Put the values of a checkpoint into a module.
 
     Biases that the checkpoint has and the module lacks are added, and fused ones are split, as in the fit. The module
@@ -43,7 +44,8 @@ def load_adapter(module: nn.Module, path: str | Path, architecture: Architecture
     Args:
         module: The module that was fitted, with its pretrained weights.
         path: A checkpoint of a fit with :class:`~beft_lightning.AdapterCheckpoint`.
-        architecture: Where the bias terms are, if the fit was told so. It is needed for parts of fused biases only.
+        architecture: Where the bias terms are, if the fit was told so. It is needed only for parts of fused biases
+            in files of earlier versions.
 
     Raises:
         CheckpointError: If the file is missing or damaged, or was trained over another model.
@@ -55,7 +57,7 @@ def load_adapter(module: nn.Module, path: str | Path, architecture: Architecture
 
 
 def load_values(
-    module: nn.Module, checkpoint: Mapping[str, Any], path: str | Path, architecture: Architecture | None = None
+    module: nn.Module, checkpoint: Mapping[str, Any], path: str | Path, architecture: Architectures = None
 ) -> None:
     """Put the values of a checkpoint that has been read into a module; see :func:`load_adapter`.
 
@@ -84,7 +86,7 @@ def prepare(
     module: nn.Module,
     checkpoint: Mapping[str, Any],
     identify: Callable[[], Mapping[str, list[Any]]],
-    architecture: Architecture | None = None,
+    architecture: Architectures = None,
 ) -> dict[str, Tensor]:
     """Make a module ready for the values of a checkpoint.
 
@@ -104,7 +106,7 @@ def prepare(
     """
     values: Mapping[str, Tensor] = checkpoint["state_dict"]
     known = {*values, *checkpoint.get(FINGERPRINT_KEY, ())}
-    fit_structure(module, known, architecture)
+    fit_structure(module, known, architecture, checkpoint.get(LAYOUTS_KEY))
     state = fit_state(module, values)
     if TRAINED_KEY in checkpoint:
         held = held_names(checkpoint)
@@ -151,6 +153,8 @@ def keep_trained(module: nn.Module, checkpoint: dict[str, Any], identity: Mappin
     if before := [name for name in trained if name not in set(now)]:
         checkpoint[TRAINED_BEFORE_KEY] = before
     checkpoint[FINGERPRINT_KEY] = {name: value for name, value in identity.items() if name in frozen}
+    if layouts := split_layouts(module):
+        checkpoint[LAYOUTS_KEY] = layouts
     checkpoint.setdefault(RNG_KEY, [])
 
 

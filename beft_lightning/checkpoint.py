@@ -22,6 +22,8 @@ TRAINED_KEY = "beft_trained"
 TRAINED_BEFORE_KEY = "beft_trained_before"
 #: Key of the record of how the model is made, so that no configuration is needed to make it again.
 MODEL_KEY = "beft_model"
+#: How each layer whose bias is split into terms orders its outputs: its path -> the fields of a ``Fused``.
+LAYOUTS_KEY = "beft_layouts"
 #: Key of the states of the random number generators of each process.
 RNG_KEY = "beft_rng"
 #: Key of the checksum of the values and of the records above.

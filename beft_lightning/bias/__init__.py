@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Attention, Fused
 from beft_lightning.bias.architectures import ARCHITECTURES
+from beft_lightning.bias.discovery import described, discover
 from beft_lightning.bias.fused import fuse_biases
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.inert import inert_by_gradient, is_inert
-from beft_lightning.bias.lookup import architecture_of, attention_of, pretrained_model
+from beft_lightning.bias.lookup import architecture_of, architectures_of, attention_of, pretrained_model
 from beft_lightning.bias.terms import (
     BiasTerms,
     add_missing_biases,
@@ -47,7 +48,10 @@ __all__ = [
     "add_missing_biases",
     "all_biases",
     "architecture_of",
+    "architectures_of",
     "attention_of",
+    "described",
+    "discover",
     "find_bias_terms",
     "fisher_score",
     "freeze_except",

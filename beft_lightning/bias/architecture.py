@@ -1,6 +1,6 @@
 """The description of an architecture: its terms, their modules, fused projections, and its attention."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,9 @@ TERM_SYMBOLS: Mapping[str, str] = {
     "mlp_norm": "b_LN2",
 }
 
+#: The name, in a fused layer, of outputs that belong to no term.
+REST = "rest"
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -31,14 +34,17 @@ class Fused:
     The outputs are ``groups`` runs of one length, and in each run every part has its share, one after the other.
 
     Args:
-        parts: Term -> its share of a run (any unit: heads, say), in the order in which they stand.
+        parts: Term -> its share of a run (any unit: heads, say), in the order in which they stand. Outputs of no term
+            are called ``rest``.
         groups: Number of runs. 1 where whole parts stand one after the other (GPT-2); the number of heads where query,
             key and value of a head stand together (GPT-NeoX); the number of key-value heads where the queries of a
             group stand before their key and value (Falcon).
+        bias: Name of the layer's bias; ``in_proj_bias`` in ``nn.MultiheadAttention``.
     """
 
     parts: Mapping[str, int]
     groups: int = 1
+    bias: str = "bias"
 
     def __post_init__(self) -> None:
         """Check the shares and groups."""
@@ -111,7 +117,7 @@ class Architecture:
                 f"Architecture.layer is {self.layer!r}; it needs exactly one '{{}}' where the layer's index stands, "
                 "for example 'encoder.layer.{}'."
             )
-        named = [*self.terms, *(term for fused in self.fused.values() for term in fused.parts)]
+        named = [*self.terms, *(term for fused in self.fused.values() for term in fused.parts if term != REST)]
         if not named:
             raise ArchitectureError(
                 "Architecture.terms is empty; map at least one term to a module inside a layer, "
@@ -123,4 +129,9 @@ class Architecture:
     @property
     def paths(self) -> dict[str, str]:
         """Term -> path, inside a layer, of the module that owns its bias, alone or with others."""
-        return {**{term: path for path, fused in self.fused.items() for term in fused.parts}, **self.terms}
+        parts = {term: path for path, fused in self.fused.items() for term in fused.parts if term != REST}
+        return {**parts, **self.terms}
+
+
+#: Where terms are: one description, or one for each stack of layers; None if it is to be found out.
+Architectures = Architecture | Sequence[Architecture] | None

@@ -4,10 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from beft_lightning.bias.architecture import Fused
-from beft_lightning.bias.parametrized import parametrize_tensor
+from beft_lightning.bias.parametrized import parametrize_tensor, unparametrize
+
+#: Names of biases; the second is of ``nn.MultiheadAttention``.
+BIAS_NAMES = ("bias", "in_proj_bias")
 
 
 class FusedBias(nn.Module):
@@ -34,34 +36,41 @@ class FusedBias(nn.Module):
 
 
 def split(owner: nn.Module, layout: Fused) -> None:
-    """Make each part of ``owner.bias`` a parameter of its own; ``owner`` computes the same as before.
+    """Make each part of the bias of ``owner`` a parameter of its own; ``owner`` computes the same as before.
 
     The parts are at least fp32, whatever the bias was: a bf16 value loses updates below about 0.4 % of itself.
     """
     if is_split(owner):
         return
-    bias: Any = owner.bias
+    bias: Any = getattr(owner, layout.bias)
     bias.data = bias.data.to(torch.promote_types(bias.dtype, torch.float32))
-    parametrize_tensor(owner, "bias", FusedBias(layout))
+    parametrize_tensor(owner, layout.bias, FusedBias(layout))
 
 
 def is_split(owner: nn.Module) -> bool:
-    """Return whether the parts of ``owner.bias`` are parameters of their own."""
-    parametrizations = getattr(owner, "parametrizations", {})
-    return "bias" in parametrizations and isinstance(parametrizations["bias"][0], FusedBias)
+    """Return whether the parts of a fused bias of ``owner`` are parameters of their own."""
+    return layout_of(owner) is not None
+
+
+def layout_of(owner: nn.Module) -> Fused | None:
+    """Return how ``owner`` orders the outputs that its split bias is added to; None if no bias is split."""
+    for parts in getattr(owner, "parametrizations", {}).values():
+        if isinstance(parts[0], FusedBias):
+            return parts[0].layout
+    return None
 
 
 def fused_parts(owner: nn.Module, layout: Fused) -> dict[str, nn.Parameter]:
-    """Return each term's part of ``owner.bias``.
+    """Return each term's part of the bias of ``owner``.
 
     Once split, the parts are the parameters themselves, of shape ``(d,)``. Before, they are views that share the bias'
     memory, of shape ``(groups, d / groups)`` if there are several groups: what is written into one changes the model,
     but no gradient arrives there.
     """
     if is_split(owner):
-        originals: Any = owner.parametrizations["bias"]  # type: ignore[index]
+        originals: Any = owner.parametrizations[layout.bias]  # type: ignore[index]
         return {term: getattr(originals, f"original{place}") for place, term in enumerate(layout.parts)}
-    bias: Any = owner.bias
+    bias: Any = getattr(owner, layout.bias)
     views = [run.squeeze(0) for run in _runs(bias.detach(), layout)]
     return {term: nn.Parameter(view, bias.requires_grad) for term, view in zip(layout.parts, views, strict=True)}
 
@@ -69,14 +78,28 @@ def fused_parts(owner: nn.Module, layout: Fused) -> dict[str, nn.Parameter]:
 def fuse_biases(module: nn.Module) -> None:
     """Undo every split in ``module``: names and shapes of its parameters are those of transformers again."""
     for owner in module.modules():
-        if is_split(owner):
-            parametrize.remove_parametrizations(owner, "bias", leave_parametrized=True)
+        if (layout := layout_of(owner)) is not None:
+            unparametrize(owner, layout.bias)
+
+
+def bias_name(owner: nn.Module) -> str:
+    """Return the name of the bias that a module has or can be given."""
+    return "in_proj_bias" if isinstance(owner, nn.MultiheadAttention) else "bias"
+
+
+def add_bias(owner: nn.Linear | nn.MultiheadAttention) -> None:
+    """Give a layer the bias that it lacks, as zeros in fp32."""
+    if isinstance(owner, nn.MultiheadAttention):
+        outputs, weight = 3 * owner.embed_dim, owner.out_proj.weight
+    else:
+        outputs, weight = owner.out_features, owner.weight
+    setattr(owner, bias_name(owner), nn.Parameter(torch.zeros(outputs, device=weight.device)))
 
 
 def is_bias(name: str) -> bool:
     """Return whether a parameter of this name is a bias or a part of one."""
     *_, parent, own = ["", *name.split(".")]
-    return own == "bias" or (parent == "bias" and own.startswith("original"))
+    return own in BIAS_NAMES or (parent in BIAS_NAMES and own.startswith("original"))
 
 
 def _runs(bias: Tensor, layout: Fused) -> tuple[Tensor, ...]:

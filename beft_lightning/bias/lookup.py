@@ -1,14 +1,15 @@
-"""The transformers model inside a module, and its entry in the table of architectures."""
+"""The transformers model inside a module, and where its bias terms are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from beft_lightning.bias.architecture import Architecture, Attention
+from beft_lightning.bias.architecture import Architecture, Architectures, Attention
 from beft_lightning.bias.architectures import ARCHITECTURES
+from beft_lightning.bias.discovery import architectures_of_twin, described
 from beft_lightning.errors import ArchitectureError
 
 
@@ -47,24 +48,51 @@ def outermost_models(module: nn.Module) -> dict[str, PreTrainedModel]:
 
 
 def architecture_of(module: nn.Module) -> Architecture:
-    """Return the table's entry for the model that ``module`` is or contains.
+    """Return where the bias terms are in the model that ``module`` is or contains.
 
     Raises:
-        ArchitectureError: If the model's type is not in the table.
+        ArchitectureError: If nothing is known of the model, or its stacks of layers differ in where the terms are.
     """
-    config = pretrained_model(module).config
-    try:
-        entry = ARCHITECTURES[config.model_type]
-    except KeyError:
+    found = architectures_of(module)
+    if len(found) > 1:
         raise ArchitectureError(
-            f"model type {config.model_type!r} is unknown. Known types: {', '.join(sorted(ARCHITECTURES))}. "
-            "For another one, say where its biases are, for example in YAML:\n"
-            "  selection:\n"
-            "    architecture:\n"
-            "      layer: model.layers.{}\n"
-            "      terms: {query: self_attn.q_proj, key: self_attn.k_proj, value: self_attn.v_proj}"
-        ) from None
-    return _resolve(entry, config)
+            f"the model has {len(found)} stacks of layers of its own architecture each:\n{described(found)}"
+        )
+    return found[0]
+
+
+def architectures_of(module: nn.Module) -> list[Architecture]:
+    """Return where the bias terms are in the model that ``module`` is or contains, for each of its stacks of layers.
+
+    The table says so, or else a small twin of the model that is watched.
+
+    Raises:
+        ArchitectureError: If the model's type is not in the table, and no attention of it was seen.
+    """
+    model = pretrained_model(module)
+    if entry := ARCHITECTURES.get(model.config.model_type):
+        return [_resolve(entry, model.config)]
+    return architectures_of_twin(model)
+
+
+def inert_terms(module: nn.Module, architecture: Architectures = None) -> tuple[str, ...] | None:
+    """Return the terms that cannot change what ``module`` computes; None if that is unknown.
+
+    Args:
+        module: A model, or any module that contains one.
+        architecture: Where the terms are; by default as :func:`architectures_of` says.
+    """
+    stacks = [one.inert for one in architecture_stacks(module, architecture)]
+    if any(inert is None for inert in stacks):
+        return None
+    return tuple(dict.fromkeys(term for inert in stacks for term in inert or ()))
+
+
+def architecture_stacks(module: nn.Module, architecture: Architectures) -> Sequence[Architecture]:
+    """Return one architecture for each stack of layers: as given, or else as :func:`architectures_of` says."""
+    if architecture is None:
+        return architectures_of(module)
+    return [architecture] if isinstance(architecture, Architecture) else architecture
 
 
 def attention_of(config: PreTrainedConfig) -> Attention:

@@ -3,6 +3,7 @@
 import copyreg
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -38,6 +39,16 @@ def parametrize_tensor(owner: nn.Module, name: str, parametrization: nn.Module, 
     """
     parametrize.register_parametrization(owner, name, parametrization, unsafe=unsafe)
     copyreg.pickle(type(owner), _reduce)
+
+
+def unparametrize(owner: nn.Module, name: str) -> None:
+    """Make a parametrized tensor a plain parameter of the same values, frozen if all that it was computed from was."""
+    computed_from = owner.get_submodule(f"parametrizations.{name}")
+    frozen = not any(parameter.requires_grad for parameter in computed_from.parameters())
+    computed_from.requires_grad_(True)  # torch leaves no parameter behind where nothing is trainable.
+    with torch.enable_grad():
+        parametrize.remove_parametrizations(owner, name, leave_parametrized=True)
+    owner.get_parameter(name).requires_grad_(not frozen)
 
 
 def _reduce(owner: nn.Module) -> tuple[Any, ...]:

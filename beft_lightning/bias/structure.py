@@ -1,24 +1,27 @@
 """The biases that a checkpoint names: added to a module that lacks them, split where the checkpoint has their parts."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from beft_lightning.bias.architecture import Architecture
-from beft_lightning.bias.fused import FusedBias, is_bias, is_split
+from beft_lightning.bias.architecture import Architectures, Fused
+from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, split
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.terms import split_fused_biases
 from beft_lightning.errors import ArchitectureError
 from beft_lightning.parameters import clean_name, full_tensor, named_parameters
 
-#: What the first part of a split bias has in its name, where the tensor has its own.
-_FIRST_PART = f"{MARK}bias.original0"
 
-
-def fit_structure(module: nn.Module, names: Collection[str], architecture: Architecture | None = None) -> None:
+def fit_structure(
+    module: nn.Module,
+    names: Collection[str],
+    architecture: Architectures = None,
+    layouts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Give a module the biases that a checkpoint names. The module computes the same as before.
 
     Linear layers get missing biases, as zeros. Fused biases are split if the checkpoint has their parts. Everything
@@ -27,31 +30,46 @@ def fit_structure(module: nn.Module, names: Collection[str], architecture: Archi
     Args:
         module: Changed in place.
         names: Names of all parameters that the checkpoint knows, in ``module``.
-        architecture: Where the terms are, for models that the built-in table does not know.
+        architecture: Where the terms are; by default looked up for each transformers model in ``module``.
+        layouts: The checkpoint's :func:`split_layouts`; files of earlier versions have none.
     """
     add_biases(module, map(plain_name, names))
+    owners = {clean_name(path): child for path, child in module.named_modules()}
+    for path, layout in (layouts or {}).items():
+        if path in owners:
+            split(owners[path], Fused(**layout))
     split_named_biases(module, names, architecture)
 
 
-def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear]:
-    """Give linear layers the biases among ``names`` that ``module`` lacks, as zeros.
+def split_layouts(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """Return how each layer of ``module`` whose bias is split orders its outputs, in plain types."""
+    layouts = {clean_name(path): layout_of(child) for path, child in module.named_modules()}
+    return {path: asdict(layout) for path, layout in layouts.items() if layout is not None}
+
+
+def add_biases(module: nn.Module, names: Iterable[str]) -> list[nn.Linear | nn.MultiheadAttention]:
+    """Give linear layers and attentions the biases among ``names`` that ``module`` lacks, as zeros.
 
     Args:
         module: Changed in place.
-        names: Names of parameters; those that are no bias of a linear layer are ignored.
+        names: Names of parameters; those that are no bias of such a layer are ignored.
 
     Returns:
         The layers that were given one.
     """
-    linear = {clean_name(path): child for path, child in module.named_modules() if isinstance(child, nn.Linear)}
-    paths = dict.fromkeys(name.removesuffix(".bias") for name in names if name.endswith(".bias"))
-    added = [linear[path] for path in paths if path in linear and linear[path].bias is None]
+    layers = {
+        clean_name(path): child
+        for path, child in module.named_modules()
+        if isinstance(child, nn.Linear | nn.MultiheadAttention) and getattr(child, bias_name(child)) is None
+    }
+    places = dict.fromkeys(name.rpartition(".")[::2] for name in names)
+    added = [layers[path] for path, own in places if path in layers and own == bias_name(layers[path])]
     for owner in added:
-        owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
+        add_bias(owner)
     return added
 
 
-def split_named_biases(module: nn.Module, names: Iterable[str], architecture: Architecture | None = None) -> None:
+def split_named_biases(module: nn.Module, names: Iterable[str], architecture: Architectures = None) -> None:
     """Split the fused biases in ``module`` of which ``names`` has parts.
 
     Args:
@@ -62,7 +80,7 @@ def split_named_biases(module: nn.Module, names: Iterable[str], architecture: Ar
     Raises:
         ArchitectureError: If nothing says how to split one.
     """
-    paths = {name.removesuffix(_FIRST_PART) for name in names if name.endswith(_FIRST_PART)}
+    paths = {name.partition(MARK)[0] for name in names if MARK in name and is_bias(name)}
     owners = {clean_name(path): child for path, child in module.named_modules()}
     whole = [path for path in paths if path in owners and not is_parametrized(owners[path])]
     if architecture is not None and whole:
@@ -90,12 +108,10 @@ def fit_state(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
     """
     fitted = dict(state)
     for path, owner in module.named_modules():
-        name = f"{clean_name(path)}.bias"
-        if name in fitted and is_split(owner):
-            fused = owner.get_submodule("parametrizations.bias.0")
-            assert isinstance(fused, FusedBias)
-            for place, part in enumerate(fused.right_inverse(fitted.pop(name))):
-                fitted[f"{clean_name(path)}{MARK}bias.original{place}"] = part
+        layout = layout_of(owner)
+        if layout is not None and (name := f"{clean_name(path)}.{layout.bias}") in fitted:
+            for place, part in enumerate(FusedBias(layout).right_inverse(fitted.pop(name))):
+                fitted[f"{clean_name(path)}{MARK}{layout.bias}.original{place}"] = part
     return fitted | zero_biases(module, fitted)
 
 
@@ -110,7 +126,7 @@ def zero_biases(module: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
     """
     found = {}
     for name, parameter in named_parameters(module):
-        weight = f"{plain_name(name).removesuffix('.bias')}.weight"
+        weight = f"{plain_name(name).removesuffix('bias')}weight"
         if is_bias(name) and name not in names and weight in names and not full_tensor(parameter).any():
             found[name] = parameter.detach()
     return found

@@ -1,72 +1,16 @@
 """Find a model's bias terms, add missing biases, and freeze all but a choice."""
 
-import re
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
-from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Fused
-from beft_lightning.bias.fused import fused_parts, is_bias, split
-from beft_lightning.bias.lookup import architecture_of, pretrained_model
-from beft_lightning.errors import ArchitectureError, TermError
-from beft_lightning.parameters import clean_name
+from beft_lightning.bias.architecture import TERM_SYMBOLS, Architectures
+from beft_lightning.bias.fused import add_bias, is_bias, split
+from beft_lightning.bias.owners import Place, chosen, places_of
+from beft_lightning.errors import TermError
 
 #: A term's name -> layer index -> the bias vector of that layer.
 BiasTerms = dict[str, dict[int, nn.Parameter]]
-
-
-def bias_owners(module: nn.Module, architecture: Architecture | None = None) -> dict[str, dict[int, nn.Module]]:
-    """Return the modules that own, or could own, each term's bias: term -> layer index -> module.
-
-    Args:
-        module: A model, or any module that contains one.
-        architecture: Where the terms are; by default looked up by the model's type.
-
-    Raises:
-        ArchitectureError: If the type is unknown or no module is where the architecture says.
-    """
-    known = architecture or architecture_of(module)
-    root = module if architecture else pretrained_model(module)
-    paths = known.paths
-    patterns = {term: _pattern(f"{known.layer}.{path}") for term, path in paths.items()}
-    # Term -> path of a stack of layers -> index in the stack -> module.
-    stacks: dict[str, dict[str, dict[int, nn.Module]]] = {term: {} for term in paths}
-    for name, child in root.named_modules():
-        path = clean_name(name)
-        for term, pattern in patterns.items():
-            if match := pattern.search(path):
-                index, stack = int(match.group(1)), path[: match.start(1)]
-                layers = stacks[term].setdefault(stack, {})
-                if index in layers or (len(stacks[term]) > 1 and "*" not in known.layer):
-                    raise ArchitectureError(
-                        f"term {term!r} has two modules for layer {index} (one is {name!r}); "
-                        "give a more specific `architecture.layer`, or only the part of the model to tune."
-                    )
-                layers[index] = child
-    if missing := [term for term in stacks if not stacks[term]]:
-        raise ArchitectureError(
-            f"{type(root).__name__} has no module for {', '.join(map(repr, missing))} at "
-            f"{', '.join(repr(f'{known.layer}.{paths[term]}') for term in missing)}. "
-            "Correct the `architecture` mapping; `model.named_modules()` shows the paths."
-        )
-    return {term: _counted_on(list(found.values())) for term, found in stacks.items()}
-
-
-def owners_of(
-    terms: Iterable[str], module: nn.Module, architecture: Architecture | None = None
-) -> dict[str, dict[int, nn.Module]]:
-    """Return the same as :func:`bias_owners` for chosen terms alone.
-
-    Raises:
-        ArchitectureError: As there.
-        TermError: If the architecture has no such term.
-    """
-    owners = bias_owners(module, architecture)
-    terms = list(terms)
-    if unknown := [term for term in terms if term not in owners]:
-        raise TermError(f"no term {unknown[0]!r} in this model; it can have: {', '.join(owners)}.")
-    return {term: owners[term] for term in terms}
 
 
 def without_layers(terms: Iterable[str]) -> list[str]:
@@ -78,33 +22,12 @@ def without_layers(terms: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(term.partition(".")[0] for term in terms))
 
 
-def _pattern(path: str) -> re.Pattern[str]:
-    """Return a pattern of the end of a module's name: ``{}`` is an index, ``*`` any one name."""
-    escaped = re.escape(path).replace(re.escape("{}"), r"(\d+)").replace(re.escape("*"), r"[^.]+")
-    return re.compile(rf"(?:^|\.){escaped}$")
-
-
-def _counted_on(stacks: list[dict[int, nn.Module]]) -> dict[int, nn.Module]:
-    """Return the layers of several stacks, numbered one stack after the other."""
-    layers: dict[int, nn.Module] = {}
-    for stack in stacks:
-        first = max(layers, default=-1) + 1
-        layers |= {first + index: stack[index] for index in sorted(stack)}
-    return layers
-
-
-def _fused_layouts(module: nn.Module, architecture: Architecture | None) -> dict[str, Fused]:
-    """Return the layout of the fused layer of each term that has one."""
-    known = architecture or architecture_of(module)
-    return {term: fused for fused in known.fused.values() for term in fused.parts}
-
-
-def find_bias_terms(module: nn.Module, architecture: Architecture | None = None) -> BiasTerms:
+def find_bias_terms(module: nn.Module, architecture: Architectures = None) -> BiasTerms:
     """Return the bias vectors of every term that ``module`` has. The module does not change.
 
     Args:
         module: A transformers model, or any module that contains one.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
 
     Returns:
         Term name -> layer index (0-based) -> bias parameter. Terms without any bias are left out, so a bias-free
@@ -114,21 +37,21 @@ def find_bias_terms(module: nn.Module, architecture: Architecture | None = None)
     Raises:
         ArchitectureError: If the model's type is unknown or does not match its architecture.
     """
-    layouts = _fused_layouts(module, architecture)
     terms: BiasTerms = {}
-    for term, layers in bias_owners(module, architecture).items():
-        found = {index: bias for index, owner in layers.items() if (bias := _bias(owner, term, layouts)) is not None}
-        if found:
+    for term, layers in places_of(module, architecture).items():
+        if found := {index: _bias_of(place, term) for index, place in layers.items() if place.bias is not None}:
             terms[term] = found
     return terms
 
 
-def _bias(owner: nn.Module, term: str, layouts: dict[str, Fused]) -> nn.Parameter | None:
-    bias: nn.Parameter | None = getattr(owner, "bias", None)
-    return fused_parts(owner, layouts[term])[term] if bias is not None and term in layouts else bias
+def _bias_of(place: Place, term: str) -> nn.Parameter:
+    if place.layout is not None:
+        return place.parts()[term]
+    assert place.bias is not None
+    return place.bias
 
 
-def split_fused_biases(module: nn.Module, architecture: Architecture | None = None) -> None:
+def split_fused_biases(module: nn.Module, architecture: Architectures = None) -> None:
     """Make every part of every fused bias a parameter of its own; the model's output does not change.
 
     A fused bias then stands in the state dict as ``parametrizations.bias.original0``, ``original1``, ... in its parts'
@@ -136,19 +59,16 @@ def split_fused_biases(module: nn.Module, architecture: Architecture | None = No
 
     Args:
         module: A model, or any module that contains one.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
     """
-    layouts = _fused_layouts(module, architecture)
-    if not layouts:
-        return
-    for term, layers in bias_owners(module, architecture).items():
-        for owner in layers.values():
-            if term in layouts and getattr(owner, "bias", None) is not None:
-                split(owner, layouts[term])
+    for layers in places_of(module, architecture).values():
+        for place in layers.values():
+            if place.layout is not None and place.bias is not None:
+                split(place.owner, place.layout)
 
 
 def add_missing_biases(
-    module: nn.Module, terms: Iterable[str], architecture: Architecture | None = None
+    module: nn.Module, terms: Iterable[str], architecture: Architectures = None
 ) -> list[nn.Parameter]:
     """Give the linear layers of ``terms`` their missing ``bias``, as zeros: the model's output does not change.
 
@@ -160,7 +80,7 @@ def add_missing_biases(
     Args:
         module: A model, or any module that contains one.
         terms: Names of the terms that shall exist.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
 
     Returns:
         The parameters that were added, empty if every layer had its bias.
@@ -168,23 +88,23 @@ def add_missing_biases(
     Raises:
         TermError: If a term is unknown to the architecture or belongs to a layer that is not linear.
     """
-    layouts = _fused_layouts(module, architecture)
-    changed: list[tuple[str, nn.Linear]] = []
-    for term, owners in owners_of(terms, module, architecture).items():
-        for index, owner in owners.items():
-            if getattr(owner, "bias", None) is not None:
+    changed: list[Place] = []
+    for term, places in chosen(terms, places_of(module, architecture)).items():
+        for index, place in places.items():
+            if place.bias is not None:
                 continue
-            if not isinstance(owner, nn.Linear):
+            if not isinstance(place.owner, nn.Linear | nn.MultiheadAttention):
                 raise TermError(
-                    f"term {term!r} of layer {index} is a {type(owner).__name__} without a bias; "
+                    f"term {term!r} of layer {index} is a {type(place.owner).__name__} without a bias; "
                     "only nn.Linear layers can be given one."
                 )
-            owner.bias = nn.Parameter(torch.zeros(owner.out_features, device=owner.weight.device))
-            changed.append((term, owner))
+            add_bias(place.owner)
+            changed.append(place)
     split_fused_biases(module, architecture)
     added: list[nn.Parameter] = []
-    for term, owner in changed:
-        added.extend(fused_parts(owner, layouts[term]).values() if term in layouts else [owner.bias])
+    for place in changed:
+        assert place.bias is not None
+        added.extend([place.bias] if place.layout is None else place.parts().values())
     return added
 
 
@@ -215,7 +135,7 @@ def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
 
 
 def freeze_except(
-    module: nn.Module, terms: Iterable[str], *, keep: Iterable[str] = (), architecture: Architecture | None = None
+    module: nn.Module, terms: Iterable[str], *, keep: Iterable[str] = (), architecture: Architectures = None
 ) -> list[str]:
     """Freeze every parameter of ``module`` but the chosen bias terms. Fused biases are split first.
 
@@ -223,7 +143,7 @@ def freeze_except(
         module: A model, or any module that contains one.
         terms: Names such as ``"value"`` or ``"value.3"``; may be empty if ``keep`` is not.
         keep: Names of further parameters to leave trainable, for example :func:`head_parameters`.
-        architecture: Where the terms are; by default looked up by the model's type.
+        architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
 
     Returns:
         The names left trainable, in the order of ``module.named_parameters()``.

@@ -20,7 +20,7 @@ from beft_lightning.bias import (
     pretrained_model,
 )
 from beft_lightning.bias.heads import select_head
-from beft_lightning.bias.lookup import architecture_of
+from beft_lightning.bias.lookup import inert_terms, outermost_models
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.bias.terms import without_layers
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
@@ -39,6 +39,7 @@ from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
+from beft_lightning.scoring.watched_step import watch_training_step
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.compatibility import check_half_weights, check_precision
 
@@ -49,7 +50,8 @@ FIXED = "fixed"
 class BiasSelectionCallback(Callback):
     """Score the bias terms on a few training batches, keep the best, freeze the rest.
 
-    Works with any LightningModule that contains a transformers model. Scoring runs the module's own
+    Works with any LightningModule that contains a transformers model, or attention that its ``training_step`` shows on
+    the first batch (:func:`~beft_lightning.bias.discover`). Scoring runs the module's own
     ``training_step`` on its own training batches before the optimizer is built, in fp32 whatever the fit's precision,
     and leaves no trace: the fit starts from the untouched checkpoint. Biases, norms and the head become fp32 in any
     module; frozen matrices may be in half precision if the trainer's precision is mixed.
@@ -78,7 +80,7 @@ class BiasSelectionCallback(Callback):
         head: What is trained beside the biases: ``auto`` (the task head and the pooler's bias), ``none``, or
             patterns of parameter names such as ``*.classifier.*``.
         scores: A ``scores.json`` to choose from instead of scoring again.
-        architecture: Where the terms are, for models that the built-in table does not know.
+        architecture: Where the terms are, for attention that cannot be seen, or to tune one part of a model.
 
     Example::
 
@@ -129,7 +131,8 @@ class BiasSelectionCallback(Callback):
         self.clip_norm = clip_norm
         self.head = head
         self.scores_file = scores
-        self.architecture = architecture
+        #: Where the terms are: as described by the user, or as found by watching a module without transformers model.
+        self.architecture: Architecture | Sequence[Architecture] | None = architecture
         #: What is trained, once decided: names such as ``value`` or ``value.3``.
         self.selected: list[str] | None = None
         #: The scores the decision rests on, unless it was fixed.
@@ -217,6 +220,8 @@ class BiasSelectionCallback(Callback):
 
     def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
+        if self.architecture is None and trainer.state.fn == "fit" and not outermost_models(pl_module):
+            self.architecture = watch_training_step(trainer, pl_module)
         if added := add_missing_biases(pl_module, without_layers(self.terms), self.architecture):
             values = sum(bias.numel() for bias in added)
             rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
@@ -247,7 +252,7 @@ class BiasSelectionCallback(Callback):
             layers = {term: len(terms[term]) for term in self.terms}
             self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers)
             return self.rule.select(self.scores)
-        inert = (self.architecture or architecture_of(pl_module)).inert
+        inert = inert_terms(pl_module, self.architecture)
         if inert is not None and set(self.terms) <= set(inert):
             raise TermError(
                 f"every candidate ({', '.join(self.terms)}) is inert in {model_type}: it cannot change the model's "

@@ -8,6 +8,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.fused import bias_name
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.structure import add_biases, split_named_biases
 from beft_lightning.checkpoint import (
@@ -151,7 +152,7 @@ def _materialized(
 
 def _remove_biases(owners: Iterable[nn.Module]) -> None:
     for owner in owners:
-        owner.register_parameter("bias", None)
+        owner.register_parameter(bias_name(owner), None)
 
 
 def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:

@@ -3,9 +3,13 @@
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from beft_lightning.bias.parametrized import unparametrize
+
 
 def materialize(module: nn.Module) -> dict[str, Tensor]:
-    """Remove every parametrization. The module computes the same, with the names of its tensors before.
+    """Remove every parametrization but torch's own, such as weight norm, which belong to the pretrained model.
+
+    The module computes the same, with the names of its tensors before.
 
     Args:
         module: Changed in place.
@@ -17,7 +21,9 @@ def materialize(module: nn.Module) -> dict[str, Tensor]:
     for path, child in module.named_modules():
         if not parametrize.is_parametrized(child):
             continue
-        for name in list(child.parametrizations):
-            parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+        for name, computed in list(child.parametrizations.items()):
+            if type(computed[0]).__module__.startswith("torch."):
+                continue
+            unparametrize(child, name)
             values[f"{path}.{name}"] = child.get_parameter(name).detach()
     return values

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from beft_lightning.bias.lookup import attention_of
+from beft_lightning.bias.owners import bias_owners
 from beft_lightning.bias.structure import add_biases
-from beft_lightning.bias.terms import bias_owners
 from beft_lightning.errors import ArchitectureError, ExportError
 from beft_lightning.export.materialize import materialize
 

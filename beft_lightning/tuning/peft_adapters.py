@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from torch import nn
 
 from beft_lightning.bias.lookup import pretrained_model
-from beft_lightning.bias.terms import bias_owners
+from beft_lightning.bias.owners import bias_owners
 from beft_lightning.errors import BeftError
 from beft_lightning.tuning.method import NO_OPTION, TuningMethod
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from beft_lightning.bias import add_missing_biases
 from beft_lightning.bias.architectures import Architecture
+from beft_lightning.bias.owners import owners_of
 from beft_lightning.bias.parametrized import parametrize_tensor
-from beft_lightning.bias.terms import owners_of
 from beft_lightning.errors import TermError
 from beft_lightning.tuning.method import TuningMethod
 

@@ -16,7 +16,7 @@ from beft_lightning.bias import (
     architecture_of,
     find_bias_terms,
 )
-from beft_lightning.bias.terms import bias_owners
+from beft_lightning.bias.owners import bias_owners
 from beft_lightning.errors import ArchitectureError
 from tests.tiny import LAYERS, MODEL_FORMS, MODEL_TYPES, make_model, token_ids
 

@@ -1,10 +1,13 @@
 """The model inside a module, and what the table says of it."""
 
-import pytest
-from torch import nn
-from transformers import AutoConfig, AutoModel
+from typing import Any
 
-from beft_lightning.bias import Attention, attention_of, find_bias_terms, pretrained_model
+import pytest
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+
+from beft_lightning.bias import Attention, architecture_of, attention_of, find_bias_terms, pretrained_model
+from beft_lightning.bias.lookup import inert_terms
 from beft_lightning.errors import ArchitectureError
 from tests.tiny import make_model
 
@@ -31,10 +34,36 @@ def test_a_sliding_window_is_read_from_the_configuration_of_any_type() -> None:
     assert attention_of(AutoConfig.for_model("starcoder2", sliding_window=8)) == Attention(window=8)
 
 
-def test_an_unknown_type_is_an_error_that_lists_the_known_ones() -> None:
-    model = AutoModel.from_config(AutoConfig.for_model("ctrl", n_layer=1, n_embd=8, n_head=2, dff=8, vocab_size=9))
-    with pytest.raises(ArchitectureError, match=r"'ctrl' is unknown.*bert, .*opt.*(?s:.*)architecture:"):
+def test_a_type_outside_the_table_is_watched() -> None:
+    model = AutoModel.from_config(AutoConfig.for_model("ctrl", n_layer=2, n_embd=8, n_head=2, dff=8, vocab_size=99))
+    terms = find_bias_terms(model)
+    assert terms["value"][1] is model.get_parameter("h.1.multi_head_attention.Wv.bias")
+    assert architecture_of(model).layer == "h.{}"
+    assert inert_terms(model) is None
+
+
+def test_a_type_without_attention_is_an_error_that_shows_what_was_seen() -> None:
+    model = AutoModel.from_config(AutoConfig.for_model("resnet", hidden_sizes=[8, 8], depths=[1, 1], embedding_size=8))
+    with pytest.raises(ArchitectureError, match=r"no attention was seen.*layers were called(?s:.*)architecture:"):
         find_bias_terms(model)
+
+
+def test_a_model_that_cannot_be_run_is_an_error_that_says_why() -> None:
+    class NeedsMore(BertModel):
+        def forward(self, secret: Tensor, **inputs: Any) -> Any:
+            return super().forward(**inputs)
+
+    config = type("OddConfig", (BertConfig,), {"model_type": "odd"})(num_hidden_layers=1, hidden_size=24)
+    with pytest.raises(ArchitectureError, match=r"'odd' is not in the table.*secret(?s:.*)discover\(model"):
+        find_bias_terms(NeedsMore(config))
+
+
+def test_several_architectures_in_one_model_are_shown() -> None:
+    model = AutoModel.from_config(AutoConfig.for_model("bart", encoder_layers=2, decoder_layers=2, d_model=32))
+    with pytest.raises(
+        ArchitectureError, match=r"2 stacks(?s:.*)layer: encoder.layers(?s:.*)cross_query: encoder_attn"
+    ):
+        architecture_of(model)
 
 
 def test_the_model_is_found_inside_any_module() -> None:

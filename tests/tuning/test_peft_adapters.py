@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from beft_lightning.bias.terms import bias_owners
+from beft_lightning.bias.owners import bias_owners
 from beft_lightning.errors import BeftError
 from beft_lightning.tuning import METHODS, set_up_tuning
 from beft_lightning.tuning.peft_adapters import PROJECTIONS, DoraTuning, LoraTuning, PeftTuning

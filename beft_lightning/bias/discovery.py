@@ -1,0 +1,210 @@
+"""Find the bias terms of any model by watching a forward pass of it, or of its small twin."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from beft_lightning.bias.architecture import Architecture
+from beft_lightning.bias.places import AttentionPlace, attention_place, numbered
+from beft_lightning.bias.sample_inputs import sample_inputs
+from beft_lightning.bias.standard_names import named_terms
+from beft_lightning.bias.twin import first_line, twins
+from beft_lightning.bias.watching import Watch, watch
+from beft_lightning.errors import ArchitectureError
+
+#: How to describe a model by hand.
+HOW_TO_MAP = """Say where its biases are, in YAML:
+  selection:
+    architecture:
+      layer: model.layers.{}
+      terms: {query: self_attn.q_proj, key: self_attn.k_proj, value: self_attn.v_proj}
+or in Python, for `architecture=` of the functions and of BiasSelectionCallback:
+  Architecture("model.layers.{}", terms={"query": "self_attn.q_proj", "value": "self_attn.v_proj"})"""
+
+
+def discover(module: nn.Module, forward: Callable[[], Any]) -> list[Architecture]:
+    """Find where the bias terms of any module are, by watching one forward pass.
+
+    Attention has to run in torch's ``scaled_dot_product_attention`` or ``nn.MultiheadAttention``, or be spelled out as
+    matrix product, softmax, matrix product.
+
+    Example::
+
+        found = discover(module, lambda: module(images))
+        freeze_except(module, ["value"], architecture=found)
+
+    Args:
+        module: Any module. Its parameters do not change.
+        forward: Runs it on a few examples.
+
+    Returns:
+        An architecture for each stack of layers, in the order of the forward pass.
+
+    Raises:
+        ArchitectureError: If no attention was seen whose inputs come from layers of their own.
+    """
+    return _architectures(module, [watch(module, forward)])
+
+
+def architectures_of_twin(model: PreTrainedModel) -> list[Architecture]:
+    """Find where the bias terms of a transformers model are, by watching a small twin that is built from its config.
+
+    The model itself is not run, so that it may be on any device, of any precision, and sharded.
+
+    Args:
+        model: Any transformers model.
+
+    Returns:
+        An architecture for each stack of layers, in the order of the forward pass. Parts of the model that do not run
+        on made-up inputs together are run alone, and come after.
+
+    Raises:
+        ArchitectureError: If no twin can be built and run, or no attention is seen in it.
+    """
+    model_class: Any = type(model)
+    config_class: Any = type(model.config)
+    return list(_of_twin(model_class, config_class, model.config.to_json_string(use_diff=False)))
+
+
+@lru_cache(maxsize=64)
+def _of_twin(model_class: Any, config_class: Any, config: str) -> list[Architecture]:
+    twin, runs = run_twin(model_class, config_class.from_dict(json.loads(config)))
+    return _architectures(twin, [run.seen for run in runs])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A forward pass of a twin, or of a model in it, and what was seen of it."""
+
+    forward: Callable[[], Any]
+    seen: Watch
+
+
+def run_twin(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> tuple[PreTrainedModel, list[Run]]:
+    """Build the smallest twin that runs on made-up inputs, and watch it.
+
+    Args:
+        model_class: Its class.
+        config: The configuration that its own is like.
+
+    Returns:
+        The twin and its runs: of the whole, and of models in it that did not run then.
+
+    Raises:
+        ArchitectureError: If none can be built and run, or none has attention.
+    """
+    problems: list[str] = []
+    unseen: list[Watch] = []  # what runs showed that had no attention
+    for twin in twins(model_class, config, problems):
+        runs = list(_runs(twin, problems))
+        if any(run.seen.attentions for run in runs):
+            return twin, runs
+        unseen = unseen or [run.seen for run in runs]
+    if unseen:
+        raise ArchitectureError(f"{model_class.__name__}: {_what_was_seen(unseen)} {HOW_TO_MAP}")
+    raise ArchitectureError(
+        f"model type {config.model_type!r} is not in the table, and no small {model_class.__name__} could be run to "
+        f"watch its attention ({'; '.join(dict.fromkeys(problems[-3:]))}). Run it yourself, `found = "
+        f"beft_lightning.bias.discover(model, lambda: model(**inputs))`, and give `architecture=found`. {HOW_TO_MAP}"
+    )
+
+
+def _runs(twin: PreTrainedModel, problems: list[str]) -> Iterator[Run]:
+    called: list[str] = []
+    for name, part in twin.named_modules():
+        if not isinstance(part, PreTrainedModel) or any(layer.startswith(f"{name}.") for layer in called):
+            continue
+        if (run := _run(twin, part, problems)) is not None:
+            called += [call.name for call in run.seen.calls.values()]
+            yield run
+
+
+def _run(twin: PreTrainedModel, part: PreTrainedModel, problems: list[str]) -> Run | None:
+    for inputs in sample_inputs(part):
+        forward = partial(part, **inputs)
+        try:
+            return Run(forward, watch(twin, forward))
+        except Exception as error:  # Models raise anything for inputs that do not fit.
+            problems.append(f"with {', '.join(inputs)} {first_line(error)}")
+    return None
+
+
+def _architectures(module: nn.Module, watches: list[Watch]) -> list[Architecture]:
+    """Return an architecture for each stack of layers in which attention was seen."""
+    places = [place for seen in watches for one in seen.attentions if (place := attention_place(seen, one)) is not None]
+    projections = {path for place in places for term, path in place.by_term.items() if not term.endswith("output")}
+    for place in places:
+        for term in [term for term, path in place.terms.items() if term.endswith("output") and path in projections]:
+            del place.terms[term]  # The attention has no output projection.
+    _check_roles(places)
+    stacks: list[tuple[str, AttentionPlace]] = []
+    for layer, example, place in numbered(places):
+        # Self and cross attention of a layer are one stack; two kinds of self attention are two.
+        stack = next((one for known, one in stacks if known == layer and not one.by_term.keys() & place.by_term), None)
+        if stack is None:
+            stack = AttentionPlace()
+            if all(known != layer for known, _ in stacks):
+                taken = {path.removeprefix(f"{example}.") for one in places for path in one.paths}
+                stack = AttentionPlace(*named_terms(module.get_submodule(example), taken))
+            stacks.append((layer, stack))
+        stack.terms.update(place.terms)
+        stack.fused.update(place.fused)
+    if not stacks:
+        raise ArchitectureError(f"{type(module).__name__}: {_what_was_seen(watches)} {HOW_TO_MAP}")
+    return [Architecture(layer, terms=stack.terms, fused=stack.fused) for layer, stack in stacks]
+
+
+def _check_roles(places: Iterable[AttentionPlace]) -> None:
+    """Check that no layer is one thing in one attention, and another in another."""
+    ways: dict[str, dict[str, None]] = {}
+    for place in places:
+        for term, path in place.terms.items():
+            ways.setdefault(path, {})[term] = None
+        for path, fused in place.fused.items():
+            ways.setdefault(path, {})[f"{dict(fused.parts)} in {fused.groups} groups"] = None
+    for path, found in ways.items():
+        if len(found) > 1:
+            raise ArchitectureError(
+                f"attentions share the layer {path!r}, whose outputs are {' and also '.join(found)}. {HOW_TO_MAP}"
+            )
+
+
+def _what_was_seen(watches: list[Watch]) -> str:
+    """Return in words why no bias term was found."""
+    layers = list(dict.fromkeys(call.name for seen in watches for call in seen.calls.values()))
+    called = f"{len(layers)} layers were called ({', '.join(layers[:6])}{', ...' if len(layers) > 6 else ''})"
+    attentions = [one for seen in watches for one in seen.attentions]
+    if not attentions:
+        return (
+            f"no attention was seen in a forward pass in which {called}. Seen would be scaled_dot_product_attention, "
+            "nn.MultiheadAttention, and softmax between two matrix products; kernels that are called directly, such as "
+            "those of flash-attention, cannot be."
+        )
+    return (
+        f"{len(attentions)} attentions were seen, and none takes query, key or value from layers of its own; {called}."
+    )
+
+
+def described(found: Iterable[Architecture]) -> str:
+    """Return architectures as the YAML that would say the same."""
+    return "\n".join(_yaml(one) for one in found)
+
+
+def _yaml(architecture: Architecture) -> str:
+    lines = ["  selection:", "    architecture:", f"      layer: {architecture.layer}"]
+    if architecture.terms:
+        lines.append(f"      terms: {_flow(architecture.terms)}")
+    if architecture.fused:
+        lines.append("      fused:")
+        for path, fused in architecture.fused.items():
+            lines.append(f"        {path}: {{parts: {_flow(fused.parts)}, groups: {fused.groups}, bias: {fused.bias}}}")
+    return "\n".join(lines)
+
+
+def _flow(mapping: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{name}: {value}" for name, value in mapping.items()) + "}"

@@ -1,0 +1,136 @@
+"""A small twin of a transformers model: the same layers, few and narrow, so that a forward pass needs no memory."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+# Names in the configurations of transformers: of widths, which are all divided by one number; of widths inside an MLP,
+# which depend on no other; of heads; of numbers of layers; and of what follows from those, and is computed again.
+_WIDTHS = re.compile(
+    r"(^|_)(hidden|hidden_sizes?|dims?|hidden_channels|embedding_size|out_hidden_size|rank|n_embd|d_model|d_kv|d_inner|"
+    r"d_embed|d_head|embed_dims?|size_per_head|mrope_section)$"
+)
+_MLP_WIDTHS = re.compile(r"(^|_)(intermediate_sizes?|ffn_hidden_size|ffn_dim|n_inner|d_ff)$")
+_HEADS = re.compile(r"(^|_)(attention_heads|num_heads|n_heads?)$")
+_DEPTHS = re.compile(r"(?<!feat_extract)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
+_DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
+_HEAD_WIDTHS = ("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "attention_head_dim")
+#: Largest values of other entries.
+_LIMITS = (
+    (re.compile(r"(^|_)(num_experts|num_local_experts|n_routed_experts|num_routed_experts)$"), 16),
+    (re.compile(r"(^|_)vocab_size$"), 1024),
+    (re.compile(r"_token_(id|index)$"), 1023),
+    (re.compile(r"^image_size$"), 256),
+    (re.compile(r"^max_source_positions$"), 64),
+)
+#: Smallest width of a head, number of layers, and divisor of the MLP where the rest keeps its width.
+_NARROWEST, _FEW, _MLP_DIVISOR = 8, 2, 16
+MOST_PARAMETERS = 200_000_000
+
+
+def twins(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, problems: list[str]
+) -> Iterator[PreTrainedModel]:
+    """Yield models with random weights on the CPU, in fp32, that can run, from the smallest to one of the same size.
+
+    Args:
+        model_class: Their class.
+        config: The configuration that theirs are like.
+        problems: What went wrong is appended here.
+    """
+    whole = config.to_dict()
+    divisor = _divisor(whole)
+    narrow = _shrunk(whole, divisor, few=True), _shrunk(whole, divisor, few=False)
+    for shape in [*narrow, _shrunk(whole, 1, few=True), whole]:
+        try:
+            small = type(config).from_dict(shape)
+            with torch.device("meta"):
+                size = sum(parameter.numel() for parameter in model_class(small).parameters())
+            if size > MOST_PARAMETERS:
+                problems.append(f"a small twin would have {size:,} parameters")
+                continue
+            with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                twin = model_class(small).float().eval()
+        except Exception as error:  # Configurations raise anything for values that do not fit.
+            problems.append(first_line(error))
+            continue
+        yield twin
+
+
+def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield config
+    for value in config.values():
+        if isinstance(value, dict):
+            yield from _parts(value)
+
+
+def _numbers(value: Any) -> list[int]:
+    values = value if isinstance(value, list | tuple) else [value]
+    return [number for number in values if type(number) is int and number > 0]
+
+
+def _divisor(config: dict[str, Any]) -> int:
+    """Return the largest power of two that divides all widths, and leaves heads of an even width."""
+    parts = list(_parts(config))
+    widths = [n for part in parts for name, value in part.items() if _WIDTHS.search(str(name)) for n in _numbers(value)]
+    heads = [width for part in parts for width in _head_widths(part)]
+    divisor = 64
+    while divisor > 1:
+        narrow = [width // divisor for width in heads]
+        if not any(w % divisor for w in widths) and all(w >= _NARROWEST and w % 2 == 0 for w in narrow):
+            return divisor
+        divisor //= 2
+    return 1
+
+
+def _head_widths(config: dict[str, Any]) -> Iterator[int]:
+    given = [config[name] for name in _HEAD_WIDTHS if type(config.get(name)) is int]
+    width = next(
+        (n for name in ("hidden_size", "d_model", "n_embd", "embed_dim", "dim") for n in _numbers(config.get(name))), 0
+    )
+    heads = [n for name, value in config.items() if _HEADS.search(str(name)) for n in _numbers(value)]
+    yield from given or [width // number for number in heads if width]
+    yield from _numbers(config.get("rotary_dim"))
+
+
+def _shrunk(config: dict[str, Any], divisor: int, *, few: bool) -> dict[str, Any]:
+    """Return a configuration whose widths are divided, if asked for with few layers, but all kinds of them."""
+    depth = max((v for name, v in config.items() if _DEPTHS.search(str(name)) and type(v) is int), default=0)
+    kinds = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
+    keep = max([_FEW, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
+    small: dict[str, Any] = {}
+    for name, value in config.items():
+        if name in _DERIVED:
+            continue
+        if isinstance(value, dict):
+            value = _shrunk(value, divisor, few=few)
+        elif any(value is kind for kind in kinds):
+            value = value[:keep]
+        elif _DEPTHS.search(str(name)) and type(value) is int:
+            value = min(value, keep)
+        else:
+            value = _narrowed(str(name), value, divisor)
+        small[name] = value
+    return small
+
+
+def _narrowed(name: str, value: Any, divisor: int) -> Any:
+    if name == "use_cache":
+        return False
+    if _MLP_WIDTHS.search(name):
+        divisor = divisor if divisor > 1 else _MLP_DIVISOR
+    elif not _WIDTHS.search(name):
+        limits = [limit for pattern, limit in _LIMITS if pattern.search(name)]
+        return min(value, limits[0]) if limits and type(value) is int else value
+    if not _numbers(value):
+        return value
+    return [max(n // divisor, 1) for n in value] if isinstance(value, list | tuple) else max(value // divisor, 1)

@@ -1,0 +1,91 @@
+"""Modules without a transformers model: their own training step shows where the attention is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
+from beft_lightning.adapter import load_adapter
+from beft_lightning.errors import ArchitectureError
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class Mine(LightningModule):
+    """A transformer of torch's own, on sequences of vectors; with ``attention`` false, an MLP."""
+
+    def __init__(self, attention: bool = True, manual: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.1, batch_first=True)
+        self.body = nn.TransformerEncoder(layer, 2) if attention else nn.Sequential(nn.Linear(16, 16), nn.ReLU())
+        self.head = nn.Linear(16, 2)
+        self.automatic_optimization = not manual
+        self.steps = 0
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        self.steps += 1
+        inputs, labels = batch
+        loss = nn.functional.cross_entropy(self.head(self.body(inputs).mean(dim=1)), labels)
+        self.log("loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-2)
+
+
+def batches() -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(12, 5, 16, generator=generator)
+    return DataLoader(TensorDataset(inputs, (inputs.mean(dim=(1, 2)) > 0).long()), batch_size=4)
+
+
+def selection(**options: Any) -> BiasSelectionCallback:
+    return BiasSelectionCallback(head=["head.*"], **options)
+
+
+def test_a_fit_and_its_checkpoint(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """The part trains alone, and the checkpoint's values come back into a module whose bias is whole."""
+    module, callback = Mine(), selection(approach="fixed", terms=["value"])
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    saving = ModelCheckpoint(dirpath=tmp_path, save_last=True)
+    make_trainer(callbacks=[callback, saving, AdapterCheckpoint()], enable_checkpointing=True).fit(module, batches())
+    assert module.steps == 3  # a step that is watched leaves no trace
+    parts = [f"body.layers.{i}.self_attn.parametrizations.in_proj_bias.original2" for i in range(2)]
+    assert callback.trained == [*parts, "head.weight", "head.bias"]
+    moved = {name for name, p in module.named_parameters() if name in before and not torch.equal(p, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+    assert all(module.get_parameter(part).any() for part in parts)
+    fresh = Mine()
+    load_adapter(fresh, tmp_path / "last.ckpt")
+    assert [name for name, _ in fresh.named_parameters()] == [name for name, _ in module.named_parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), module.parameters(), strict=True))
+
+
+def test_scores_choose_a_part(make_trainer: MakeTrainer) -> None:
+    module, callback = Mine(), selection(approach="fisher", batches=2)
+    make_trainer(callbacks=[callback]).fit(module, batches())
+    assert callback.scores is not None
+    assert list(callback.scores.terms) == ["query", "key", "value"]
+    assert callback.scores.terms["key"].inert  # probed
+    assert callback.selected is not None
+    assert callback.selected[0] in ("query", "value")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention": False}, r"Mine: no attention was seen.*2 layers were called \(body.0, head\)"),
+        ({"manual": True}, r"cannot be run on a single batch before(?s:.*)architecture:"),
+    ],
+)
+def test_what_cannot_be_watched_is_an_error(options: dict[str, bool], message: str, make_trainer: MakeTrainer) -> None:
+    with pytest.raises(ArchitectureError, match=message):
+        make_trainer(callbacks=[selection(approach="fixed", terms=["value"])]).fit(Mine(**options), batches())

@@ -16,7 +16,7 @@ _WIDTHS = re.compile(
 _MLP_WIDTHS = re.compile(r"(^|_)(intermediate_sizes?|ffn_hidden_size|ffn_dim|n_inner|d_ff)$")
 _HEADS = re.compile(r"(^|_)(attention_heads|num_heads|n_heads?)$")
 _DEPTHS = re.compile(r"(?<!feat_extract)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
-_DERIVED = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
+_DERIVED = ("stage_names", "out_features", "out_indices")
 _HEAD_WIDTHS = ("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "attention_head_dim")
 #: Largest values of other entries.
 _LIMITS = (
@@ -109,7 +109,7 @@ def _shrunk(config: dict[str, Any], divisor: int, *, few: bool) -> dict[str, Any
     keep = max([_FEW, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
     small: dict[str, Any] = {}
     for name, value in config.items():
-        if name in _DERIVED:
+        if str(name).lstrip("_") in _DERIVED:
             continue
         if isinstance(value, dict):
             value = _shrunk(value, divisor, few=few)

@@ -185,7 +185,7 @@ def test_a_dataset_as_on_the_hub_reads_like_the_original_file(tmp_path: Path) ->
     configuration = "configs:\n- config_name: wic\n  data_files: wic/*.parquet\n"
     (tmp_path / "README.md").write_text(f"---\n{configuration}---\n")
     assert read_hub(WIC, "train", str(tmp_path), None) == [
-        {"sentence1": "Run home.", "sentence2": "Run it.", "label": 0, "id": 0}
+        {"sentence1": "Run home.", "sentence2": "Run it.", "file_id": 5, "label": 0, "id": 0}
     ]
 
 

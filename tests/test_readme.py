@@ -12,6 +12,7 @@ from beft_lightning.arguments import with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
 from beft_lightning.commands.compared_method import ZERO_SHOT
+from beft_lightning.configurations import with_parts
 from beft_lightning.tuning import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
         tunes, seeds, options = _lists(options)
         assert seeds
         assert all(tune in (*METHODS, *TERM_SYMBOLS, ZERO_SHOT) for tune in tunes)
-    cli.parser.parse_args(options)
+    cli.parser.parse_args(with_parts(options))
 
 
 def _lists(options: list[str]) -> tuple[list[str], list[str], list[str]]:

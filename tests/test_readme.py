@@ -104,7 +104,9 @@ def test_every_configuration_on_a_page_parses(cli: BeftCLI, tmp_path: Path) -> N
         # A page's own file is meant to lie in the folder of configurations.
         text = re.sub(r"^config: ", f"config: {ROOT / 'configs'}/", text, flags=re.MULTILINE)
         (tmp_path / f"{number}.yaml").write_text(text)
-        cli.parser.parse_args(["--config", str(tmp_path / f"{number}.yaml")])
+        # It may be a part, to be given beside a file of a model and data.
+        quickstart = str(ROOT / "configs" / "quickstart.yaml")
+        cli.parser.parse_args(["--config", quickstart, "--config", str(tmp_path / f"{number}.yaml")])
 
 
 def test_the_index_lists_every_page() -> None:

@@ -1,5 +1,6 @@
 """The description of an architecture: its terms, their modules, fused projections, and its attention."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -135,3 +136,9 @@ class Architecture:
 
 #: Where terms are: one description, or one for each stack of layers; None if it is to be found out.
 Architectures = Architecture | Sequence[Architecture] | None
+
+
+def path_pattern(path: str) -> re.Pattern[str]:
+    """Return a pattern of the end of a module's name: ``{}`` is an index, ``*`` any one name."""
+    escaped = re.escape(path).replace(re.escape("{}"), r"(\d+)").replace(re.escape("*"), r"[^.]+")
+    return re.compile(rf"(?:^|\.){escaped}$")

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from beft_lightning.bias.architecture import Architecture
+from beft_lightning.bias.confirmation import check_found
 from beft_lightning.bias.places import AttentionPlace, attention_place, numbered
 from beft_lightning.bias.sample_inputs import sample_inputs
-from beft_lightning.bias.standard_names import named_terms
+from beft_lightning.bias.standard_names import is_mlp_input, named_terms
 from beft_lightning.bias.twin import first_line, twins
 from beft_lightning.bias.watching import Watch, watch
 from beft_lightning.errors import ArchitectureError
@@ -64,16 +66,36 @@ def architectures_of_twin(model: PreTrainedModel) -> list[Architecture]:
         on made-up inputs together are run alone, and come after.
 
     Raises:
-        ArchitectureError: If no twin can be built and run, or no attention is seen in it.
+        ArchitectureError: If no twin can be built and run, no attention is seen in it, or the names of the layers speak
+            against what was found.
     """
     model_class: Any = type(model)
     config_class: Any = type(model.config)
-    return list(_of_twin(model_class, config_class, model.config.to_json_string(use_diff=False)))
+    found = list(_of_twin(model_class, config_class, model.config.to_json_string(use_diff=False)))
+    return confirmed(model, found)
+
+
+def confirmed(module: nn.Module, found: list[Architecture]) -> list[Architecture]:
+    """Return what watching found, after a check against the names of the layers; see :func:`.check_found`.
+
+    Raises:
+        ArchitectureError: If the names speak against it. The message says what was found, to correct and give it.
+    """
+    try:
+        check_found(module, found)
+    except ArchitectureError as error:
+        raise ArchitectureError(
+            f"{type(module).__name__}: where the biases are could not be found for certain: {error} What was "
+            f"seen:\n{described(found)}\nCorrect it, leave out what you do not need, and give it as `architecture`. "
+            f"{HOW_TO_MAP}"
+        ) from None
+    return found
 
 
 @lru_cache(maxsize=64)
 def _of_twin(model_class: Any, config_class: Any, config: str) -> list[Architecture]:
-    twin, runs = run_twin(model_class, config_class.from_dict(json.loads(config)))
+    with torch.random.fork_rng(devices=[]):  # for the inputs
+        twin, runs = run_twin(model_class, config_class.from_dict(json.loads(config)))
     return _architectures(twin, [run.seen for run in runs])
 
 
@@ -139,7 +161,8 @@ def _architectures(module: nn.Module, watches: list[Watch]) -> list[Architecture
     places = [place for seen in watches for one in seen.attentions if (place := attention_place(seen, one)) is not None]
     projections = {path for place in places for term, path in place.by_term.items() if not term.endswith("output")}
     for place in places:
-        for term in [term for term, path in place.terms.items() if term.endswith("output") and path in projections]:
+        outputs = [(term, path) for term, path in place.terms.items() if term.endswith("output")]
+        for term in [term for term, path in outputs if path in projections or is_mlp_input(path)]:
             del place.terms[term]  # The attention has no output projection.
     _check_roles(places)
     stacks: list[tuple[str, AttentionPlace]] = []

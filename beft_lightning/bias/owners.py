@@ -1,13 +1,12 @@
 """The modules that own bias terms: found in a model by the paths of its architecture."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import nn
 
-from beft_lightning.bias.architecture import Architecture, Architectures, Fused
+from beft_lightning.bias.architecture import Architecture, Architectures, Fused, path_pattern
 from beft_lightning.bias.fused import fused_parts
 from beft_lightning.bias.lookup import architecture_stacks, pretrained_model
 from beft_lightning.errors import ArchitectureError, TermError
@@ -59,19 +58,25 @@ def bias_owners(module: nn.Module, architecture: Architectures = None) -> dict[s
 def places_of(module: nn.Module, architecture: Architectures) -> dict[str, dict[int, Place]]:
     """Return the places of each term's bias: term -> layer index -> place."""
     root = pretrained_model(module) if architecture is None else module
-    stacks: dict[str, list[dict[int, Place]]] = {}
+    stacks: dict[str, list[tuple[str, dict[int, Place]]]] = {}
     for one in architecture_stacks(module, architecture):
         for term, found in _stacks(root, one).items():
-            stacks.setdefault(term, []).extend(found)
-    return {term: _counted_on(found) for term, found in stacks.items()}
+            for path, layers in found.items():
+                known = stacks.setdefault(term, [])
+                # Layers of one stack whose attention goes by several names in turn keep their index.
+                same = next((other for stack, other in known if stack == path and not other.keys() & layers), None)
+                if same is None:
+                    known.append((path, layers))
+                else:
+                    same.update(layers)
+    return {term: _counted_on([layers for _, layers in found]) for term, found in stacks.items()}
 
 
-def _stacks(root: nn.Module, known: Architecture) -> dict[str, list[dict[int, Place]]]:
-    """Return the stacks of layers that an architecture describes: term -> stacks -> index in the stack -> place."""
+def _stacks(root: nn.Module, known: Architecture) -> dict[str, dict[str, dict[int, Place]]]:
+    """Return the stacks of layers that an architecture describes: term -> path of a stack -> index in it -> place."""
     paths = known.paths
     layouts = {term: fused for fused in known.fused.values() for term in fused.parts}
-    patterns = {term: _pattern(f"{known.layer}.{path}") for term, path in paths.items()}
-    # Term -> path of a stack of layers -> index in the stack -> place.
+    patterns = {term: path_pattern(f"{known.layer}.{path}") for term, path in paths.items()}
     stacks: dict[str, dict[str, dict[int, Place]]] = {term: {} for term in paths}
     whole: dict[str, set[str]] = {term: set() for term in paths}
     for name, child in root.named_modules():
@@ -98,7 +103,7 @@ def _stacks(root: nn.Module, known: Architecture) -> dict[str, list[dict[int, Pl
             f"{', '.join(repr(f'{known.layer}.{paths[term]}') for term in missing)}. "
             "Correct the `architecture` mapping; `model.named_modules()` shows the paths."
         )
-    return {term: list(found.values()) for term, found in stacks.items()}
+    return stacks
 
 
 def _ambiguous(term: str, index: int, name: str) -> ArchitectureError:
@@ -130,12 +135,6 @@ def chosen(terms: Iterable[str], known: Mapping[str, _Layers]) -> dict[str, _Lay
     if unknown := [term for term in terms if term not in known]:
         raise TermError(f"no term {unknown[0]!r} in this model; it can have: {', '.join(known)}.")
     return {term: known[term] for term in terms}
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    """Return a pattern of the end of a module's name: ``{}`` is an index, ``*`` any one name."""
-    escaped = re.escape(path).replace(re.escape("{}"), r"(\d+)").replace(re.escape("*"), r"[^.]+")
-    return re.compile(rf"(?:^|\.){escaped}$")
 
 
 def _counted_on(stacks: list[dict[int, Place]]) -> dict[int, Place]:

@@ -71,9 +71,23 @@ def named_terms(layer: nn.Module, taken: Collection[str]) -> tuple[dict[str, str
             fused[path] = layout
         fitting = [name for name in NAMES if _ends(path, name)]
         biased = not isinstance(child, nn.LayerNorm) or child.bias is not None
-        if fitting and biased:
-            found.setdefault(NAMES[max(fitting, key=len)], []).append(path)
+        if not fitting or not biased:
+            continue
+        term = NAMES[max(fitting, key=len)]
+        if isinstance(child, nn.LayerNorm) or not _is_beside(path, taken):  # else it is a gate of the attention
+            found.setdefault(term, []).append(path)
     return {term: paths[0] for term, paths in found.items() if len(paths) == 1}, fused
+
+
+def is_mlp_input(path: str) -> bool:
+    """Return whether a path is the usual one of an MLP's first layer."""
+    return any(_ends(path, name) for name, term in NAMES.items() if term in ("mlp_in", "mlp_gate"))
+
+
+def _is_beside(path: str, others: Collection[str]) -> bool:
+    """Return whether a layer is in the same module as another."""
+    parent = path.rpartition(".")[0]
+    return bool(parent) and any(other.startswith(f"{parent}.") for other in others)
 
 
 def _ends(path: str, name: str) -> bool:

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 from beft_lightning.bias.architecture import Architecture
-from beft_lightning.bias.discovery import HOW_TO_MAP, discover
+from beft_lightning.bias.discovery import HOW_TO_MAP, confirmed, discover
 from beft_lightning.errors import ArchitectureError
 from beft_lightning.scoring.batches import training_batches, training_data
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
@@ -40,4 +40,5 @@ def watch_training_step(trainer: Trainer, module: LightningModule) -> list[Archi
             raise ArchitectureError(f"there is no training batch to watch {type(module).__name__} on. {HOW_TO_MAP}")
         batch = module.transfer_batch_to_device(before_batch_transfer(module, batch), module.device, 0)
         takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
-        return discover(module, partial(module.training_step, *([batch, 0] if takes_index else [batch])))
+        found = discover(module, partial(module.training_step, *([batch, 0] if takes_index else [batch])))
+    return confirmed(module, found)

@@ -1,0 +1,62 @@
+"""Check what watching found against something independent of it: the names of the layers."""
+
+import re
+from collections.abc import Sequence
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from beft_lightning.bias.architecture import Architecture, path_pattern
+from beft_lightning.errors import ArchitectureError
+
+#: Term -> words, one of which stands in the name of a layer that computes it alone.
+_WORDS = {
+    "query": {"q", "query", "queries", "wq", "qproj"},
+    "key": {"k", "key", "keys", "wk", "kproj"},
+    "value": {"v", "value", "values", "wv", "vproj"},
+}
+_QUERIES = _WORDS["query"] | {"qkv", "wqkv"}
+
+
+def check_found(module: nn.Module, found: Sequence[Architecture]) -> None:
+    """Check that what watching found agrees with the names of a module's layers, and leaves out none.
+
+    A forward pass shows what computes what, but rare constructions are taken for something else: a softmax that is no
+    attention, a gate behind a projection, a part that a small twin or made-up inputs do not reach. Their names tell.
+
+    Args:
+        module: The module that was watched, or whose small twin was.
+        found: What was found.
+
+    Raises:
+        ArchitectureError: If a layer's name is none of its term, an attention lacks one of query, key and value, or
+            layers with the name of a query are left out.
+    """
+    for one in found:
+        terms = one.paths
+        for prefix in ("", "cross_"):
+            inputs = {term: f"{prefix}{term}" for term in _WORDS if f"{prefix}{term}" in terms}
+            if inputs and len(inputs) < len(_WORDS):
+                missing = ", ".join(f"{prefix}{term}" for term in _WORDS if term not in inputs)
+                raise ArchitectureError(f"in {one.layer!r} no layer computes {missing} alone.")
+            for term, full in inputs.items():
+                if full in one.terms and not _words(one.terms[full]) & _WORDS[term]:
+                    raise ArchitectureError(f"in {one.layer!r} the {full} seems to come from {one.terms[full]!r}.")
+        if doubled := [term for term in _WORDS if terms.get(term, "") == terms.get(f"cross_{term}")]:
+            raise ArchitectureError(f"in {one.layer!r} one layer is {doubled[0]} and cross_{doubled[0]}.")
+    patterns = [path_pattern(f"{one.layer}.{path}") for one in found for path in one.paths.values()]
+    layers = [name for name, child in module.named_modules() if isinstance(child, nn.Linear | Conv1D)]
+    seen = {name.rpartition(".")[0] for name in layers if any(pattern.search(name) for pattern in patterns)}
+    if unseen := [name for name in layers if _words(name) & _QUERIES and name.rpartition(".")[0] not in seen]:
+        raise ArchitectureError(
+            f"{len(unseen)} layers with the name of a query were not seen in attention, such as {unseen[0]!r}."
+        )
+
+
+def _words(path: str) -> set[str]:
+    """Return the words of a layer's name, in lower case and without numbers.
+
+    >>> sorted(_words("layers.0.attn.to_Q2"))
+    ['q', 'to']
+    """
+    return set(re.split(r"[\W_\d]+", path.rpartition(".")[2].lower())) - {""}

@@ -1,23 +1,19 @@
 """Validation of the scores: measures of the terms before training, compared with the results of training them."""
 
 import copy
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 import torch
-from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch import Callback, Trainer
 from torchmetrics.functional import spearman_corrcoef
 
-from beft_lightning.bias import add_missing_biases, find_bias_terms, resolve
-from beft_lightning.bias.precision import half_dtype
+from beft_lightning.bias import find_bias_terms
 from beft_lightning.callbacks import BiasSelectionCallback
 from beft_lightning.commands.markdown import markdown_table
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.scoring.approaches import APPROACHES
-from beft_lightning.scoring.isolation import eval_mode
 from beft_lightning.tasks.module import LanguageTaskModule
 
 #: Measure -> term -> value; the higher, the better the term should be.
@@ -31,10 +27,10 @@ def measure_terms(
     terms: Sequence[str],
     batches: int = 32,
 ) -> Measures:
-    """Return three scores of each term, the norm of its gradient at the checkpoint, and ``1/norm(b0)``.
+    """Return the scores of each term by the approaches that take whole batches, and ``1/norm(b0)``.
 
-    The last two are controls that need no training. Adam moves every value by about the same amount, so a relative
-    score may depend on little but the norm of the pretrained bias ``b0``; ``1/norm(b0)`` alone shows how much.
+    The last one is a control. Adam moves every value by about the same amount, so a relative score may depend on little
+    but the norm of the pretrained bias ``b0``; ``1/norm(b0)`` alone shows how much.
 
     Args:
         module: The pretrained module, with ``tune`` set to ``auto``; it is not changed.
@@ -60,50 +56,12 @@ def measure_terms(
         trainer.fit(copy.deepcopy(module), datamodule=data)
         assert callback.scores is not None
         measures[name] = {term: callback.scores.terms[term].score for term in terms}
-    device = make_trainer([]).strategy.root_device
-    measures["gradient norm"] = gradient_norms(copy.deepcopy(module).to(device), data, terms, batches)
     if sized:
         measures["1/norm(b0)"] = {
             term: sum(1 / bias.norm().item() for bias in pretrained[term].values()) / len(pretrained[term])
             for term in terms
         }
     return measures
-
-
-def gradient_norms(
-    module: LanguageTaskModule, data: LanguageDataModule, terms: Sequence[str], batches: int
-) -> dict[str, float]:
-    """Compute the norm of each term's mean gradient over training batches at the checkpoint, without dropout.
-
-    Args:
-        module: The pretrained module; biases it lacks are added.
-        data: Where the training batches come from.
-        terms: Names of the terms.
-        batches: Number of training batches.
-
-    Returns:
-        Term -> norm, the mean over the layers.
-    """
-    assert module.model is not None
-    assert module.objective is not None
-    add_missing_biases(module.model, terms)
-    found = find_bias_terms(module.model)
-    biases = [bias.requires_grad_() for term in terms for bias in found[term].values()]
-    data.setup("fit")
-    sums = [torch.zeros_like(bias) for bias in biases]
-    used = 0
-    half = half_dtype(module)
-    # Frozen weights in half precision meet fp32 biases under autocast only.
-    autocast = torch.autocast(module.device.type, dtype=half or torch.bfloat16, enabled=half is not None)
-    with eval_mode(module), torch.enable_grad(), autocast:
-        for batch in itertools.islice(data.train_dataloader(), batches):
-            used += 1
-            loss = module.objective.loss(module.model, move_data_to_device(batch, module.device))
-            gradients = torch.autograd.grad(loss, biases, allow_unused=True, materialize_grads=True)
-            for total, gradient in zip(sums, gradients, strict=True):
-                total += gradient
-    norms = {id(bias): total.norm().item() / used for bias, total in zip(biases, sums, strict=True)}
-    return {term: sum(norms[id(b)] for b in resolve(found, [term])) / len(found[term]) for term in terms}
 
 
 def rank_correlations(measures: Measures, accuracies: Mapping[str, float]) -> dict[str, float]:

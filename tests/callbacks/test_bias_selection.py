@@ -1,6 +1,5 @@
 """The callback inside real fits."""
 
-import copy
 import json
 import os
 import sys
@@ -14,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
+from transformers import ResNetConfig, ResNetForImageClassification
 
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.data import Glue
@@ -300,11 +300,10 @@ def test_a_fixed_choice_and_a_score_file_exclude_each_other() -> None:
         BiasSelectionCallback(approach="fixed", scores="scores.json")
 
 
-def test_an_unknown_model_type_is_an_error_before_training(make_trainer: MakeTrainer) -> None:
+def test_a_model_without_attention_is_an_error_before_training(make_trainer: MakeTrainer) -> None:
     module = ForeignModule()
-    module.net.config = copy.copy(module.net.config)
-    object.__setattr__(module.net.config, "model_type", "something_else")
-    with pytest.raises(ArchitectureError, match="'something_else' is unknown. Known types: bert"):
+    module.net = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]))  # type: ignore[assignment]
+    with pytest.raises(ArchitectureError, match=r"no attention was seen(?s:.*)Say where its biases are, in YAML"):
         fit(make_trainer, module, BiasSelectionCallback())
 
 

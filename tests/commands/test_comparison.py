@@ -287,10 +287,10 @@ def test_three_terms_are_ranked_beside_what_would_have_told_their_order(make: An
     comparison = make()
     runs = comparison.run(["query", "key", "value", "head"], [0])
     table = comparison.measure(runs)
-    for name in ("projection", "magnitude", "fisher", "gradient norm", "1/norm(b0)"):
+    for name in ("projection", "magnitude", "fisher", "gradient", "adam_gain", "gradient_signal", "1/norm(b0)"):
         assert f"\n| {name} |" in table
     measures = json.loads(next((tmp_path / "out" / "runs").glob("measures-*.json")).read_text())
-    assert measures["gradient norm"]["key"] < 1e-4 * measures["gradient norm"]["value"]
+    assert measures["gradient"]["key"] < 1e-4 * measures["gradient"]["value"]
     assert comparison.measure(runs) == table  # from its file
     assert comparison.measure(runs[:2]) == ""
 

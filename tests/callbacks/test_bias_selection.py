@@ -302,7 +302,7 @@ def test_a_fixed_choice_and_a_score_file_exclude_each_other() -> None:
 
 def test_a_model_without_attention_is_an_error_before_training(make_trainer: MakeTrainer) -> None:
     module = ForeignModule()
-    module.net = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]))  # type: ignore[assignment]
+    module.net = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]))
     with pytest.raises(ArchitectureError, match=r"no attention was seen(?s:.*)Say where its biases are, in YAML"):
         fit(make_trainer, module, BiasSelectionCallback())
 

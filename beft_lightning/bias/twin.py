@@ -15,7 +15,7 @@ _WIDTHS = re.compile(
 )
 _MLP_WIDTHS = re.compile(r"(^|_)(intermediate_sizes?|ffn_hidden_size|ffn_dim|n_inner|d_ff)$")
 _HEADS = re.compile(r"(^|_)(attention_heads|num_heads|n_heads?)$")
-_DEPTHS = re.compile(r"(?<!feat_extract)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
+_DEPTHS = re.compile(r"(?<!feat_extract)(?<!window)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
 _DERIVED = ("stage_names", "out_features", "out_indices")
 _HEAD_WIDTHS = ("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "attention_head_dim")
 #: Largest values of other entries.

@@ -19,11 +19,3 @@ def test_texts_are_numbered() -> None:
 def test_what_is_no_text() -> None:
     with pytest.raises(DataError, match="row 1: column 'page' is no text but 5"):
         TASK.parse([("row 1", {"page": 5})], "b.txt")
-    with pytest.raises(DataError, match="row 1: no column 'page'; there are: leaf"):
-        TASK.parse([("row 1", {"leaf": "a"})], "b.txt")
-
-
-def test_baselines_belong_to_prompts() -> None:
-    TASK.check_baselines(0, False)
-    with pytest.raises(DataError, match="books has none"):
-        TASK.check_baselines(0, True)

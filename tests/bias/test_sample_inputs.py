@@ -1,0 +1,52 @@
+"""Made-up inputs are those that a model takes."""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel
+
+from beft_lightning.bias.sample_inputs import sample_inputs
+from tests.tiny import make_model
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+def tiny(model_type: str, **options: Any) -> Any:
+    return AutoModel.from_config(AutoConfig.for_model(model_type, **options)).eval()
+
+
+def test_tokens_are_in_the_vocabulary() -> None:
+    model = make_model("bert").base_model.eval()
+    first = next(sample_inputs(model))
+    assert list(first) == ["input_ids"]
+    assert first["input_ids"].max() < model.config.vocab_size
+    assert model(**first).last_hidden_state.shape == (1, 12, model.config.hidden_size)
+    (ids,) = next(sample_inputs(tiny("bert", **TINY, vocab_size=12))).values()
+    assert ids.tolist() == [list(range(12))]
+
+
+def test_sequences_of_encoder_and_decoder_differ_in_length() -> None:
+    first = next(sample_inputs(tiny("t5", d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=99)))
+    assert {name: ids.shape[1] for name, ids in first.items()} == {"input_ids": 12, "decoder_input_ids": 10}
+
+
+def test_images_have_the_size_of_the_configuration() -> None:
+    model = tiny("vit", **TINY, image_size=32, patch_size=16, num_channels=1)
+    first = next(sample_inputs(model))
+    assert first["pixel_values"].shape == (1, 1, 32, 32)
+    assert model(**first).last_hidden_state.shape == (1, 5, 16)
+
+
+def test_texts_and_images_come_together_before_they_come_alone() -> None:
+    vision = {**TINY, "image_size": 32, "patch_size": 16}
+    names = [set(inputs) for inputs in sample_inputs(tiny("clip", text_config=TINY, vision_config=vision))]
+    assert names[0] == {"input_ids", "pixel_values"}
+    assert names.index({"input_ids"}) < names.index({"pixel_values"})
+
+
+def test_a_model_without_tokens_takes_hidden_states() -> None:
+    model = make_model("bert").base_model.encoder
+    model.config, model.main_input_name = AutoConfig.for_model("bert", **TINY), "hidden_states"
+    assert [{name: values.shape for name, values in inputs.items()} for inputs in sample_inputs(model)] == [
+        {"hidden_states": torch.Size([1, 12, 16])}
+    ]

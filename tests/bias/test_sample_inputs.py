@@ -16,7 +16,7 @@ def tiny(model_type: str, **options: Any) -> Any:
 
 
 def test_tokens_are_in_the_vocabulary() -> None:
-    model = make_model("bert").base_model.eval()
+    model: Any = make_model("bert").base_model.eval()
     first = next(sample_inputs(model))
     assert list(first) == ["input_ids"]
     assert first["input_ids"].max() < model.config.vocab_size
@@ -45,7 +45,7 @@ def test_texts_and_images_come_together_before_they_come_alone() -> None:
 
 
 def test_a_model_without_tokens_takes_hidden_states() -> None:
-    model = make_model("bert").base_model.encoder
+    model: Any = make_model("bert").base_model.encoder
     model.config, model.main_input_name = AutoConfig.for_model("bert", **TINY), "hidden_states"
     assert [{name: values.shape for name, values in inputs.items()} for inputs in sample_inputs(model)] == [
         {"hidden_states": torch.Size([1, 12, 16])}

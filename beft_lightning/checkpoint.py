@@ -178,7 +178,20 @@ def _malformed(checkpoint: Mapping[str, Any]) -> str | None:
     for entry, kind in _MODEL_ENTRIES.items() if MODEL_KEY in checkpoint else ():
         if not isinstance(record, dict) or entry not in record or not isinstance(record[entry], kind):
             return f"{MODEL_KEY!r} has no valid {entry!r}"
+    layouts = checkpoint.get(LAYOUTS_KEY, {})
+    if not isinstance(layouts, dict) or not all(map(_is_layout, layouts.values())):
+        return f"{LAYOUTS_KEY!r} does not say how fused biases are divided"
     return _malformed_task(record["task"]) if isinstance(record, dict) and "task" in record else None
+
+
+def _is_layout(value: Any) -> bool:
+    """Return whether a value has the form of a fused bias' layout: its parts and groups, and the bias' name."""
+    if not isinstance(value, dict) or value.keys() != {"parts", "groups", "bias"}:
+        return False
+    parts, groups, bias = value["parts"], value["groups"], value["bias"]
+    if not isinstance(parts, dict) or len(parts) < 2 or not all(isinstance(text, str) for text in (*parts, bias)):
+        return False
+    return all(type(count) is int and count > 0 for count in (*parts.values(), groups))
 
 
 def _malformed_task(task: Any) -> str | None:

@@ -15,6 +15,7 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.checkpoint import (
     CHECKSUM_KEY,
     FINGERPRINT_KEY,
+    LAYOUTS_KEY,
     MODEL_KEY,
     RNG_KEY,
     TRAINED_KEY,
@@ -180,6 +181,10 @@ def test_values_and_records_other_than_the_saved_ones_are_refused(
             getattr(trainer, command)(Validated(), token_batches(), ckpt_path=path)
 
 
+def _layout(parts: dict[str, Any]) -> dict[str, Any]:
+    return {"parts": parts, "groups": 1, "bias": "bias"}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "problem"),
     [
@@ -196,6 +201,12 @@ def test_values_and_records_other_than_the_saved_ones_are_refused(
         (RNG_KEY, [{"torch": 1}], "holds no states of random number generators"),
         (MODEL_KEY, "bert", "'beft_model' has no valid 'auto_class'"),
         (MODEL_KEY, {"auto_class": "AutoModelForCausalLM", "backbone": 1}, "'beft_model' has no valid 'backbone'"),
+        (LAYOUTS_KEY, [1], "'beft_layouts' does not say how"),
+        (LAYOUTS_KEY, {"net": 1}, "'beft_layouts' does not say how"),
+        (LAYOUTS_KEY, {"net": {"parts": {"query": 1, "key": 1}, "groups": 1}}, "'beft_layouts' does not say how"),
+        (LAYOUTS_KEY, {"net": _layout({"query": 1})}, "'beft_layouts' does not say how"),
+        (LAYOUTS_KEY, {"net": _layout({"query": 1, "key": "1"})}, "'beft_layouts' does not say how"),
+        (LAYOUTS_KEY, {"net": _layout({"query": 1, "key": 1})}, "divides the bias 'bias' of 'net', which this model"),
         (CHECKSUM_KEY, 3, "checksum differs"),
     ],
 )

@@ -60,6 +60,12 @@ def layout_of(owner: nn.Module) -> Fused | None:
     return None
 
 
+def same_layout(one: Fused, other: Fused, outputs: int) -> bool:
+    """Return whether two layouts divide a bias of ``outputs`` values alike, under the same names in the same order."""
+    same = list(one.parts) == list(other.parts) and (one.groups, one.bias) == (other.groups, other.bias)
+    return same and one.widths(outputs) == other.widths(outputs)
+
+
 def fused_parts(owner: nn.Module, layout: Fused) -> dict[str, nn.Parameter]:
     """Return each term's part of the bias of ``owner``.
 

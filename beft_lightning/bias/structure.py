@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from beft_lightning.bias.architecture import Architectures, Fused
-from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, split
+from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, same_layout, split
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.terms import split_fused_biases
-from beft_lightning.errors import ArchitectureError
+from beft_lightning.errors import ArchitectureError, CheckpointError
 from beft_lightning.parameters import clean_name, full_tensor, named_parameters
 
 
@@ -32,13 +32,37 @@ def fit_structure(
         names: Names of all parameters that the checkpoint knows, in ``module``.
         architecture: Where the terms are; by default looked up for each transformers model in ``module``.
         layouts: The checkpoint's :func:`split_layouts`; files of earlier versions have none.
+
+    Raises:
+        CheckpointError: If ``module`` lacks a bias of ``layouts``, or has it split in another way.
     """
-    add_biases(module, map(plain_name, names))
     owners = {clean_name(path): child for path, child in module.named_modules()}
-    for path, layout in (layouts or {}).items():
-        if path in owners:
-            split(owners[path], Fused(**layout))
+    saved = {path: Fused(**layout) for path, layout in (layouts or {}).items() if path in owners}
+    for path, layout in saved.items():
+        _check_layout(path, owners[path], layout)
+    add_biases(module, map(plain_name, names))
+    for path, layout in saved.items():
+        split(owners[path], layout)
     split_named_biases(module, names, architecture)
+
+
+def _check_layout(path: str, owner: nn.Module, saved: Fused) -> None:
+    """Raise an error unless the bias of ``owner`` can be split as in a checkpoint, or is split so already."""
+    if not hasattr(owner, saved.bias):
+        raise CheckpointError(
+            f"the checkpoint divides the bias {saved.bias!r} of {path!r}, which this model lacks: give the model it "
+            "was trained with."
+        )
+    here = layout_of(owner)
+    if here is not None and not same_layout(here, saved, len(getattr(owner, here.bias))):
+        raise CheckpointError(
+            f"this model has the bias of {path!r} divided into {_described(here)}, and the checkpoint into "
+            f"{_described(saved)}: give a fresh model, or the `architecture` that the fit was given."
+        )
+
+
+def _described(layout: Fused) -> str:
+    return f"{', '.join(f'{part} ({share})' for part, share in layout.parts.items())} in groups {layout.groups}"
 
 
 def split_layouts(module: nn.Module) -> dict[str, dict[str, Any]]:

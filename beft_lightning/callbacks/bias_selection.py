@@ -131,8 +131,7 @@ class BiasSelectionCallback(Callback):
         self.clip_norm = clip_norm
         self.head = head
         self.scores_file = scores
-        #: Where the terms are: as described by the user, or as found by watching a module without transformers model.
-        self.architecture: Architecture | Sequence[Architecture] | None = architecture
+        self.architecture = architecture
         #: What is trained, once decided: names such as ``value`` or ``value.3``.
         self.selected: list[str] | None = None
         #: The scores the decision rests on, unless it was fixed.
@@ -143,6 +142,7 @@ class BiasSelectionCallback(Callback):
         self.folder: str | Path | None = None
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0
+        self._found: Sequence[Architecture] | None = None
 
     @property
     def is_fixed(self) -> bool:
@@ -154,6 +154,11 @@ class BiasSelectionCallback(Callback):
         """Whether the approach cannot rank biases that start at zero."""
         return not self.is_fixed and APPROACHES[self.approach].needs_pretrained_biases
 
+    @property
+    def _places(self) -> Architecture | Sequence[Architecture] | None:
+        """Where the terms are: as described by the user, or as found in a module without transformers model."""
+        return self.architecture or self._found
+
     def freeze_largest(self, module: nn.Module) -> str:
         """Freeze all but the largest selection that is possible, without scoring.
 
@@ -163,8 +168,8 @@ class BiasSelectionCallback(Callback):
         Returns:
             What is trained, in words.
         """
-        added = add_missing_biases(module, without_layers(self.terms), self.architecture)
-        terms = find_bias_terms(module, self.architecture)
+        added = add_missing_biases(module, without_layers(self.terms), self._places)
+        terms = find_bias_terms(module, self._places)
         if self.is_fixed:
             selected, words = self.terms, ", ".join(self.terms)
         elif self.needs_pretrained_biases and added and "value" in self.terms:
@@ -172,7 +177,7 @@ class BiasSelectionCallback(Callback):
         else:
             sizes = {term: [bias.numel() for bias in terms[term].values()] for term in self.terms}
             selected, words = self.rule.largest(sizes), self.rule.describe(self.terms)
-        freeze_except(module, selected, keep=self._head_names(module), architecture=self.architecture)
+        freeze_except(module, selected, keep=self._head_names(module), architecture=self._places)
         return words
 
     def state_dict(self) -> dict[str, Any]:
@@ -191,7 +196,7 @@ class BiasSelectionCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
-        strategy = adapt(trainer.strategy)
+        strategy, self._found = adapt(trainer.strategy), None
         if stage == "fit":
             strategy.before_restore(lambda: check_no_adapters(pl_module))
         strategy.before_restore(lambda: self._prepare_biases(trainer, pl_module))
@@ -220,23 +225,28 @@ class BiasSelectionCallback(Callback):
 
     def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
-        if self.architecture is None and trainer.state.fn == "fit" and not outermost_models(pl_module):
-            self.architecture = watch_training_step(trainer, pl_module)
-        if added := add_missing_biases(pl_module, without_layers(self.terms), self.architecture):
-            values = sum(bias.numel() for bias in added)
-            rank_zero_info(f"Added {len(added)} zero biases ({values:,} values) where the model has none.")
-        model = pl_module if self.architecture else pretrained_model(pl_module)
+        if self.architecture is None and not outermost_models(pl_module):
+            if trainer.state.fn != "fit":
+                return  # A checkpoint brings the structure.
+            self._cast(trainer, pl_module, pl_module)  # Its step runs in the precision of the fit.
+            self._found = watch_training_step(trainer, pl_module)
+        if added := add_missing_biases(pl_module, without_layers(self.terms), self._places):
+            values = f"{sum(bias.numel() for bias in added):,} values"
+            rank_zero_info(f"Added {len(added)} zero biases ({values}) where the model has none.")
+        self._cast(trainer, pl_module, pl_module if self._places else pretrained_model(pl_module))
+
+    def _cast(self, trainer: Trainer, pl_module: LightningModule, model: nn.Module) -> None:
         if (dtype := half_dtype(model)) is not None:
             cast_trainable(model, [pl_module.get_parameter(name) for name in self._head_names(pl_module)], dtype)
             check_half_weights(trainer, dtype)
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        terms = find_bias_terms(pl_module, self.architecture)
+        terms = find_bias_terms(pl_module, self._places)
         head = self._head_names(pl_module)
         decided_before = self.selected is not None
         if self.selected is None:
             self.selected = self._select(trainer, pl_module, terms, head)
-        trained = freeze_except(pl_module, self.selected, keep=head, architecture=self.architecture)
+        trained = freeze_except(pl_module, self.selected, keep=head, architecture=self._places)
         self.trained = list(map(clean_name, trained))
         if self.scores is not None and not decided_before:
             self.scores.selected = self.selected
@@ -247,19 +257,20 @@ class BiasSelectionCallback(Callback):
             return self.terms
         if missing := [name for name in self.terms if name not in terms]:
             raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
-        model_type = "custom" if self.architecture else pretrained_model(pl_module).config.model_type
+        model_type = "custom" if self._places else pretrained_model(pl_module).config.model_type
         if self.scores_file is not None:
             layers = {term: len(terms[term]) for term in self.terms}
             self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers)
             return self.rule.select(self.scores)
-        inert = inert_terms(pl_module, self.architecture)
+        inert = inert_terms(pl_module, self._places)
         if inert is not None and set(self.terms) <= set(inert):
             raise TermError(
                 f"every candidate ({', '.join(self.terms)}) is inert in {model_type}: it cannot change the model's "
                 "output, so there is nothing to choose. Add another candidate, or train it anyway with "
                 "approach 'fixed'."
             )
-        if self.needs_pretrained_biases and (zero := [t for t in self.terms if _all_zero(terms, t)]):
+        zero = [term for term in self.terms if not any(full_tensor(bias).any() for bias in terms[term].values())]
+        if self.needs_pretrained_biases and zero:
             selected = value_alone(self.approach, self.rule, self.terms, zero)
             rank_zero_info(
                 f"The model's biases all start at zero, where the {self.approach} score cannot rank them; training the "
@@ -273,7 +284,7 @@ class BiasSelectionCallback(Callback):
         return self.rule.select(self.scores)
 
     def _head_names(self, module: nn.Module) -> list[str]:
-        return select_head(module, self.head, own_architecture=self.architecture is not None)
+        return select_head(module, self.head, own_architecture=not outermost_models(module) or bool(self.architecture))
 
     def _report(self, trainer: Trainer, scores: BiasScores) -> None:
         folder = self.folder or trainer.log_dir  # Asked on every rank: it is broadcast.
@@ -287,7 +298,3 @@ class BiasSelectionCallback(Callback):
             plot_scores(scores, Path(folder) / "scores.png")
         for logger in trainer.loggers:
             logger.log_metrics({f"bias_score/{term}": entry.score for term, entry in scores.terms.items()}, step=0)
-
-
-def _all_zero(terms: BiasTerms, name: str) -> bool:
-    return all(not full_tensor(bias).any() for bias in terms[name].values())

@@ -17,8 +17,6 @@ from beft_lightning.strategies.internals.lightning import before_batch_transfer
 def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any, index: int) -> Tensor | None:
     """Return the loss of the module's ``training_step`` on a batch, in fp32 where the weights are.
 
-    Frozen weights in half precision need autocast to meet fp32 biases. It is switched on for them alone.
-
     Args:
         strategy: Moves the batch to its device and runs the step.
         module: The module, set up for training.
@@ -35,8 +33,7 @@ def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any
     batch = before_batch_transfer(module, batch)
     batch = strategy.batch_to_device(batch, device)
     takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
-    half = half_dtype(module)
-    with torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None):
+    with half_autocast(module, device):
         try:
             output = strategy.scoring_step(batch, index) if takes_index else strategy.scoring_step(batch)
         except Exception as error:
@@ -52,3 +49,14 @@ def training_loss(strategy: AdapterStrategy, module: LightningModule, batch: Any
             f"for scoring batch {index + 1}."
         )
     return loss
+
+
+def half_autocast(module: LightningModule, device: torch.device) -> torch.autocast:
+    """Return autocast for frozen weights in half precision, which need it to meet fp32 biases; else it is off.
+
+    Args:
+        module: The module whose step is run.
+        device: Where it is run.
+    """
+    half = half_dtype(module)
+    return torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None)

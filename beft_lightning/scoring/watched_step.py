@@ -10,6 +10,7 @@ from beft_lightning.bias.discovery import HOW_TO_MAP, confirmed, discover
 from beft_lightning.errors import ArchitectureError
 from beft_lightning.scoring.batches import training_batches, training_data
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
+from beft_lightning.scoring.training_loss import half_autocast
 from beft_lightning.strategies.internals.lightning import before_batch_transfer
 
 
@@ -18,7 +19,7 @@ def watch_training_step(trainer: Trainer, module: LightningModule) -> list[Archi
 
     Args:
         trainer: A trainer inside ``fit``, before its strategy is set up.
-        module: The module, on any device.
+        module: The module, on any device. What may be trained is fp32, whatever the other weights are.
 
     Returns:
         An architecture for each stack of layers.
@@ -40,5 +41,6 @@ def watch_training_step(trainer: Trainer, module: LightningModule) -> list[Archi
             raise ArchitectureError(f"there is no training batch to watch {type(module).__name__} on. {HOW_TO_MAP}")
         batch = module.transfer_batch_to_device(before_batch_transfer(module, batch), module.device, 0)
         takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
-        found = discover(module, partial(module.training_step, *([batch, 0] if takes_index else [batch])))
+        with half_autocast(module, module.device):
+            found = discover(module, partial(module.training_step, *([batch, 0] if takes_index else [batch])))
     return confirmed(module, found)

@@ -42,7 +42,7 @@ class AdapterStrategy(Strategy):
     saves_trained_values: bool = False
     #: Where the bias terms are, for the structure of a checkpoint; None where the built-in table knows the model.
     architecture: Architecture | None = None
-    #: Raises an error if the module has values that must not be saved.
+    #: Raises an error if the module has values that must not be saved; for one fit, given once it is set up.
     check_values: Callable[[LightningModule], object] | None = None
     _fingerprint: Mapping[str, list[Any]] | None = None
     _actions: Mapping[_Moment, Sequence[Action]] = {}
@@ -79,6 +79,8 @@ class AdapterStrategy(Strategy):
     def setup(self, trainer: Trainer) -> None:
         """Run the actions, count the parameters while they are whole, then set up the model."""
         assert self.lightning_module is not None
+        if trainer.state.fn == "fit":
+            self.check_values = None  # Of the last fit, after which values can still be saved.
         self._run_actions("restore")
         self._run_actions("sharding")
         self.total_parameters = sum(map(numel, self.lightning_module.parameters()))

@@ -90,6 +90,16 @@ def test_checkpoints_of_weights_only_are_looked_at_too(when: str, make_trainer: 
     assert not list(tmp_path.glob("*.ckpt"))
 
 
+def test_a_later_fit_without_the_check_saves_what_there_is(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(callbacks=[NonFiniteCheck(), AdapterCheckpoint()])
+    trainer.fit(ForeignModule(), token_batches(24))
+    trainer.callbacks[:] = [AdapterCheckpoint()]  # type: ignore[attr-defined]
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(Diverges("value", trainer.global_step + 2), token_batches(24))
+    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]["extra.bias"].isnan().any()
+
+
 def test_without_a_checkpoint_it_says_so(fit: Any, tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="The last good checkpoint is none: no checkpoint was written yet"):
         fit(Diverges("loss", 2))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.adapter import load_adapter
-from beft_lightning.errors import ArchitectureError
+from beft_lightning.errors import ArchitectureError, BeftError
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -36,6 +36,9 @@ class Mine(LightningModule):
         loss = nn.functional.cross_entropy(self.head(self.body(inputs).mean(dim=1)), labels)
         self.log("loss", loss)
         return loss
+
+    def validation_step(self, batch: list[Tensor]) -> None:
+        self.validated = self.head(self.body(batch[0]).mean(dim=1))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-2)
@@ -67,6 +70,49 @@ def test_a_fit_and_its_checkpoint(make_trainer: MakeTrainer, tmp_path: Path) -> 
     load_adapter(fresh, tmp_path / "last.ckpt")
     assert [name for name, _ in fresh.named_parameters()] == [name for name, _ in module.named_parameters()]
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), module.parameters(), strict=True))
+
+
+def test_an_evaluation_needs_no_watching(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """The checkpoint brings the structure, also to a callback that has never seen a fit."""
+    module = Mine()
+    trainer = make_trainer(callbacks=[selection(approach="fixed", terms=["value"]), AdapterCheckpoint()])
+    trainer.fit(module, batches())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    fresh = Mine()
+    callbacks = [selection(approach="fixed", terms=["value"]), AdapterCheckpoint()]
+    make_trainer(callbacks=callbacks).validate(fresh, batches(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    torch.testing.assert_close(dict(fresh.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
+    assert fresh.steps == 0
+
+
+class Renamed(Mine):
+    """The same under other names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = self.body
+        del self.body
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(self.head(self.stack(batch[0]).mean(dim=1)), batch[1])
+
+
+def test_each_fit_watches_its_own_module(make_trainer: MakeTrainer) -> None:
+    """What was found in one does not describe the next, and a module can be fitted again."""
+    callback, module = selection(approach="fixed", terms=["value"]), Mine()
+    for fitted, name in [(module, "body"), (Renamed(), "stack"), (module, "body")]:
+        make_trainer(callbacks=[callback]).fit(fitted, batches())
+        assert f"{name}.layers.0.self_attn.parametrizations.in_proj_bias.original2" in callback.trained
+        assert callback.architecture is None
+
+
+def test_a_module_of_half_precision_is_watched_in_the_precision_of_its_fit(make_trainer: MakeTrainer) -> None:
+    module, callback = Mine().bfloat16(), selection(approach="fixed", terms=["value"])
+    make_trainer(callbacks=[callback], precision="bf16-mixed").fit(module, batches())
+    assert {module.get_parameter(name).dtype for name in callback.trained} == {torch.float32}
+    assert module.get_parameter("body.layers.0.linear1.weight").dtype == torch.bfloat16
+    with pytest.raises(BeftError, match="Set precision to 'bf16-mixed'"):
+        make_trainer(callbacks=[callback]).fit(Mine().bfloat16(), batches())
 
 
 def test_scores_choose_a_part(make_trainer: MakeTrainer) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from beft_lightning.data.prompt_task import Prompted
+from beft_lightning.data.prompt_task import Prompted, separator
 from beft_lightning.data.sources import Row
 
 
@@ -25,6 +25,5 @@ class AnswerTemplate:
             return [Prompted(prompt, ())]
         value = row[self.answer]
         texts = value if isinstance(value, list) else [value]
-        # White space at the end of the prompt would belong to no token of the answer.
-        space = "" if prompt[-1:].isspace() else " "
-        return [Prompted(prompt, (f"{space}{texts[0].strip()}",), answers=tuple((text,) for text in texts))]
+        answer = f"{separator(prompt)}{texts[0].strip()}"
+        return [Prompted(prompt, (answer,), answers=tuple((text,) for text in texts))]

@@ -33,9 +33,9 @@ class Suitability:
 SUITABLE: Mapping[str, Suitability] = {
     "accuracy": Suitability(_LABELLED),
     "f1": Suitability(_LABELLED, _BINARY),
-    "micro_f1": Suitability(("multi_label",)),
+    "micro_f1": Suitability(("multi_label",), _SEVERAL),
     "macro_f1": Suitability((*_LABELLED, "multi_label"), _SEVERAL),
-    "exact_match": Suitability(("multi_label",)),
+    "exact_match": Suitability(("multi_label",), _SEVERAL),
     "mcc": Suitability(_LABELLED, _SEVERAL),
     "entity_f1": Suitability(_TAGS),
     "entity_precision": Suitability(_TAGS),

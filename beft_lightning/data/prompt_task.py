@@ -55,6 +55,17 @@ class Prompted:
         return replace(self, prompt=context + self.prompt, calibration_prompt=calibration)
 
 
+def separator(prompt: str) -> str:
+    """Return the white space between a prompt and what follows: a space, or nothing if the prompt ends with some.
+
+    It belongs to what follows. White space at the end of a prompt would belong to no token of the option or answer.
+
+    Args:
+        prompt: The prompt, or its template.
+    """
+    return "" if prompt[-1:].isspace() else " "
+
+
 def one_row(row: Row) -> list[Row]:
     """Return an object of the original file as the one row that it is."""
     return [row]

@@ -19,7 +19,7 @@ _ENCODING = "utf-8-sig"
 #: The parser's errors: of wrong syntax, and of objects that are nested too deeply.
 _NO_JSON = (ValueError, RecursionError)
 #: The columns in which benchmarks number their rows: GLUE, SuperGLUE, SQuAD, DROP.
-_IDS = ("index", "idx", "id", "query_id")
+ID_COLUMNS = ("index", "idx", "id", "query_id")
 #: The columns of a row by name.
 Row = Mapping[str, Any]
 #: A row behind the place where it stands: ``file:line``.
@@ -28,7 +28,7 @@ Located = tuple[str, Row]
 
 def file_id(row: Row) -> Any:
     """Return the id that a row has in its file; None if it has none."""
-    return next((row[name] for name in _IDS if name in row), None)
+    return next((row[name] for name in ID_COLUMNS if name in row), None)
 
 
 def is_empty(value: Any) -> bool:

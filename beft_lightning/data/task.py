@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from beft_lightning.data.labels import LABEL_READERS
 from beft_lightning.data.metrics import check_metrics
 from beft_lightning.data.sources import Located, Row, file_id
-from beft_lightning.data.task_checks import COUNTS, check_counts, check_filled, check_texts
+from beft_lightning.data.task_checks import COUNTS, check_counts, check_filled, check_texts, options_of
 from beft_lightning.errors import DataError
 
 #: Name of the training split.
@@ -216,7 +216,7 @@ class Task(TaskRecord):
         return {**super().to_dict(), "text": list(self.text), **columns, **options}
 
     @property
-    def columns_read(self) -> tuple[str, ...]:
+    def input_columns(self) -> tuple[str, ...]:
         """The columns that hold text."""
         choices = (self.options,) if self.options else self.labels
         return (*self.text, *choices) if self.kind == "multiple_choice" else self.text
@@ -228,14 +228,9 @@ class Task(TaskRecord):
             return self.text
         return (self.options,) if self.options else ()
 
-    @property
-    def input_columns(self) -> tuple[str, ...]:
-        """The columns that hold text."""
-        return self.columns_read
-
     def parse_row(self, row: Row, where: str) -> list[Row]:
         """Return the text columns and ``label``, a number or a list of numbers."""
-        renamed = self._renamed(row, where, (*self.columns_read, "label"))
+        renamed = self._renamed(row, where, (*self.input_columns, "label"))
         texts = self._texts(renamed, where)
         names = self.labels if not self.options else tuple(map(str, range(len(texts[self.options]))))
         label = self.label_id(renamed["label"], where, names)
@@ -245,8 +240,8 @@ class Task(TaskRecord):
 
     def parse_input(self, row: Row, where: str) -> list[tuple[Row, Row]]:
         """Return the row, and its text columns as the example."""
-        renamed = self._renamed(row, where, self.columns_read)
-        check_filled(renamed, self.columns_read, where)
+        renamed = self._renamed(row, where, self.input_columns)
+        check_filled(renamed, self.input_columns, where)
         return [(row, self._texts(renamed, where))]
 
     def _renamed(self, row: Row, where: str, needed: Iterable[str]) -> Row:
@@ -261,13 +256,17 @@ class Task(TaskRecord):
         return renamed
 
     def _texts(self, row: Row, where: str) -> dict[str, Any]:
-        """Return the columns that hold text, and the id in the file if there is one."""
+        """Return the columns that hold text, choices less white space, and the id in the file if there is one."""
+        texts = {name: row[name] for name in self.input_columns}
         try:
-            check_texts(row, self.columns_read, self.columns_of_lists)
+            check_texts(row, self.input_columns, self.columns_of_lists)
+            if self.kind == "multiple_choice":
+                choices = options_of(row, self.labels or (self.options,))
+                texts |= {self.options: choices} if self.options else zip(self.labels, choices, strict=True)
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
         own = file_id(row)
-        return {name: row[name] for name in self.columns_read} | ({} if own is None else {"file_id": own})
+        return texts if own is None else {**texts, "file_id": own}
 
     def numbered(self, examples: Sequence[Row]) -> list[Row]:
         """Give each row that has no ``id`` its place in the split."""

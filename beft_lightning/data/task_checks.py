@@ -10,7 +10,7 @@ from beft_lightning.errors import DataError
 COUNTS: Mapping[str, tuple[range, range]] = {
     "classification": (range(2, sys.maxsize), range(1, 3)),
     "regression": (range(1), range(1, 3)),
-    "multi_label": (range(1, sys.maxsize), range(1, 3)),
+    "multi_label": (range(2, sys.maxsize), range(1, 3)),
     "token_classification": (range(2, sys.maxsize), range(1, 2)),
     "multiple_choice": (range(2, sys.maxsize), range(1, sys.maxsize)),
 }
@@ -71,6 +71,29 @@ def check_texts(row: Row, columns: Iterable[str], lists: Sequence[str] = ()) -> 
             raise DataError(f"column {name!r} is no list of texts but {row[name]!r}")
         if wrong := [value for value in row[name] if not isinstance(value, str) or not value.strip()]:
             raise DataError(f"column {name!r} lists {wrong[0]!r}, which is no text or an empty one")
+
+
+def options_of(row: Row, columns: Sequence[str]) -> list[str]:
+    """Return the options of a row, without white space around them.
+
+    Args:
+        row: The row.
+        columns: Columns of the options, or the one column that lists them.
+
+    Raises:
+        DataError: If there are fewer than two, one is empty or no text, or two are the same.
+    """
+    values = row[columns[0]] if len(columns) == 1 else [row[name] for name in columns]
+    if not isinstance(values, list | tuple) or len(values) < 2:
+        raise DataError(f"column {columns[0]!r} holds {values!r}, and no list of two or more options")
+    for number, text in enumerate(values):
+        name = repr(columns[number]) if len(columns) > 1 else f"{number} of column {columns[0]!r}"
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"option {name} is empty or no text: {text!r}")
+    texts = [text.strip() for text in values]
+    if twice := [text for text in texts if texts.count(text) > 1]:
+        raise DataError(f"the option {twice[0]!r} occurs twice")
+    return texts
 
 
 def _amount(allowed: range) -> str:

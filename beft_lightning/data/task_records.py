@@ -73,5 +73,7 @@ def _prompt_task(record: Mapping[str, Any], labels: Sequence[str]) -> PromptTask
     return PromptTask.from_dict(record, labels, template(**values))
 
 
-def _same_examples(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one[name] == other[name] for name in ("kind", "examples", "flatten"))
+def _same_examples(benchmark: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Return whether a record makes examples as a benchmark does; fields that the record's version lacked are equal."""
+    known = {name: benchmark["examples"].get(name) for name in record["examples"]}
+    return known == record["examples"] and all(benchmark[name] == record[name] for name in ("kind", "flatten"))

@@ -85,6 +85,20 @@ def test_rows_that_are_not_as_the_kind_needs_them(task: Task, row: dict[str, Any
         task.parse([("f:1", row)], "f")
 
 
+@pytest.mark.parametrize("task", [CHOICE, replace(CHOICE, options="", labels=("x", "y"))])
+def test_choices_to_predict_are_checked_as_those_to_learn(task: Task) -> None:
+    def row(one: str, two: str) -> dict[str, Any]:
+        return {"a": "one", "choices": [one, two], "x": one, "y": two, "label": 0}
+
+    ((_, example),) = task.parse_input(row(" p ", "q"), "f:1")
+    (learnt,) = task.parse_row(row(" p ", "q"), "f:1")
+    expected = {"choices": ["p", "q"]} if task.options else {"x": "p", "y": "q"}
+    assert example == {"a": "one", **expected} == {name: learnt[name] for name in example}
+    for read in (task.parse_row, task.parse_input):
+        with pytest.raises(DataError, match="f:1: the option 'p' occurs twice"):
+            read(row("p", "p "), "f:1")
+
+
 @pytest.mark.parametrize("task", [PAIRS, SCORES, MULTI, TAGS, CHOICE])
 def test_a_record_can_be_restored(task: Task) -> None:
     assert Task.from_dict(task.to_dict(), task.labels) == replace(task, metrics=())

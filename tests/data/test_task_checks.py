@@ -13,6 +13,7 @@ from beft_lightning.errors import DataError
     [
         ("classification", 1, 1, "classification has 2 or more labels, and not 1"),
         ("classification", 2, 3, "classification has 1 or 2 columns of text, and not 3"),
+        ("multi_label", 1, 1, "multi_label has 2 or more labels, and not 1"),
         ("regression", 2, 1, "regression has 0 labels, and not 2"),
         ("token_classification", 2, 2, "token_classification has 1 columns of text, and not 2"),
         ("multiple_choice", None, 0, "multiple_choice has 1 or more columns of text, and not 0"),

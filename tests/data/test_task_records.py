@@ -70,3 +70,11 @@ def test_a_record_of_the_first_version_has_no_prompts() -> None:
     record = {name: CHOICE.to_dict()[name] for name in ("name", "kind", "max_length")}
     with pytest.raises(CheckpointError, match="from a version that did not say how prompts are made"):
         task_from_dict(record, [])
+
+
+def test_a_record_without_the_fields_of_later_versions_is_restored() -> None:
+    for task in (PROMPT_TASKS["multirc"], CHOICE):
+        record = task.to_dict()
+        for name in ("group", "source"):
+            del record["examples"][name]
+        assert replace(task_from_dict(record, task.labels), metrics=task.metrics) == task

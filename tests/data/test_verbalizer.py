@@ -14,9 +14,12 @@ def test_a_template_or_a_function_asks(prompt: object) -> None:
     assert (example.prompt, example.options, example.labels) == ("A {film}. Good?", (" no", " yes"), (1,))
 
 
-def test_group_and_source_are_the_rows() -> None:
-    (example,) = Verbalizer("{text}", *WORDS)({"text": "a", "label": 0, "group": "3-1", "source": 3})
+def test_group_and_source_are_of_the_columns_that_are_named() -> None:
+    row = {"text": "a", "label": 0, "group": "3-1", "source": 3}
+    (example,) = Verbalizer("{text}", *WORDS, group="group", source="source")(row)
     assert (example.group, example.source) == ("3-1", "3")
+    (example,) = Verbalizer("{text}", *WORDS)(row)
+    assert (example.group, example.source) == ("", "")
 
 
 def test_a_label_outside_the_set_is_an_error() -> None:

@@ -183,6 +183,8 @@ PROMPT_TASKS: Mapping[str, PromptTask] = {
                 '{paragraph}\nQuestion: {question}\nI found this answer "{answer}". Is that correct? Yes or No?\n',
                 ("No", "Yes"),
                 _NO_YES,
+                group="group",
+                source="source",
             ),
             labels=_NO_YES,
             metrics=("accuracy", "f1a", "em"),

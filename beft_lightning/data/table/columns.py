@@ -6,6 +6,9 @@ from typing import Self
 
 from beft_lightning.errors import DataError
 
+#: The names under which an example of bare texts keeps its label and ids; one of a prompt keeps its label so.
+_TAKEN = ("label", "id", "file_id")
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -57,20 +60,25 @@ class Columns:
         return None if self.answer is None else "generation"
 
     @property
+    def further(self) -> list[str]:
+        """Names of the options that are given beside ``text`` and ``label``, which have defaults."""
+        return [name for name in ("options", "prompt", "answer", "messages") if getattr(self, name) not in (None, ())]
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """The columns that an input is made of: those of the prompt, or one or two of text.
 
         Raises:
-            DataError: If there are none, more than two texts, or a label among them.
+            DataError: If there are none, more than two texts, a label or a name that examples use among them.
         """
         if self.prompt is not None:
-            return self.prompt_columns(self.label, "label")
+            return free_names("prompt", self.prompt_columns(self.label, "label"), ("label",))
         if len(self.text) > 2 or len(set(self.text) - {*self.label}) < len(self.text):
             raise DataError(
                 f"--data.text {','.join(self.text)}: give one column, or two different ones for a pair, and not the "
                 f"label's, {', '.join(map(repr, self.label))}."
             )
-        return self.text
+        return free_names("text", self.text)
 
     def prompt_columns(self, targets: tuple[str, ...], what: str) -> tuple[str, ...]:
         """Return the columns of the prompt.
@@ -102,6 +110,25 @@ class Columns:
         except ValueError as error:
             raise DataError(f"--data.prompt {self.prompt!r}: {error}; write {{{{ for a brace itself.") from error
         return tuple(dict.fromkeys(fields))
+
+
+def free_names(option: str, columns: tuple[str, ...], taken: tuple[str, ...] = _TAKEN) -> tuple[str, ...]:
+    """Return columns of an input, after a check that examples keep nothing else under their names.
+
+    Args:
+        option: Name of the option that names them, for the message.
+        columns: Names of columns.
+        taken: The names that examples use.
+
+    Raises:
+        DataError: If one has such a name.
+    """
+    if used := [name for name in columns if name in taken]:
+        raise DataError(
+            f"--data.{option}: column {used[0]!r} is an input, and examples keep their own {used[0]} under this name: "
+            "rename the column."
+        )
+    return columns
 
 
 def _names(given: str | list[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The DataModule for data of one's own: tables of texts and labels."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.data.datamodule import LanguageDataModule
 from beft_lightning.data.generation import Stop
+from beft_lightning.data.sources import ID_COLUMNS, Located
 from beft_lightning.data.subsets import draw_stratified
 from beft_lightning.data.table.columns import Columns
 from beft_lightning.data.table.files import read_table
@@ -83,8 +85,8 @@ class Table(LanguageDataModule):
             raise DataError("Table needs a file, folder or data set to train on: give --data.train.")
         if validation is not None and dev_share is not None:
             raise DataError("dev_share splits rows off for validation, and a validation file is given: leave out one.")
-        if dev_share is not None and dev_share <= 0:
-            raise DataError(f"dev_share {dev_share} must be a share below 1, or a number of rows.")
+        if dev_share is not None and (dev_share <= 0 or (dev_share > 1 and dev_share != int(dev_share))):
+            raise DataError(f"dev_share {dev_share} must be a share below 1, or a whole number of rows.")
         self.sources = {TRAIN: train, VALIDATION: validation, TEST: test}
         table = read_table(train, TRAIN)
         columns = Columns.given(text, label, options, prompt, answer, messages)
@@ -143,7 +145,12 @@ class Table(LanguageDataModule):
     def _parse(self, split: str, table: Dataset) -> list[Any]:
         source = f"{self.sources[split]}"
         check_columns(self.kind, table, source)
-        return self.task.parse(self.kind.rows(table.select_columns(list(self.kind.needed)), source, self.task), source)
+        needed = list(self.kind.needed)
+        rows: Iterator[Located] = iter(self.kind.rows(table.select_columns(needed), source, self.task))
+        if own := [name for name in ID_COLUMNS if name in table.column_names and name not in needed]:
+            ids = table.select_columns(own[:1])
+            rows = ((where, {**row, **row_id}) for (where, row), row_id in zip(rows, ids, strict=True))
+        return self.task.parse(rows, source)
 
     def _announce(self, table: Dataset) -> None:
         """Log how the training table was understood."""

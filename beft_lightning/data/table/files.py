@@ -72,7 +72,7 @@ def _load(builder: str, path: Path, **options: Any) -> Dataset:
                 builder, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **options
             )
     except Exception as error:  # readers raise many kinds
-        if "no data" in str(error) or isinstance(error, StopIteration):
+        if str(error).endswith("corresponds to no data!") or isinstance(error, StopIteration):
             return Dataset.from_dict({})
         raise DataError(f"{path}: not readable as {path.suffix.lower()[1:]} ({_reason(error)}).") from error
     return table

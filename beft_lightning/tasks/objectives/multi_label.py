@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from beft_lightning.tasks.objectives.classification import ClassificationObjective
 
-#: A label is predicted from this probability on.
+#: A label is predicted above this probability.
 THRESHOLD = 0.5
 
 

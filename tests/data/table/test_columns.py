@@ -23,3 +23,22 @@ def test_a_column_twice(names: dict[str, str]) -> None:
     (option,) = names
     with pytest.raises(DataError, match=f"--data.{option} .*: a column is given twice"):
         Columns.given(**{"text": "t", "label": "l", **names})
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        ({"text": "label"}, "label"),
+        ({"text": "id"}, "id"),
+        ({"text": "a,file_id"}, "file_id"),
+        ({"prompt": "{label} is"}, "label"),
+    ],
+)
+def test_an_input_with_a_name_that_examples_use(names: dict[str, str], taken: str) -> None:
+    """The label would take the place of the text, or stand in the prompt."""
+    with pytest.raises(DataError, match=f"column {taken!r} .* rename the column"):
+        Columns.given(**{"text": "t", "label": "mood", **names}).inputs  # noqa: B018
+
+
+def test_a_prompt_may_show_an_id() -> None:
+    assert Columns.given("t", "mood", prompt="{id}: {t}").inputs == ("id", "t")

@@ -106,6 +106,14 @@ def test_a_test_file_is_for_test_and_validation_for_training(make: Any, write: A
     assert sum(len(batch["id"]) for batch in data.train_dataloader()) == 32
 
 
+@pytest.mark.parametrize("column", ["idx", "id"])
+def test_rows_keep_the_id_of_the_file(column: str, make: Any, write: Any) -> None:
+    rows = frame().assign(**{column: [f"q{number}" for number in range(40)]})
+    data = make(write(rows), validation=write(rows[30:], "dev.csv"))
+    data.setup("fit")
+    assert data.file_id("validation", 3) == "q33"
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
@@ -122,6 +130,7 @@ def test_a_test_file_is_for_test_and_validation_for_training(make: Any, write: A
         ({}, {"kind": "regression"}, "train.csv row 1: label '(neg|pos)' is not a number"),
         ({}, {"dev_share": 40}, "dev_share 40 leaves none of 40 rows"),
         ({}, {"dev_share": 0}, "dev_share 0 must be"),
+        ({}, {"dev_share": 1.5}, "dev_share 1.5 must be"),
         ({}, {"dev_share": 38}, "train.csv: 2 rows to train on are fewer than a batch of 4"),
         ({}, {"dev_share": 3, "validation": "x.csv"}, "leave out one"),
         ({}, {"test": "x.csv", "dev_size": 3}, "dev_size has no use"),

@@ -42,7 +42,8 @@ def find_kind(name: str | None, columns: Columns, table: Dataset, train: str) ->
         train: Name of the table, for messages.
 
     Raises:
-        DataError: If there is no such kind, a column is missing, or rows and options suit no kind, or several.
+        DataError: If there is no such kind, it has no use for an option, a column is missing, or rows and options suit
+            no kind, or several.
     """
     if name is not None and name not in KINDS:
         raise DataError(f"--data.kind {name}: no such kind; choose one of: {', '.join(KINDS)}.")
@@ -52,6 +53,10 @@ def find_kind(name: str | None, columns: Columns, table: Dataset, train: str) ->
             raise DataError(f"{option} belongs to the kind {columns.kind}, not to {name}: leave out one of the two.")
         name = columns.kind
     kinds = [KINDS[name](columns, train)] if name is not None else _fitting(columns, train)
+    if name is not None and kinds[0].unused:
+        raise DataError(
+            f"--data.{kinds[0].unused[0]}: kind {name} has no use for it: leave it out, or give another kind."
+        )
     present = [kind for kind in kinds if not missing_columns(kind, table)]
     if not present:
         check_columns(kinds[0], table, train)

@@ -1,14 +1,10 @@
 """Tables with a conversation in each row."""
 
-from collections.abc import Iterator
-
 from datasets import Dataset
 
 from beft_lightning.data.chat_task import ChatTask
 from beft_lightning.data.generation import Generation
-from beft_lightning.data.sources import Located
 from beft_lightning.data.table.kinds.generation import MAX_NEW_TOKENS
-from beft_lightning.data.table.kinds.kind import place
 from beft_lightning.data.table.kinds.unlabelled import UnlabelledKind
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
@@ -18,6 +14,7 @@ class Chat(UnlabelledKind):
     """Conversations: ``--data.messages``."""
 
     name = "chat"
+    takes = ("messages",)
     options = "--data.messages"
 
     @property
@@ -25,24 +22,16 @@ class Chat(UnlabelledKind):
         """The column of the conversations.
 
         Raises:
-            DataError: If none is given, or a prompt or an answer beside it.
+            DataError: If none is given.
         """
         if self.columns.messages is None:
             raise DataError("--data.kind chat needs the column of the conversations: give --data.messages.")
-        if self.columns.prompt is not None or self.columns.answer is not None:
-            raise DataError(
-                "--data.messages is a whole conversation with its answers: leave out --data.prompt and --data.answer."
-            )
         return (self.columns.messages,)
 
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record with the name of the column."""
         (messages,) = self.needed
         return ChatTask(name=self.task_name, column=messages, generation=Generation(MAX_NEW_TOKENS, "end_of_text"))
-
-    def rows(self, table: Dataset, source: str, task: TaskRecord) -> Iterator[Located]:
-        """Yield the rows; the task checks the conversations."""
-        return ((place(source, index), row) for index, row in enumerate(table))
 
     def describe(self, table: Dataset, task: TaskRecord) -> str:
         """Return how long the answers may be."""

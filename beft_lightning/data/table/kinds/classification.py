@@ -4,7 +4,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from beft_lightning.data.prompt_task import PromptTask
+from beft_lightning.data.prompt_task import PromptTask, separator
 from beft_lightning.data.sources import Row
 from beft_lightning.data.table.kinds.labelled import LabelledKind
 from beft_lightning.data.table.labels import (
@@ -26,6 +26,7 @@ class Classification(LabelledKind):
     """One class for the texts of each row, or behind a prompt one label name of several."""
 
     name = "classification"
+    takes = ("prompt",)
 
     def matches(self, table: Dataset) -> bool:
         """Return whether labels are no lists, and none has a fraction."""
@@ -48,12 +49,12 @@ class Classification(LabelledKind):
 
     def _prompted(self, prompt: str, names: tuple[str, ...]) -> PromptTask:
         """Return the record of a choice between the label names behind a prompt."""
-        # White space at the end of the prompt would belong to no token of the options.
-        space = "" if prompt[-1:].isspace() else " "
+        space = separator(prompt)
         return PromptTask(
             name=self.task_name,
             kind="choice",
             columns=(*self.columns.inputs, "label"),
+            text=self.columns.inputs,
             examples=Verbalizer(prompt, tuple(f"{space}{name}" for name in names), names),
             labels=names,
         )

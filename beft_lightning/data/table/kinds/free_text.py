@@ -1,12 +1,8 @@
 """Tables with a free text in each row."""
 
-from collections.abc import Iterator
-
 from datasets import Dataset
 
 from beft_lightning.data.free_text_task import FreeTextTask
-from beft_lightning.data.sources import Located
-from beft_lightning.data.table.kinds.kind import place
 from beft_lightning.data.table.kinds.unlabelled import UnlabelledKind
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
@@ -32,10 +28,6 @@ class FreeTextKind(UnlabelledKind):
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record with the name of the column."""
         return FreeTextTask(name=self.task_name, column=self.needed[0])
-
-    def rows(self, table: Dataset, source: str, task: TaskRecord) -> Iterator[Located]:
-        """Yield the rows; the task checks the texts."""
-        return ((place(source, index), row) for index, row in enumerate(table))
 
     def describe(self, table: Dataset, task: TaskRecord) -> str:
         """Return what is learnt."""

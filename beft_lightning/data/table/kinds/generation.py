@@ -22,6 +22,7 @@ class GenerationKind(UnlabelledKind):
     """An answer behind a prompt: ``--data.prompt`` and ``--data.answer``."""
 
     name = "generation"
+    takes = ("prompt", "answer")
     options = "--data.prompt and --data.answer"
 
     @property

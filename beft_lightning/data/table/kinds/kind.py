@@ -25,6 +25,8 @@ class TableKind(ABC):
     name: ClassVar[str]
     #: The options that name its columns, for messages.
     options: ClassVar[str] = "--data.text and --data.label"
+    #: The options that it reads beside ``text`` and ``label``, which have defaults.
+    takes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, columns: Columns, train: str) -> None:
         self.columns = columns
@@ -44,9 +46,14 @@ class TableKind(ABC):
             DataError: If the options name columns that the kind has no use for.
         """
 
+    @property
+    def unused(self) -> list[str]:
+        """The options that are given and that the kind has no use for."""
+        return [name for name in self.columns.further if name not in self.takes]
+
     def fits(self) -> bool:
         """Return whether the options alone allow this kind, where ``--data.kind`` is not given."""
-        return True
+        return not self.unused
 
     @abstractmethod
     def matches(self, table: Dataset) -> bool:
@@ -73,9 +80,12 @@ class TableKind(ABC):
             DataError: If a cell is empty, or does not suit the task.
         """
 
-    @abstractmethod
     def strata(self, table: Dataset) -> list[str]:
-        """Return the stratum of each training row; the validation rows are drawn from each stratum alike."""
+        """Return the stratum of each training row; the validation rows are drawn from each stratum alike.
+
+        By default all rows are of one stratum.
+        """
+        return [""] * len(table)
 
     @abstractmethod
     def describe(self, table: Dataset, task: TaskRecord) -> str:

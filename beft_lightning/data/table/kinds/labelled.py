@@ -38,8 +38,8 @@ class LabelledKind(TableKind):
         return (*self.inputs, self.label)
 
     def fits(self) -> bool:
-        """Return whether there is one column of labels, and none of options."""
-        return len(self.columns.label) == 1 and not self.columns.options
+        """Return whether there is one column of labels, and the kind has a use for all options."""
+        return super().fits() and len(self.columns.label) == 1
 
     def labels(self, table: Dataset, source: str) -> list[Any]:
         """Return the raw labels of a table, all of one type.

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from beft_lightning.data.sources import Located
+from beft_lightning.data.sources import Located, is_empty
 from beft_lightning.data.table.kinds.kind import TableKind, filled, place
 from beft_lightning.data.table.labels import (
     check_types,
@@ -13,7 +13,6 @@ from beft_lightning.data.table.labels import (
     describe_names,
     has_lists,
     infer_names,
-    is_empty,
     known_name,
     label_name,
     raw_labels,
@@ -32,10 +31,6 @@ class MultiLabel(TableKind):
         """The columns of text and labels."""
         return (*self.columns.inputs, *self.columns.label)
 
-    def fits(self) -> bool:
-        """Return whether there is neither a prompt nor a column of options."""
-        return self.columns.prompt is None and not self.columns.options
-
     def matches(self, table: Dataset) -> bool:
         """Return whether there are several columns of labels, or one of lists beside a text that is no list."""
         lists = [has_lists(table, name) for name in (self.columns.label[0], self.columns.inputs[0])]
@@ -43,19 +38,23 @@ class MultiLabel(TableKind):
 
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record with the label names: of the columns, those that the table declares, or those that occur."""
-        if self.columns.prompt is not None:
-            raise DataError(f"{self.train}: a prompt has one label as its answer, and {self.name} has any number.")
         labels = self.labels(table, self.train)
         if len({frozenset(of_row) for of_row in labels}) < 2:
             raise DataError(
                 f"{self.train}: every row has the same labels in column {', '.join(self.columns.label)}: there is "
                 "nothing to tell apart. Give rows of different labels, or another column."
             )
+        names = self._names(table, labels)
+        if len(names) == 1:
+            raise DataError(
+                f"{self.train}: column {self.columns.label[0]!r} has one label name, {names[0]!r}: write 1 where it "
+                "holds and 0 where it does not, and give --data.kind classification."
+            )
         return Task(
             name=self.task_name,
             kind="multi_label",
             text=self.columns.inputs,
-            labels=self._names(table, labels),
+            labels=names,
             metrics=("micro_f1", "macro_f1", "exact_match"),
         )
 

@@ -4,12 +4,14 @@ from typing import Any
 
 from datasets import Dataset
 
-from beft_lightning.data.option_template import OptionTemplate, options_of
+from beft_lightning.data.option_template import OptionTemplate
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.data.sources import Row
+from beft_lightning.data.table.columns import free_names
 from beft_lightning.data.table.kinds.labelled import LabelledKind
 from beft_lightning.data.table.labels import label_name
 from beft_lightning.data.task import Task, TaskRecord
+from beft_lightning.data.task_checks import options_of
 from beft_lightning.errors import DataError
 
 
@@ -20,13 +22,14 @@ class MultipleChoice(LabelledKind):
     """
 
     name = "multiple_choice"
+    takes = ("options", "prompt")
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns of the input and of the options.
 
         Raises:
-            DataError: If no options were given, or a text or the label is among them.
+            DataError: If no options were given, or a text, the label or a name that examples use is among them.
         """
         options, texts = {*self.columns.options}, self.columns.inputs
         # A prompt may show the options, too.
@@ -36,11 +39,11 @@ class MultipleChoice(LabelledKind):
                 f"--data.options {','.join(self.columns.options)}: {self.name} needs the columns of the options, or "
                 "the one that lists them, and none of them is also the text's or the label's."
             )
-        return tuple(dict.fromkeys((*texts, *self.columns.options)))
+        return tuple(dict.fromkeys((*texts, *free_names("options", self.columns.options))))
 
     def fits(self) -> bool:
         """Return whether there is one column of labels, and options."""
-        return len(self.columns.label) == 1 and bool(self.columns.options)
+        return super().fits() and bool(self.columns.options)
 
     def matches(self, table: Dataset) -> bool:
         """Return True: the options tell."""
@@ -55,6 +58,7 @@ class MultipleChoice(LabelledKind):
                 name=self.task_name,
                 kind="choice",
                 columns=(*self.inputs, "label"),
+                text=self.columns.inputs,
                 examples=OptionTemplate(self.columns.prompt, options),
             )
         return Task(
@@ -66,8 +70,8 @@ class MultipleChoice(LabelledKind):
             metrics=("accuracy",),
         )
 
-    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> int:
-        """Return the number of the right option."""
+    def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> int | str:
+        """Return the right option: its column, where the columns are the task's labels, or else its number."""
         try:
             texts = options_of(row, self.columns.options)
         except DataError as error:
@@ -78,7 +82,9 @@ class MultipleChoice(LabelledKind):
                 f"{where}: label {label!r} is not one of the options. Give its number from 0 to {len(texts) - 1}, its "
                 f"column, or its text, of: {', '.join(map(repr, texts))}."
             )
-        return found.pop()
+        number = found.pop()
+        # A column's name may be a number, which would be read as a name first.
+        return task.labels[number] if task.labels else number
 
     def _numbers(self, label: Any, texts: list[str]) -> set[int]:
         """Return the numbers of the options that a label may mean: by text or column, or else by number."""
@@ -88,10 +94,6 @@ class MultipleChoice(LabelledKind):
         columns = self.columns.options if len(self.columns.options) > 1 else ()
         names = [*enumerate(texts), *enumerate(columns)]
         return {number for number, name in names if name == label.strip()} or numbered
-
-    def strata(self, table: Dataset) -> list[str]:
-        """Return one stratum for all."""
-        return [""] * len(table)
 
     def describe(self, table: Dataset, task: TaskRecord) -> str:
         """Return where the options come from."""

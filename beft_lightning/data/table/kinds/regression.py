@@ -16,6 +16,8 @@ class Regression(LabelledKind):
     """A score for the texts of each row."""
 
     name = "regression"
+    #: Refused with the reason, once the labels are known to be scores.
+    takes = ("prompt",)
 
     def matches(self, table: Dataset) -> bool:
         """Return whether any label has a fraction."""
@@ -31,10 +33,6 @@ class Regression(LabelledKind):
     def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> Any:
         """Return the label as it is; the task reads it as a number."""
         return label
-
-    def strata(self, table: Dataset) -> list[str]:
-        """Return one stratum for all."""
-        return [""] * len(table)
 
     def describe(self, table: Dataset, task: TaskRecord) -> str:
         """Return the range of the scores."""

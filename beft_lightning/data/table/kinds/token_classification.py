@@ -30,18 +30,12 @@ class TokenClassification(LabelledKind):
 
     name = "token_classification"
 
-    def fits(self) -> bool:
-        """Return whether there is one column of labels, and neither a prompt nor columns of options."""
-        return super().fits() and self.columns.prompt is None
-
     def matches(self, table: Dataset) -> bool:
         """Return whether both columns hold lists."""
         return has_lists(table, self.label) and has_lists(table, self.columns.inputs[0])
 
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record with the tags: those that the table declares, or those that occur."""
-        if self.columns.prompt is not None:
-            raise DataError(f"{self.train}: a prompt has one label as its answer, and {self.name} has one a word.")
         tags = [tag for of_row in self.labels(table, self.train) for tag in of_row]
         names = class_names(table, self.label) or infer_names(tags)
         if len(set(map(label_name, tags))) < 2:
@@ -77,10 +71,6 @@ class TokenClassification(LabelledKind):
     def known_label(self, label: Any, row: Row, task: TaskRecord, where: str) -> list[str]:
         """Return the names of a row's tags."""
         return [known_name(tag, task.labels, self.train, where) for tag in label]
-
-    def strata(self, table: Dataset) -> list[str]:
-        """Return one stratum for all."""
-        return [""] * len(table)
 
     def describe(self, table: Dataset, task: TaskRecord) -> str:
         """Return the tags with their ids, and the number of words."""

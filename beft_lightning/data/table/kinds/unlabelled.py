@@ -1,8 +1,12 @@
 """Tables for causal language models without labels, which an option of their own names."""
 
+from collections.abc import Iterator
+
 from datasets import Dataset
 
-from beft_lightning.data.table.kinds.kind import TableKind
+from beft_lightning.data.sources import Located
+from beft_lightning.data.table.kinds.kind import TableKind, place
+from beft_lightning.data.task import TaskRecord
 
 
 class UnlabelledKind(TableKind):
@@ -16,6 +20,6 @@ class UnlabelledKind(TableKind):
         """Return false: the kind is named."""
         return False
 
-    def strata(self, table: Dataset) -> list[str]:
-        """Return one stratum for all."""
-        return [""] * len(table)
+    def rows(self, table: Dataset, source: str, task: TaskRecord) -> Iterator[Located]:
+        """Yield the rows as they are; the task checks the cells."""
+        return ((place(source, index), row) for index, row in enumerate(table))

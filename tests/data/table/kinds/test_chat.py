@@ -65,7 +65,7 @@ def test_the_options_of_a_table_are_those_of_its_task(chat_backbone: str, tmp_pa
         (CHATS, {"messages": "chat"}, "no column 'chat'; there are: messages. Set --data.messages"),
         ([CHATS[0], CHATS[1][:1]], {}, "c.jsonl row 2: the conversation in column 'messages' has no message of the a"),
         ([[]], {}, "c.jsonl row 1: column 'messages' is no list of messages"),
-        (CHATS, {"answer": "a"}, "leave out --data.prompt and --data.answer"),
+        (CHATS, {"answer": "a"}, "--data.answer: kind chat has no use for it"),
         (CHATS, {"stop": "line"}, "--data.stop: the chat template says what ends an answer"),
         (CHATS, {"kind": "chat", "messages": None}, "give --data.messages"),
         (CHATS, {"kind": "classification"}, "--data.messages belongs to the kind chat, not to classification"),

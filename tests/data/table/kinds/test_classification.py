@@ -24,3 +24,11 @@ def test_a_label_that_the_training_rows_lack() -> None:
     other = Dataset.from_dict({"text": ["one", "two"], "y": ["true", "maybe"]})
     with pytest.raises(DataError, match="dev.json row 2: label 'maybe' is not among those of t.json: false, true"):
         list(kind.rows(other, "dev.json", kind.make_task(TABLE)))
+
+
+def test_a_cell_of_a_prompt_is_a_text() -> None:
+    kind = Classification(Columns.given("text", "y", prompt="{year}: {text}"), "t.json")
+    table = TABLE.add_column("year", [1990, 1991, 1992])
+    task = kind.make_task(table)
+    with pytest.raises(DataError, match="t.json row 1: column 'year' is no text but 1990"):
+        task.parse(kind.rows(table, "t.json", task), "t.json")

@@ -51,9 +51,15 @@ def test_options_and_labels_tell_the_kind(options: dict[str, Any], kind: str) ->
         (None, {"label": "a,b", "options": "words"}, "t.json: no kind of task has all of these columns"),
         ("multiple_choice", {"label": "a"}, "multiple_choice needs the columns of the options"),
         (None, {"label": "a", "options": "a,b"}, "none of them is also the text's or the label's"),
+        ("text", {"prompt": "{text} is"}, "--data.prompt: kind text has no use for it: leave it out"),
+        ("classification", {"label": "name", "options": "a,b"}, "--data.options: kind classification has no use for"),
+        ("multi_label", {"label": "names", "prompt": "{text} is"}, "--data.prompt: kind multi_label has no use for it"),
+        ("token_classification", {"label": "tags", "prompt": "{text}"}, "--data.prompt: kind token_classification has"),
+        (None, {"messages": "text", "options": "a,b"}, "--data.options: kind chat has no use for it"),
+        (None, {"messages": "text", "answer": "name"}, "--data.answer: kind chat has no use for it"),
         (None, {"label": "names", "prompt": "{text} is"}, "t.json: the rows are of no kind that can be told"),
     ],
 )
 def test_options_that_suit_no_kind(kind: str | None, options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        find_kind(kind, Columns.given(**{"text": "text", **options}), TABLE, "t.json")
+        find_kind(kind, Columns.given(**{"text": "text", "label": "label", **options}), TABLE, "t.json")

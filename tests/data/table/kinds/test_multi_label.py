@@ -51,6 +51,7 @@ def test_declared_names_keep_their_order() -> None:
         ("y", {"y": ["a", "b"]}, "t.json row 1: label 'a' is no list. multi_label takes a column of lists"),
         ("y", {"y": [["a"], ["b", None]]}, "t.json row 2: column 'y' is empty"),
         ("y", {"y": [["a"], ["a"]]}, "t.json: every row has the same labels in column y"),
+        ("y", {"y": [["a"], []]}, "t.json: column 'y' has one label name, 'a'.* --data.kind classification"),
         ("y", {"y": [["a"], ["b", "b"]]}, "t.json row 2: a label occurs twice"),
         ("y,z", {"y": [1, 0], "z": [0, 2]}, "t.json row 2: column 'z' holds 2, and not 0 or 1"),
         ("y,z", {"y": [1, 0], "z": [0, None]}, "t.json row 2: column 'z' is empty"),

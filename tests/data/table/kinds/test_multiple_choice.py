@@ -37,6 +37,17 @@ def test_a_label_is_the_column_of_an_option() -> None:
     assert [row["label"] for row in labels(["b", "a"], "a,b")[1]] == [1, 0]
 
 
+def test_columns_with_the_names_of_numbers_do_not_change_the_right_option() -> None:
+    """The first option stands in column "1", and column "0" is the third one."""
+    numbered = {"0": ["p", "q"], "1": ["x", "7"], "2": ["y", "z"]}
+    assert [row["label"] for row in labels(["x", "q"], "1,2,0", numbered)[1]] == [0, 2]
+
+
+def test_a_cell_of_a_prompt_is_a_text() -> None:
+    with pytest.raises(DataError, match="t.json row 1: column 'year' is no text but 1990"):
+        labels([1, 0], "a,b", {"year": [1990, 1991]}, prompt="{text} of {year}:")
+
+
 @pytest.mark.parametrize(("options", "count"), [("a,b", 2), ("all", 3)])
 def test_a_prompt_makes_it_a_choice_of_a_language_model(options: str, count: int) -> None:
     task, (first, second) = labels([1, 0], options, prompt="{text}:")
@@ -59,6 +70,7 @@ def test_a_prompt_makes_it_a_choice_of_a_language_model(options: str, count: int
         ([0, 0], "all", {"all": [["x", "y"], ["z"]]}, r"row 2: column 'all' holds \['z'\], and no list of two or more"),
         ([0, 0], "all", {"all": [["x", "y"], ["z", " "]]}, "row 2: option 1 of column 'all' is empty or no text"),
         ([0, 0], "a,label", {}, "none of them is also the text's or the label's"),
+        ([0, 0], "a,id", {"id": ["x", "y"]}, "column 'id' .* rename the column"),
     ],
 )
 @pytest.mark.parametrize("prompt", [None, "{a} or {b}:"])

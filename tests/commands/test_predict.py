@@ -12,6 +12,7 @@ import pytest
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.__main__ import main
+from beft_lightning.commands.predict import read_inputs
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, TaskRecord
 from beft_lightning.errors import DataError
 from beft_lightning.predictor import Predictor
@@ -64,6 +65,7 @@ def test_rows_of_every_input_keep_their_columns_and_order(
         (["--input", "{here}/table.xls"], "table.xls: unknown type '.xls'; choose one of: .txt, .csv"),
         (["--input", "{here}/other.csv"], "other.csv: row 1: no column 'sentence'.* there are: text"),
         (["--input", "{here}/latin.txt"], "latin.txt: not readable as UTF-8"),
+        (["--input", "-", "--batch_size", "0"], "(?<!: )batch_size 0 must be at least 1"),
         (["--input", "-", "--out", "p.csv"], "--out p.csv: give the name of a .jsonl file"),
         (["--input", "-", "--config", "x"], "--config x: no such file"),
         (["--input", "-", "--data.task", "sst2"], "unrecognized arguments: --data.task"),
@@ -190,3 +192,16 @@ def test_a_submission_that_cannot_be_written(backbone: str, tmp_path: Path, caps
         assert re.search(f"error: .*{message}", capsys.readouterr().err)
         assert (tmp_path / "p.jsonl").exists() == written
         assert not (tmp_path / "official").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dev.tsv", "a1\t1\t\tthe film was good\na1\t0\t*\tthe plot\n"),
+        ("test.TSV", "index\tsentence\n0\tthe film was good\n1\tthe plot\n"),
+    ],
+)
+def test_original_files_with_and_without_a_header_line(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    rows: Any = read_inputs(str(tmp_path / name), GLUE_TASKS["cola"])
+    assert [row["sentence"] for row in rows] == ["the film was good", "the plot"]

@@ -23,3 +23,9 @@ def test_a_column_twice(names: dict[str, str]) -> None:
     (option,) = names
     with pytest.raises(DataError, match=f"--data.{option} .*: a column is given twice"):
         Columns.given(**{"text": "t", "label": "l", **names})
+
+
+@pytest.mark.parametrize("field", ["{text: }", "{text:d}", "{text!r}", "{text!x}"])
+def test_a_format_in_a_prompt(field: str) -> None:
+    with pytest.raises(DataError, match="--data.prompt .*: a brace holds the name of a column alone, such as {text}"):
+        _ = Columns.given("text", "y", prompt=f"{field} is").inputs

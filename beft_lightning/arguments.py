@@ -46,9 +46,10 @@ def with_lists(arguments: list[str]) -> list[str]:
     lists: dict[str, list[str]] = {}
     rest: list[str] = []
     into: list[str] = rest
-    for argument in arguments:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         name, equals, value = argument.partition("=")
-        if name in ("--tune", "--seeds") and not value.startswith("["):
+        # A list in brackets is in the parser's form.
+        if name in ("--tune", "--seeds") and not (value if equals else following).startswith("["):
             into = lists.setdefault(name, [])
             into += [value] if equals else []
         elif argument.startswith("-"):

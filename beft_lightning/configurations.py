@@ -27,7 +27,8 @@ def parts(path: Path) -> list[Path]:
         return [path]
     for model in sorted((path.parent / "model").glob("*.yaml")):
         task = path.stem.removeprefix(f"{model.stem}_")
-        forms = [path.parent / "task" / f"{name}{path.suffix}" for name in (f"{task}_{_FORMS.get(model.stem)}", task)]
+        names = [f"{task}_{_FORMS[model.stem]}", task] if model.stem in _FORMS else [task]
+        forms = [path.parent / "task" / f"{name}{path.suffix}" for name in names]
         if task != path.stem and (found := [file for file in forms if file.exists()]):
             return [model, found[0]]
     return [path]

@@ -53,13 +53,12 @@ class Predictor:
         Returns:
             For each row its columns, and what the model predicts: ``label`` and ``probabilities`` (label name ->
             probability), ``score`` or ``text``, by the kind of task. Columns of these names are kept as ``input_label``
-            and so on.
+            and so on, with as many ``input_`` as make the name a new one.
 
         Raises:
             DataError: If an input lacks a column, or one is empty or of another type.
         """
-        if batch_size < 1:
-            raise DataError(f"batch_size {batch_size} must be at least 1.")
+        check_batch_size(batch_size)
         if isinstance(inputs, (str, Mapping)):
             raise DataError("predict takes a list of texts or rows: put a single one into brackets.")
         found = [
@@ -71,15 +70,14 @@ class Predictor:
             return []
         examples = self.task.numbered([example for _, example in found])
         predictions = self._predictions(self._preprocessor.encode(examples), batch_size)
-        return [
-            {f"input_{name}" if name in prediction else name: value for name, value in row.items()} | prediction
-            for (row, _), prediction in zip(found, predictions, strict=True)
-        ]
+        return [_beside(row, prediction) for (row, _), prediction in zip(found, predictions, strict=True)]
 
     def _row(self, given: Input, where: str) -> Row:
         """Return an input as a row."""
-        if not isinstance(given, str):
+        if isinstance(given, Mapping):
             return given
+        if not isinstance(given, str):
+            raise DataError(f"{where}: no text or row with columns but {given!r}.")
         columns = self.task.input_columns
         if len(columns) != 1:
             raise DataError(
@@ -98,3 +96,25 @@ class Predictor:
                 rows = self._objective.rows(self.model, batch)
             predicted.update(zip(batch["id"].tolist(), rows, strict=True))
         return [predicted[i] for i in range(len(features))]
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Check that a batch holds something.
+
+    Raises:
+        DataError: If it does not.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size {batch_size} must be at least 1.")
+
+
+def _beside(row: Row, prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row and of its prediction; columns of the row get another name where both have one."""
+    kept = {name: value for name, value in row.items() if name not in prediction}
+    for name in row:
+        if name in prediction:
+            free = f"input_{name}"
+            while free in kept or free in prediction or free in row:
+                free = f"input_{free}"
+            kept[free] = row[name]
+    return {**kept, **prediction}

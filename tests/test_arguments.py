@@ -15,6 +15,7 @@ from beft_lightning.arguments import for_parser
         ("fit --data.task sst2 --data", "fit --data --data.task sst2"),
         ("plan --json --data.task sst2 --data Glue", "plan --json=true --data Glue --data.task sst2"),
         ("compare --tune value query --seeds 0 1 --a b", 'compare --a b --tune=["value",_"query"] --seeds=[0,1]'),
+        ('compare --tune ["value","query"] --seeds [1,2]', 'compare --tune ["value","query"] --seeds [1,2]'),
     ],
 )
 def test_lists_switches_and_the_order_of_the_data(given: str, parsed: str) -> None:

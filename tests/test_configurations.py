@@ -9,7 +9,7 @@ from beft_lightning.configurations import parts, with_parts
 
 @pytest.fixture
 def configs(tmp_path: Path) -> Path:
-    models, tasks = ("bert", "bert_large", "opt1.3b"), ("sst2", "sst2_prompt", "sst2_30_epochs", "copa")
+    models, tasks = ("bert", "bert_large", "opt1.3b"), ("sst2", "sst2_prompt", "sst2_30_epochs", "copa", "copa_None")
     for name in (*(f"model/{model}" for model in models), *(f"task/{task}" for task in tasks), "own"):
         path = tmp_path / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
@@ -23,6 +23,7 @@ def configs(tmp_path: Path) -> Path:
         ("own", ["own"]),
         ("bert_sst2", ["model/bert", "task/sst2"]),
         ("bert_large_sst2", ["model/bert_large", "task/sst2_30_epochs"]),
+        ("bert_copa", ["model/bert", "task/copa"]),
         ("bert_large_copa", ["model/bert_large", "task/copa"]),
         ("opt1.3b_sst2", ["model/opt1.3b", "task/sst2_prompt"]),
         ("opt1.3b_copa", ["model/opt1.3b", "task/copa"]),

@@ -76,9 +76,10 @@ def test_scores_are_those_of_the_trained_module(fit: Any) -> None:
 def test_rows_keep_their_columns(fit: Any) -> None:
     predictor = load(fit(text="review,other")[0])
     row = {"review": "a film", "other": "the plot", "label": "mine", "number": 3}
-    (predicted,) = predictor.predict([row])
+    (predicted, nested) = predictor.predict([row, {"label": "mine", "input_label": "its", **row}])
     assert set(predicted) == {"review", "other", "input_label", "number", "label", "probabilities"}
     assert (predicted["input_label"], predicted["number"]) == ("mine", 3)
+    assert (nested["input_label"], nested["input_input_label"]) == ("its", "mine")
     assert predicted["label"] in ("neg", "pos")
     with pytest.raises(DataError, match="row 1: a text alone, but the model reads review and other"):
         predictor.predict(["a film"])
@@ -99,6 +100,8 @@ def test_weights_in_half_precision_meet_biases_in_fp32(fit: Any) -> None:
         ([{"review": None}], "row 1: column 'review' is empty"),
         ([{"review": 3}], "row 1: column 'review' is no text but 3"),
         ("a film", "takes a list of texts"),
+        (["a film", 5], "row 2: no text or row with columns but 5"),
+        ([["a", "b"]], r"row 1: no text or row with columns but \['a', 'b'\]"),
     ],
 )
 def test_inputs_that_are_no_texts(inputs: Any, message: str, fit: Any) -> None:

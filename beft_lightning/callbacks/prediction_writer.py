@@ -18,8 +18,8 @@ class PredictionWriter(BasePredictionWriter):
     """Write ``predictions.tsv`` (columns ``split``, ``id``, ``prediction``) into the log folder after ``predict``.
 
     Splits have the names that the DataModule's task gives them, or else numbers. Ids are those of the file (``idx`` of
-    SuperGLUE, ``id`` of SQuAD; nested ones as JSON), or else the examples' places in the split. Predictions of another
-    form than ``LanguageTaskModule``'s are left alone, with a warning.
+    SuperGLUE, ``id`` of SQuAD), or else the examples' places in the split. Nested ids and lists, such as tags, are
+    JSON. Predictions of another form than ``LanguageTaskModule``'s are left alone, with a warning.
 
     With several processes each has predicted a part. All parts are gathered and come in the order of the file; examples
     that the distributed sampler repeated are written once.
@@ -52,7 +52,7 @@ class PredictionWriter(BasePredictionWriter):
             names = _split_names(trainer, len(loaders))
             unique = {(names[split], number): prediction for rows in gathered for split, number, prediction in rows}
             file_id = getattr(trainer.datamodule, "file_id", lambda split, number: number)  # type: ignore[attr-defined]
-            rows = [(split, _text(file_id(split, number)), p) for (split, number), p in sorted(unique.items())]
+            rows = [(split, _text(file_id(split, number)), _text(p)) for (split, number), p in sorted(unique.items())]
             path = write_atomically(Path(folder) / "predictions.tsv", lambda file: _write(file, rows))
             rank_zero_info(f"Wrote {len(rows):,} predictions to {path}")
 
@@ -74,9 +74,9 @@ def _split_names(trainer: Trainer, count: int) -> Sequence[str]:
     return names if len(names) == count else [str(number) for number in range(count)]
 
 
-def _text(file_id: Any) -> Any:
-    """Return an id as it is written: a nested one as JSON."""
-    return json.dumps(file_id) if isinstance(file_id, Mapping) else file_id
+def _text(value: Any) -> Any:
+    """Return an id or a prediction as it is written: a nested one as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list | tuple) else value
 
 
 def _write(path: Path, rows: Sequence[tuple[str, Any, Any]]) -> None:

@@ -16,7 +16,7 @@ from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, DataError
 from beft_lightning.files import check_output_folder, write_text_atomically
 from beft_lightning.loading import load
-from beft_lightning.predictor import Input
+from beft_lightning.predictor import Input, check_batch_size
 from beft_lightning.resume import NAMES, find_checkpoint
 
 #: The input that is read from the standard input.
@@ -27,6 +27,8 @@ _ORIGINAL: Mapping[str, str] = {
     for benchmark in (Glue, SuperGlue, Squad, Drop)
     for task in (*benchmark.tasks.values(), *benchmark.prompt_tasks.values())
 }
+#: Hub id and configuration of a benchmark's task -> column names of its original files that have no header line.
+_HEADERS = {task.hub: task.header for task in Glue.tasks.values() if task.header}
 
 
 def predict(
@@ -62,6 +64,9 @@ def predict(
     if path.suffix != ".jsonl" or path.is_dir():
         raise BeftError(f"--out {out}: give the name of a .jsonl file.")
     check_output_folder(path.parent)
+    if source != STDIN and path.resolve() == Path(source).resolve():
+        raise BeftError(f"--out {out}: is the input, which it would replace. Give another name.")
+    check_batch_size(batch_size)
     suffix = Path(source).suffix.lower()
     if source != STDIN and suffix not in (".txt", *FORMATS):
         raise DataError(f"--input {source}: unknown type {suffix!r}; choose one of: .txt, {', '.join(FORMATS)}.")
@@ -69,6 +74,8 @@ def predict(
         checkpoint = str(find_checkpoint(checkpoint, Path.cwd()))
     predictor = load(checkpoint, backbone=backbone, device=device)
     official = None if submission is None else _official_path(submission, predictor.task, source)
+    if official is not None and official.resolve() in (path.resolve(), Path(source).resolve()):
+        raise BeftError(f"--submission {submission}: {official} is the input or --out, which it would replace.")
     rows = read_inputs(source, predictor.task)
     try:
         predicted = predictor.predict(rows, batch_size)
@@ -127,10 +134,18 @@ def read_inputs(source: str, task: TaskRecord) -> Sequence[Input]:
             return _lines(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not readable as UTF-8 text ({error}).") from error
-    if path.suffix == _ORIGINAL.get(task.hub[0]):
-        return [row for _, row in original_rows(path)]
+    if path.suffix.lower() == _ORIGINAL.get(task.hub[0]):
+        return [row for _, row in original_rows(path, _header(path, task))]
     rows: list[dict[str, Any]] = list(read_file(path))
     return rows
+
+
+def _header(path: Path, task: TaskRecord) -> Sequence[str]:
+    """Return the column names of an original file that has no header line; none where its first line is one."""
+    header = _HEADERS.get(task.hub, ())
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline().removesuffix("\n").split("\t")
+    return () if {*task.input_columns} <= {*first} else header
 
 
 def _lines(text: str) -> list[str]:

@@ -17,8 +17,11 @@ _OWN = {
     "eos_token_id": "set stop",
     "pad_token_id": "it is the tokenizer's",
     "num_return_sequences": "each prompt has one answer",
+    "stop_strings": "set stop",
     "return_dict_in_generate": "only texts are kept",
 }
+#: Options that are whole numbers -> the least. Transformers checks them only where it generates, or not at all.
+_LEAST = {"num_beams": 1, "top_k": 0, "no_repeat_ngram_size": 0, "min_new_tokens": 0}
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,19 @@ class Generation:
             raise DataError(f"stop {self.stop!r} is unknown; choose one of: line, end_of_text.")
         if own := [name for name in self.options if name in _OWN]:
             raise DataError(f"generate: {own[0]!r} cannot be set: {_OWN[own[0]]}.")
-        if unknown := GenerationConfig().update(**self.options):
+        try:
+            unknown = GenerationConfig().update(**self.options)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"generate: {error}") from error
+        if unknown:
             raise DataError(
                 f"generate: {next(iter(unknown))!r} is no option of transformers' GenerationConfig; options are, for "
                 "example, num_beams, repetition_penalty and do_sample."
             )
+        for name in _LEAST.keys() & self.options.keys():
+            value = self.options[name]
+            if isinstance(value, bool) or not isinstance(value, int) or value < _LEAST[name]:
+                raise DataError(f"generate: {name} is {value!r}: it must be a whole number from {_LEAST[name]} on.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in plain types."""

@@ -1,12 +1,12 @@
 """Rows of tokens some of which are learnt, such as the answers of a conversation."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from beft_lightning.data.packed_options import PADDING, PROMPT
+from beft_lightning.data.packed_options import PADDING, PROMPT, without_beginning
 from beft_lightning.errors import DataError
 
 
@@ -24,8 +24,12 @@ class LearntTokens:
     learnt: tuple[int, ...]
     truncated: int = 0
 
-    def without_beginning(self, max_length: int) -> "LearntTokens":
+    def without_beginning(self, max_length: int, special: Container[int] = ()) -> "LearntTokens":
         """Return the last ``max_length`` tokens.
+
+        Args:
+            max_length: Most tokens.
+            special: Tokens one of which is kept, as one of the ``max_length``, where it begins the row.
 
         Raises:
             DataError: If a token to learn would be among those cut off, or nothing would precede it.
@@ -33,9 +37,10 @@ class LearntTokens:
         cut = max(0, len(self.ids) - max_length)
         if cut >= self.learnt[0]:
             raise DataError(
-                f"what is to be learnt leaves no room for what precedes it within {max_length} tokens: raise max_length"
+                f"what is to be learnt leaves no room for what precedes it within {max_length} tokens: raise "
+                "max_length."
             )
-        return LearntTokens(self.ids[cut:], tuple(place - cut for place in self.learnt), cut)
+        return LearntTokens(without_beginning(self.ids, cut, special), tuple(place - cut for place in self.learnt), cut)
 
 
 def pack_learnt(examples: Sequence[LearntTokens], pad_token: int) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def encode_options(
             f"option {_shorten(longest)!r} leaves no room for its prompt within {max_length} tokens: raise max_length."
         )
     own = tuple(tuple(row[common:]) for row in rows)
-    shared = _without_beginning(rows[0][:common], cut, special)
+    shared = without_beginning(rows[0][:common], cut, special)
     return EncodedOptions(shared, own, tuple(start - cut for start in starts), cut)
 
 
@@ -112,7 +112,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: i
     """
     ids = plain_tokens(tokenizer, prompt) or [_first_token(tokenizer)]
     cut = max(0, len(ids) - max_length)
-    return EncodedOptions(_without_beginning(ids, cut, set(tokenizer.all_special_ids)), (), (), cut)
+    return EncodedOptions(without_beginning(ids, cut, set(tokenizer.all_special_ids)), (), (), cut)
 
 
 def plain_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -122,6 +122,12 @@ def plain_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     start = next((i for i, (_, end) in enumerate(offsets) if end > 0), 1)
     return [token for i, token in enumerate(ids) if i < start or offsets[i] != (0, 0) or token not in special]
+
+
+def without_beginning(ids: Sequence[int], cut: int, special: Container[int]) -> tuple[int, ...]:
+    """Return tokens without ``cut`` of the first; a special token that begins them is kept."""
+    kept = ids[:1] if cut and ids[0] in special else []
+    return (*kept, *ids[cut + len(kept) :])
 
 
 def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str, Any]:
@@ -170,12 +176,6 @@ def pack_options(examples: Sequence[EncodedOptions], pad_token: int) -> dict[str
 def _common_prefix(rows: Sequence[Sequence[int]], longest: int) -> int:
     """Return the number of first tokens that all rows share, at most ``longest``."""
     return next((i for i in range(longest) if len({row[i] for row in rows}) > 1), longest)
-
-
-def _without_beginning(ids: Sequence[int], cut: int, special: Container[int]) -> tuple[int, ...]:
-    """Return tokens without ``cut`` of the first; a special token that begins them is kept."""
-    kept = ids[:1] if cut and ids[0] in special else []
-    return (*kept, *ids[cut + len(kept) :])
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -72,7 +72,7 @@ def original_rows(path: Path, header: Sequence[str] = ()) -> Iterator[Located]:
     readers = {".tsv": lambda: _read_tsv(path, header), ".jsonl": lambda: _read_jsonl(path)}
     last = f"{path}"
     try:
-        for where, row in readers.get(path.suffix, lambda: _read_json(path))():
+        for where, row in readers.get(path.suffix.lower(), lambda: _read_json(path))():
             last = where
             yield where, row
     except UnicodeDecodeError as error:

@@ -23,8 +23,9 @@ TEMPLATES: Mapping[str, Callable[..., Callable[[Row], list[Prompted]]]] = {
 
 
 def task_from_dict(record: Mapping[str, Any], labels: Sequence[str]) -> TaskRecord:
-    """Return the task of a record of :meth:`~beft_lightning.data.task.TaskRecord.to_dict`, without metrics.
+    """Return the task of a record of :meth:`~beft_lightning.data.task.TaskRecord.to_dict`.
 
+    The record does not hold metrics: the task has none, or those that all tasks of its kind or the benchmark have.
     Prompts that Python functions make are those of the package's benchmarks, found again by the task's name.
 
     Args:
@@ -50,7 +51,7 @@ def task_from_dict(record: Mapping[str, Any], labels: Sequence[str]) -> TaskReco
             f"the record of task {record.get('name')!r} is malformed ({type(error).__name__}: {error}). Use a "
             "checkpoint that a fit has written."
         ) from error
-    raise CheckpointError(f"task {record['name']!r} is of the unknown kind {record['kind']!r}.")
+    raise CheckpointError(f"task {record.get('name')!r} is of the unknown kind {record['kind']!r}.")
 
 
 def _prompt_task(record: Mapping[str, Any], labels: Sequence[str]) -> PromptTask:

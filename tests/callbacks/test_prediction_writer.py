@@ -107,7 +107,7 @@ class Foreign(ForeignModule):
         self.rows = rows
 
     def predict_step(self, batch: list[torch.Tensor], batch_idx: int, dataloader_idx: int = 0) -> Any:
-        rows = [{"id": batch_idx, "prediction": dataloader_idx}]
+        rows = [{"id": batch_idx, "prediction": [f"O{dataloader_idx}"]}]
         return {"rows": rows} if self.rows else batch[0]
 
 
@@ -126,8 +126,8 @@ def test_splits_of_a_foreign_datamodule_are_numbered(
     loaders = ForeignData().predict_dataloader() if data is None else None
     trainer.predict(Foreign(rows=True), loaders, datamodule=data)
     assert [(row["split"], row["id"], row["prediction"]) for row in predicted(trainer)] == [
-        *(("0", "0", "0"), ("0", "1", "0")),
-        *(("1", "0", "1"), ("1", "1", "1")),
+        *(("0", "0", '["O0"]'), ("0", "1", '["O0"]')),
+        *(("1", "0", '["O1"]'), ("1", "1", '["O1"]')),
     ]
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.__main__ import main
+from beft_lightning.commands.predict import predict, read_inputs
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, TaskRecord
-from beft_lightning.errors import DataError
+from beft_lightning.errors import BeftError, DataError
 from beft_lightning.predictor import Predictor
 from tests.export.fits import fitted
 
@@ -64,6 +65,7 @@ def test_rows_of_every_input_keep_their_columns_and_order(
         (["--input", "{here}/table.xls"], "table.xls: unknown type '.xls'; choose one of: .txt, .csv"),
         (["--input", "{here}/other.csv"], "other.csv: row 1: no column 'sentence'.* there are: text"),
         (["--input", "{here}/latin.txt"], "latin.txt: not readable as UTF-8"),
+        (["--input", "-", "--batch_size", "0"], "(?<!: )batch_size 0 must be at least 1"),
         (["--input", "-", "--out", "p.csv"], "--out p.csv: give the name of a .jsonl file"),
         (["--input", "-", "--config", "x"], "--config x: no such file"),
         (["--input", "-", "--data.task", "sst2"], "unrecognized arguments: --data.task"),
@@ -170,6 +172,12 @@ def test_original_files_keep_their_ids_and_become_official_ones(
     assert len(lines) == {"multirc": 1, "sst2": 3}.get(name, len(rows) + official.endswith(".tsv"))
 
 
+def test_the_input_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    with pytest.raises(BeftError, match="rows.jsonl: is the input, which it would replace"):
+        predict("a.ckpt", str(tmp_path / "rows.jsonl"), str(tmp_path / "rows.jsonl"))
+
+
 def test_a_submission_that_cannot_be_written(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where it could never be, nothing is predicted; where rows are missing, the predictions are there."""
     fitted(LanguageTaskModule(backbone, GLUE_TASKS["sst2"], tune="value"), tmp_path / "a.ckpt")
@@ -182,6 +190,7 @@ def test_a_submission_that_cannot_be_written(backbone: str, tmp_path: Path, caps
         ("own.ckpt", "official", "task 'own' has no official file", False),
         ("a.ckpt", "taken", "SST-2.tsv is a folder", False),
         ("a.ckpt", "file", "file is a file: give a folder", False),
+        ("a.ckpt", "test.tsv", "test.tsv is the input or --out, which it would replace", False),
         ("a.ckpt", "official", "test.tsv: no .*SST-2.tsv is written: the row of number 0 is missing", True),
     ):
         command = ["predict", "--ckpt_path", str(tmp_path / checkpoint), "--input", str(tmp_path / "test.tsv")]
@@ -190,3 +199,16 @@ def test_a_submission_that_cannot_be_written(backbone: str, tmp_path: Path, caps
         assert re.search(f"error: .*{message}", capsys.readouterr().err)
         assert (tmp_path / "p.jsonl").exists() == written
         assert not (tmp_path / "official").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dev.tsv", "a1\t1\t\tthe film was good\na1\t0\t*\tthe plot\n"),
+        ("test.TSV", "index\tsentence\n0\tthe film was good\n1\tthe plot\n"),
+    ],
+)
+def test_original_files_with_and_without_a_header_line(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    rows: Any = read_inputs(str(tmp_path / name), GLUE_TASKS["cola"])
+    assert [row["sentence"] for row in rows] == ["the film was good", "the plot"]

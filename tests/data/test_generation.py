@@ -17,6 +17,13 @@ from tests.chats import chat_tokenizer
         ({"options": {"beams": 4}}, "'beams' is no option of transformers' GenerationConfig"),
         ({"options": {"eos_token_id": 4}}, "'eos_token_id' cannot be set: set stop"),
         ({"options": {"num_return_sequences": 4}}, "each prompt has one answer"),
+        ({"options": {"stop_strings": ["a"]}}, "'stop_strings' cannot be set: set stop"),
+        ({"options": {"num_beams": "four"}}, "num_beams is 'four': it must be a whole number from 1 on"),
+        ({"options": {"num_beams": 0}}, "num_beams is 0: it must be a whole number from 1 on"),
+        (
+            {"options": {"num_beams": 2, "early_stopping": 4}},
+            "generate: .*early_stopping.* must be a boolean or 'never'",
+        ),
     ],
 )
 def test_an_option_that_is_not_valid(options: dict[str, Any], message: str) -> None:

@@ -37,5 +37,6 @@ def test_one_answer_packs_as_an_option_does() -> None:
 def test_the_beginning_is_cut_and_what_is_learnt_never() -> None:
     assert EXAMPLES[0].without_beginning(6) == EXAMPLES[0]
     assert EXAMPLES[0].without_beginning(5) == LearntTokens((5, 6, 7, 8, 9), (1, 2, 4), 1)
-    with pytest.raises(DataError, match="leaves no room for what precedes it within 4 tokens: raise max_length"):
+    assert EXAMPLES[0].without_beginning(5, {2}) == LearntTokens((2, 6, 7, 8, 9), (1, 2, 4), 1)
+    with pytest.raises(DataError, match=r"leaves no room for what precedes it within 4 tokens: raise max_length\.$"):
         EXAMPLES[0].without_beginning(4)

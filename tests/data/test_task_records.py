@@ -70,6 +70,8 @@ def test_a_record_of_the_first_version_has_no_prompts() -> None:
     record = {name: CHOICE.to_dict()[name] for name in ("name", "kind", "max_length")}
     with pytest.raises(CheckpointError, match="from a version that did not say how prompts are made"):
         task_from_dict(record, [])
+    with pytest.raises(CheckpointError, match="task None is of the unknown kind 'painting'"):
+        task_from_dict({"kind": "painting"}, [])
 
 
 def test_a_record_without_the_fields_of_later_versions_is_restored() -> None:

@@ -1,5 +1,6 @@
 """Conversations: the answers are learnt, the last of them is generated."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from beft_lightning.data.chat_task import ChatTask, Conversation
 from beft_lightning.data.chat_template import answer_spans, render
 from beft_lightning.data.learnt_tokens import LearntTokens, pack_learnt
+from beft_lightning.data.packed_options import without_beginning
 from beft_lightning.data.preprocessors.language_model import LanguageModelPreprocessor
 from beft_lightning.data.preprocessors.preprocessor import EncodingOptions
 
@@ -19,7 +21,7 @@ class ChatPreprocessor(LanguageModelPreprocessor[ChatTask]):
         task: The task's record.
         tokenizer: The backbone's tokenizer, a fast one.
         options: ``max_length`` holds a whole conversation, and what precedes the last answer together with as many
-            tokens as are generated. Longer ones lose their beginning.
+            tokens as are generated. Longer ones lose their beginning, but keep a leading bos token.
     """
 
     cut = ("conversations", "beginning")
@@ -27,16 +29,20 @@ class ChatPreprocessor(LanguageModelPreprocessor[ChatTask]):
     def __init__(self, task: ChatTask, tokenizer: PreTrainedTokenizerBase, options: EncodingOptions) -> None:
         super().__init__(task, tokenizer, options)
         self._room = task.generation.room(options.max_length)
+        # Not all special tokens: in some templates one of them begins each message, and would begin half of one.
+        self._kept = {tokenizer.bos_token_id}
 
     def _encode(self, example: Conversation) -> dict[str, Any]:
         *_, last = example.messages
         prompt = self._tokens(render(self.tokenizer, example.prompt, to_answer=True))[0]
+        cut = max(0, len(prompt) - self._room)
         known = example.prompt != example.messages
+        encoded = self._learnt(example) if known else LearntTokens((), ())
         return {
             "id": example.id,
             "answers": [[last["content"]]] if known else [],
-            "prompt": prompt[-self._room :],
-            "encoded": self._learnt(example) if known else LearntTokens((), (), max(0, len(prompt) - self._room)),
+            "prompt": without_beginning(prompt, cut, self._kept),
+            "encoded": replace(encoded, truncated=max(encoded.truncated, cut)),
         }
 
     def _learnt(self, example: Conversation) -> LearntTokens:
@@ -49,7 +55,7 @@ class ChatPreprocessor(LanguageModelPreprocessor[ChatTask]):
             for place, (begin, end) in enumerate(offsets)
             if any(end > first and begin < last for first, last in spans)
         )
-        return LearntTokens(ids, learnt).without_beginning(self.max_length)
+        return LearntTokens(ids, learnt).without_beginning(self.max_length, self._kept)
 
     def _tokens(self, text: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

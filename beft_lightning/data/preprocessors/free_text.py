@@ -1,5 +1,6 @@
 """Free text: every token is learnt but the first, which nothing precedes."""
 
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from beft_lightning.data.generation import end_of_text
 from beft_lightning.data.learnt_tokens import LearntTokens, pack_learnt
 from beft_lightning.data.packed_options import plain_tokens
 from beft_lightning.data.preprocessors.language_model import LanguageModelPreprocessor
+from beft_lightning.errors import DataError
 
 
 class FreeTextPreprocessor(LanguageModelPreprocessor[FreeTextTask]):
@@ -19,6 +21,11 @@ class FreeTextPreprocessor(LanguageModelPreprocessor[FreeTextTask]):
     def _encode(self, example: FreeText) -> dict[str, Any]:
         ids = [*plain_tokens(self.tokenizer, example.text), end_of_text(self.tokenizer)]
         kept = ids[: self.max_length]
+        if len(kept) < 2:
+            raise DataError(
+                f"the text {shorten(example.text, 60)!r} has fewer than two tokens within {self.max_length}: nothing "
+                "precedes what is to be learnt. Raise max_length, or remove the row."
+            )
         encoded = LearntTokens(tuple(kept), tuple(range(1, len(kept))), len(ids) - len(kept))
         return {"id": example.id, "encoded": encoded}
 

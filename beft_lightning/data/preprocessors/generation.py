@@ -35,8 +35,9 @@ class GenerationPreprocessor(PromptPreprocessor):
         return super()._encode_options(replace(example, options=lines))
 
     def positions(self, features: dict[str, Any]) -> int:
-        """Return the number of positions that an example needs."""
-        return len(features["encoded"].prompt) + self.task.generation.max_new_tokens
+        """Return the number of positions that an example needs: those of the answer to learn, or to generate."""
+        encoded = features["encoded"]
+        return max(int(encoded.length), len(encoded.prompt) + self.task.generation.max_new_tokens)
 
     def _evaluation_inputs(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         encoded = [feature["encoded"] for feature in features]

@@ -59,7 +59,13 @@ class TokenPreprocessor(TextPreprocessor):
         words = row[self.task.text[0]]
         first = first_pieces(words, encoded.pop("offset_mapping"))
         if max(first, default=NO_WORD) == NO_WORD:
-            raise DataError(f"{self.task.name}: the tokenizer has no token for any word of {words!r}: remove the row.")
+            # The special tokens alone, or those of the words that were not cut off.
+            cause = (
+                f"max_length {self.max_length} leaves no room for a word: raise it"
+                if len(encoded["input_ids"]) >= self.max_length
+                else "the tokenizer has no token for any of them: remove the row"
+            )
+            raise DataError(f"{self.task.name}: row {row['id'] + 1}: no token for the words {words!r}: {cause}.")
         tags = row.get("label")
         labels = {} if tags is None else {"labels": [NO_TAG if word == NO_WORD else tags[word] for word in first]}
         return {**encoded, "words": first, "word_count": len(words), **labels, "id": row["id"]}

@@ -103,13 +103,17 @@ class Columns:
         """The names in braces of the prompt, each once.
 
         Raises:
-            DataError: If a brace is not closed.
+            DataError: If a brace is not closed, or holds more than a name.
         """
         try:
-            fields = [name for _, name, _, _ in Formatter().parse(self.prompt or "") if name is not None]
+            fields = [field for field in Formatter().parse(self.prompt or "") if field[1] is not None]
         except ValueError as error:
             raise DataError(f"--data.prompt {self.prompt!r}: {error}; write {{{{ for a brace itself.") from error
-        return tuple(dict.fromkeys(fields))
+        if any(form or conversion for _, _, form, conversion in fields):
+            raise DataError(
+                f"--data.prompt {self.prompt!r}: a brace holds the name of a column alone, such as {{text}}."
+            )
+        return tuple(dict.fromkeys(name for _, name, _, _ in fields if name is not None))
 
 
 def free_names(option: str, columns: tuple[str, ...], taken: tuple[str, ...] = _TAKEN) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Read a table of the user's own: a file, a folder, or a data set of the hub."""
 
+import csv
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -78,10 +80,35 @@ def _load(builder: str, path: Path, **options: Any) -> Dataset:
     return table
 
 
+def _read_delimited(separator: str, path: Path) -> Dataset:
+    """Read a CSV or TSV file, after a check of its shape: pandas shifts rows that are longer than the heading."""
+    csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=separator)
+            heading = next(rows, [])
+            if twice := [name for name in heading if heading.count(name) > 1]:
+                raise DataError(f"{path}: the heading has the column {twice[0]!r} twice: rename one.")
+            for number, row in enumerate(rows, start=1):
+                if len(row) > len(heading):
+                    raise DataError(
+                        f"{path} row {number}: {len(row)} cells, and the heading has {len(heading)}. Put a cell that "
+                        "holds the separator into quotation marks."
+                    )
+                if separator == "\t" and any("\t" in cell and "\n" in cell for cell in row):
+                    raise DataError(
+                        f"{path} row {number}: a cell in quotation marks goes over several rows. Double the quotation "
+                        "marks that belong to a text, and put the text into quotation marks."
+                    )
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not readable as {path.suffix.lower()[1:]} ({error}).") from error
+    return _load("csv", path, **_CSV, sep=separator)
+
+
 #: Suffix -> reader.
 FORMATS: Mapping[str, Callable[[Path], Dataset]] = {
-    ".csv": partial(_load, "csv", **_CSV),
-    ".tsv": partial(_load, "csv", **_CSV, sep="\t"),
+    ".csv": partial(_read_delimited, ","),
+    ".tsv": partial(_read_delimited, "\t"),
     ".json": partial(_load, "json"),
     ".jsonl": partial(_load, "json"),
     ".parquet": partial(_load, "parquet"),

@@ -1,5 +1,6 @@
 """Conversations as batches."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from beft_lightning.data.generation import Generation
 from beft_lightning.data.preprocessors import EncodingOptions
 from beft_lightning.data.preprocessors.chat import ChatPreprocessor
 from beft_lightning.errors import DataError
-from tests.chats import chat_tokenizer, conversation
+from tests.chats import TEMPLATE, chat_tokenizer, conversation
 
 TOKENIZER = chat_tokenizer()
 TASK = ChatTask(name="chats", column="messages", generation=Generation(3, "end_of_text"))
@@ -19,6 +20,14 @@ SHORT = Conversation(tuple(conversation("a", "story")), id=7, where="c.jsonl row
 
 def make(max_length: int = 64) -> ChatPreprocessor:
     return ChatPreprocessor(TASK, TOKENIZER, EncodingOptions(max_length))
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the preprocessor logs."""
+    logged: list[str] = []
+    monkeypatch.setattr("beft_lightning.data.preprocessors.language_model.rank_zero_info", logged.append)
+    return logged
 
 
 def tokens(ids: Any) -> str:
@@ -71,9 +80,7 @@ def test_a_conversation_without_a_last_answer_has_no_loss() -> None:
     assert preprocessor.length(features[0]) == len(features[0]["prompt"])
 
 
-def test_a_long_conversation_loses_its_beginning_but_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    messages: list[str] = []
-    monkeypatch.setattr("beft_lightning.data.preprocessors.language_model.rank_zero_info", messages.append)
+def test_a_long_conversation_loses_its_beginning_but_no_answer(messages: list[str]) -> None:
     (whole,) = make().encode([LONG])
     length = len(whole["encoded"].ids)
     assert messages == []
@@ -82,7 +89,7 @@ def test_a_long_conversation_loses_its_beginning_but_no_answer(monkeypatch: pyte
     assert len(cut["prompt"]) == min(len(whole["prompt"]), length - 2 - TASK.generation.max_new_tokens)
     assert make().positions(cut) <= length - 2
     assert "1 of 1 conversations of chats are longer" in messages[0]
-    with pytest.raises(DataError, match=r"c.jsonl row 5: what is to be learnt leaves no room .* 1 of 2 examples"):
+    with pytest.raises(DataError, match=r"row 5: what is to be .* raise max_length\. So it is in 1 of 2 examples"):
         make(length - 10).encode([SHORT, LONG])
 
 
@@ -91,3 +98,21 @@ def test_a_long_prompt_leaves_room_for_its_answer() -> None:
     (whole,), (cut,) = (make(length).encode([asked]) for length in (64, 10))
     assert cut["prompt"] == whole["prompt"][-7:]
     assert (whole["encoded"].truncated, cut["encoded"].truncated) == (0, len(whole["prompt"]) - 7)
+
+
+def test_a_cut_of_the_prompt_alone_is_logged(messages: list[str]) -> None:
+    (whole,) = make().encode([SHORT])
+    task, length = replace(TASK, generation=Generation(5, "end_of_text")), len(whole["encoded"].ids)
+    (cut,) = ChatPreprocessor(task, TOKENIZER, EncodingOptions(length)).encode([SHORT])
+    assert cut["encoded"].ids == whole["encoded"].ids
+    assert len(cut["prompt"]) < len(whole["prompt"])
+    assert "1 of 1 conversations of chats are longer" in messages[0]
+
+
+def test_what_is_cut_keeps_its_first_special_token() -> None:
+    tokenizer = chat_tokenizer("[BOS]" + TEMPLATE)
+    whole, cut = (ChatPreprocessor(TASK, tokenizer, EncodingOptions(length)).encode([LONG])[0] for length in (64, 20))
+    assert cut["prompt"] == (tokenizer.bos_token_id, *whole["prompt"][-16:])
+    assert cut["encoded"].ids == (tokenizer.bos_token_id, *whole["encoded"].ids[-19:])
+    shown = [[features["encoded"].ids[place] for place in features["encoded"].learnt] for features in (whole, cut)]
+    assert shown[0] == shown[1]

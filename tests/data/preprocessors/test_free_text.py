@@ -7,6 +7,7 @@ import pytest
 from beft_lightning.data.free_text_task import FreeText, FreeTextTask
 from beft_lightning.data.preprocessors import EncodingOptions
 from beft_lightning.data.preprocessors.free_text import FreeTextPreprocessor
+from beft_lightning.errors import DataError
 from tests.chats import chat_tokenizer
 
 TOKENIZER = chat_tokenizer()
@@ -38,3 +39,10 @@ def test_a_long_text_loses_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert words(whole["encoded"].ids) == "a[EOS]"
     assert make().length(cut) == make().positions(cut) == 4
     assert "1 of 2 texts of books are longer than 4 tokens and lost their end" in messages[0]
+
+
+def test_a_text_of_one_token_has_nothing_to_learn() -> None:
+    with pytest.raises(DataError, match=r"a.txt row 4: .* fewer than two tokens within 1: .* 1 of 1 examples"):
+        make(1).encode([FreeText("the film", id=0, where="a.txt row 4")])
+    with pytest.raises(DataError, match="fewer than two tokens within 64"):
+        make().encode([FreeText("", id=0)])

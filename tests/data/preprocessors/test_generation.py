@@ -38,6 +38,13 @@ def test_the_answer_has_its_room(decoder: str) -> None:
     assert preprocessor.positions(features) <= MAX_NEW_TOKENS + 4
 
 
+def test_the_answer_to_learn_needs_positions_too() -> None:
+    task = replace(SQUAD, generation=Generation(3, "end_of_text"))
+    preprocessor = GenerationPreprocessor(task, chat_tokenizer(), EncodingOptions(64))
+    examples = [Prompted("a", (" good" * count,), id=0) for count in (1, 9)]
+    assert [preprocessor.positions(features) for features in preprocessor.encode(examples)] == [1 + 3, 1 + 18]
+
+
 def test_the_end_of_the_text_is_learnt_behind_an_answer_of_several_lines() -> None:
     tokenizer = chat_tokenizer()
     task = replace(SQUAD, generation=Generation(3, "end_of_text"))

@@ -71,8 +71,13 @@ def test_padding_on_the_left(backbone: str) -> None:
 
 
 def test_a_row_without_any_token(pieces: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(DataError, match=r"no token for any word of \['0'\]"):
-        encode(pieces, [{"words": ["0"], "label": [0]}])
+    with pytest.raises(DataError, match=r"tags: row 2: .*\['0'\]: the tokenizer has no token for any of them"):
+        encode(pieces, [{"words": ["c"], "label": [0]}, {"words": ["0"], "label": [0]}])
+
+
+def test_a_length_without_room_for_a_word(backbone: str) -> None:
+    with pytest.raises(DataError, match="tags: row 1: .* max_length 2 leaves no room for a word: raise it"):
+        encode(load_tokenizer(backbone), [{"words": ["a", "film"], "label": [0, 1]}], length=2)
 
 
 def test_a_token_may_begin_with_the_space_before_its_word() -> None:

@@ -42,3 +42,9 @@ def test_an_input_with_a_name_that_examples_use(names: dict[str, str], taken: st
 
 def test_a_prompt_may_show_an_id() -> None:
     assert Columns.given("t", "mood", prompt="{id}: {t}").inputs == ("id", "t")
+
+
+@pytest.mark.parametrize("field", ["{text: }", "{text:d}", "{text!r}", "{text!x}"])
+def test_a_format_in_a_prompt(field: str) -> None:
+    with pytest.raises(DataError, match="--data.prompt .*: a brace holds the name of a column alone, such as {text}"):
+        _ = Columns.given("text", "y", prompt=f"{field} is").inputs

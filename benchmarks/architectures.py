@@ -8,6 +8,7 @@ import argparse
 import gc
 import json
 import signal
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -243,7 +244,7 @@ _HEADER = (
     "`python -m benchmarks.architectures --rows rows.jsonl`, then the same with `--out docs/architectures.md`.",
     "",
     "- **found**: each of these biases, changed in the first or last layer, changes that input of the next attention,",
-    "  and no other.",
+    "  and no other. Types whose layers have names that speak against what was seen count as not found.",
     "- **scored**: all of them get finite scores, and all but key biases, which may be inert, positive ones.",
     "- **trained**: ten steps on the value biases change them and no other parameter.",
     "- **exported**: transformers builds the trained model from its configuration and its state. Where a bias was",
@@ -260,10 +261,9 @@ def _short(reason: str) -> str:
     """Return the part of a reason that says what went wrong."""
     _, marker, rest = reason.partition("could be run to watch its attention (")
     short = rest.partition("). Run it yourself")[0] if marker else reason
-    return (
-        short.split("; ")[0][:110].replace("|", "/").replace("<", "(").replace(">", ")").strip()
-        or "no inputs are known"
-    )
+    short = short.partition("could not be found for certain: ")[2] or short
+    short = short.split("; ")[0].replace("|", "/").replace("<", "(").replace(">", ")")
+    return textwrap.shorten(short, 110, placeholder=" ...") or "no inputs are known"
 
 
 def main() -> None:

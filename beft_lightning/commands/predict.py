@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from beft_lightning.data import Drop, Glue, Squad, SuperGlue
 from beft_lightning.data.benchmarks.submissions import file_name, find_submission, write_submission
 from beft_lightning.data.sources import Row, original_rows
-from beft_lightning.data.table.files import FORMATS, read_file
+from beft_lightning.data.table.files import FORMATS, SEPARATORS, read_cells, read_file
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, DataError
 from beft_lightning.files import check_output_folder, write_text_atomically
@@ -134,9 +134,13 @@ def read_inputs(source: str, task: TaskRecord) -> Sequence[Input]:
             return _lines(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not readable as UTF-8 text ({error}).") from error
-    if path.suffix.lower() == _ORIGINAL.get(task.hub[0]):
+    suffix = path.suffix.lower()
+    if suffix == _ORIGINAL.get(task.hub[0]):
         return [row for _, row in original_rows(path, _header(path, task))]
-    rows: list[dict[str, Any]] = list(read_file(path))
+    # Not through datasets, which gives all values of a column one type: a row keeps its cells as they are.
+    if suffix == ".jsonl":
+        return [row for _, row in original_rows(path)]
+    rows: list[dict[str, Any]] = list(read_cells(path) if suffix in SEPARATORS else read_file(path))
     return rows
 
 

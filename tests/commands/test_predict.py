@@ -54,7 +54,8 @@ def test_rows_of_every_input_keep_their_columns_and_order(
     rows = predicted(target)
     assert [row["sentence"] for row in rows] == list(frame.sentence)
     assert all(set(row) == {*columns, "label", "probabilities"} for row in rows)
-    assert "number" not in columns or [row["number"] for row in rows] == [0, 1, 2, 3]
+    number = str if path.suffix in (".csv", ".tsv") else int  # whose cells are texts
+    assert "number" not in columns or [row["number"] for row in rows] == list(map(number, range(4)))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,24 @@ def test_original_files_keep_their_ids_and_become_official_ones(
     assert [path.name for path in (tmp_path / "official").iterdir()] == [official]
     lines = (tmp_path / "official" / official).read_text().splitlines()
     assert len(lines) == {"multirc": 1, "sst2": 3}.get(name, len(rows) + official.endswith(".tsv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("t.csv", 'id,text\n007,"a, b"\n\n01.0,\n', [{"id": "007", "text": "a, b"}, {"id": "01.0", "text": ""}]),
+        ("t.TSV", "text\tzip\nx\t01234\ny\n", [{"text": "x", "zip": "01234"}, {"text": "y", "zip": None}]),
+        (
+            "t.jsonl",
+            '{"a": 1, "d": "2020-01-01T00:00:00"}\n{"a": 2.5}\n',
+            [{"a": 1, "d": "2020-01-01T00:00:00"}, {"a": 2.5}],
+        ),
+    ],
+)
+def test_rows_keep_their_cells(name: str, content: str, rows: list[Any], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    own = replace(GLUE_TASKS["sst2"], name="own", hub=("", None))
+    assert list(map(repr, read_inputs(str(tmp_path / name), own))) == list(map(repr, rows))
 
 
 def test_the_input_is_never_replaced(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 import csv
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,18 @@ def _load(builder: str, path: Path, **options: Any) -> Dataset:
     return table
 
 
-def _read_delimited(separator: str, path: Path) -> Dataset:
-    """Read a CSV or TSV file, after a check of its shape: pandas shifts rows that are longer than the heading."""
+def read_cells(path: Path) -> list[dict[str, str | None]]:
+    """Read a CSV or TSV file with each cell as the text that it is, such as ``007``; None for cells that a row lacks.
+
+    Raises:
+        DataError: If the content is not of this type, a row is longer than the heading, or a column stands twice.
+    """
+    return list(_delimited_rows(path))
+
+
+def _delimited_rows(path: Path) -> Iterator[dict[str, str | None]]:
+    """Yield the rows of a CSV or TSV file."""
+    separator = SEPARATORS[path.suffix.lower()]
     csv.field_size_limit(sys.maxsize)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -89,7 +100,7 @@ def _read_delimited(separator: str, path: Path) -> Dataset:
             heading = next(rows, [])
             if twice := [name for name in heading if heading.count(name) > 1]:
                 raise DataError(f"{path}: the heading has the column {twice[0]!r} twice: rename one.")
-            for number, row in enumerate(rows, start=1):
+            for number, row in enumerate(filter(None, rows), start=1):
                 if len(row) > len(heading):
                     raise DataError(
                         f"{path} row {number}: {len(row)} cells, and the heading has {len(heading)}. Put a cell that "
@@ -100,15 +111,23 @@ def _read_delimited(separator: str, path: Path) -> Dataset:
                         f"{path} row {number}: a cell in quotation marks goes over several rows. Double the quotation "
                         "marks that belong to a text, and put the text into quotation marks."
                     )
+                yield dict(zip_longest(heading, row))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not readable as {path.suffix.lower()[1:]} ({error}).") from error
-    return _load("csv", path, **_CSV, sep=separator)
 
 
+def _read_delimited(path: Path) -> Dataset:
+    """Read a CSV or TSV file, after a check of its shape: pandas shifts rows that are longer than the heading."""
+    for _ in _delimited_rows(path):
+        pass
+    return _load("csv", path, **_CSV, sep=SEPARATORS[path.suffix.lower()])
+
+
+#: Suffix of a file of cells -> what separates them.
+SEPARATORS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
 #: Suffix -> reader.
 FORMATS: Mapping[str, Callable[[Path], Dataset]] = {
-    ".csv": partial(_read_delimited, ","),
-    ".tsv": partial(_read_delimited, "\t"),
+    **dict.fromkeys(SEPARATORS, _read_delimited),
     ".json": partial(_load, "json"),
     ".jsonl": partial(_load, "json"),
     ".parquet": partial(_load, "parquet"),

@@ -1,5 +1,6 @@
 """Fused biases: one vector that holds several terms, split so that one of them trains alone."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -47,6 +48,27 @@ def split(owner: nn.Module, layout: Fused) -> None:
     parametrize_tensor(owner, layout.bias, FusedBias(layout))
 
 
+def split_all(owners: Iterable[tuple[nn.Module, Fused]]) -> None:
+    """Split the biases of several modules. Where one parameter is the bias of two, so is each of its parts."""
+    firsts: dict[Tensor, nn.Module] = {}
+    for owner, layout in owners:
+        if is_split(owner):
+            continue
+        first = firsts.setdefault(getattr(owner, layout.bias), owner)
+        split(owner, layout)
+        if first is not owner:
+            parts = owner.get_submodule(f"parametrizations.{layout.bias}")
+            for name, part in first.get_submodule(f"parametrizations.{layout.bias}").named_parameters():
+                parts.register_parameter(name, part)
+
+
+def own_parameter(owner: nn.Module, name: str) -> nn.Module | nn.Parameter:
+    """Return what tells whether two modules have one bias: a parameter, or a module that has the bias to itself."""
+    if is_split(owner):
+        return owner.get_parameter(f"parametrizations.{name}.original0")
+    return dict(owner.named_parameters(recurse=False)).get(name, owner)
+
+
 def is_split(owner: nn.Module) -> bool:
     """Return whether the parts of a fused bias of ``owner`` are parameters of their own."""
     return layout_of(owner) is not None
@@ -83,9 +105,12 @@ def fused_parts(owner: nn.Module, layout: Fused) -> dict[str, nn.Parameter]:
 
 def fuse_biases(module: nn.Module) -> None:
     """Undo every split in ``module``: names and shapes of its parameters are those of transformers again."""
+    firsts: dict[Any, nn.Module] = {}
     for owner in module.modules():
         if (layout := layout_of(owner)) is not None:
+            first = firsts.setdefault(own_parameter(owner, layout.bias), owner)
             unparametrize(owner, layout.bias)
+            owner.register_parameter(layout.bias, first.get_parameter(layout.bias))
 
 
 def bias_name(owner: nn.Module) -> str:

@@ -31,20 +31,21 @@ def pretrained_model(module: nn.Module) -> PreTrainedModel:
     live = {name: model for name, model in found.items() if any(p.requires_grad for p in model.parameters())}
     if len(found) > 1 and len(live) != 1:
         raise ArchitectureError(
-            f"{type(module).__name__} contains {len(found)} transformers models ({', '.join(sorted(found))}): freeze "
-            "all but the one whose biases shall be tuned, with `requires_grad_(False)`."
+            f"{type(module).__name__} contains {len(found)} transformers models ({', '.join(sorted(found))}): name "
+            f"those whose biases shall be tuned as `scope`, such as scope={sorted(found)}, which keeps their terms "
+            "apart, or freeze all but one with `requires_grad_(False)`."
         )
     return next(iter((live if len(found) > 1 else found).values()))
 
 
 def outermost_models(module: nn.Module) -> dict[str, PreTrainedModel]:
-    """Return the transformers models in ``module`` that are no part of another one, by their names in it."""
-    found: dict[str, PreTrainedModel] = {}
-    for name, child in module.named_modules():
-        inside = any(not outer or name.startswith(f"{outer}.") for outer in found)
-        if isinstance(child, PreTrainedModel) and not inside:
-            found[name] = child
-    return found
+    """Return the transformers models in ``module`` that are no part of another one, by their names in it.
+
+    A part that the module also holds under a name of its own stays a part.
+    """
+    found = {name: child for name, child in module.named_modules() if isinstance(child, PreTrainedModel)}
+    parts = {id(part) for model in found.values() for part in model.modules() if part is not model}
+    return {name: model for name, model in found.items() if id(model) not in parts}
 
 
 def architecture_of(module: nn.Module) -> Architecture:
@@ -73,19 +74,6 @@ def architectures_of(module: nn.Module) -> list[Architecture]:
     if entry := ARCHITECTURES.get(model.config.model_type):
         return [_resolve(entry, model.config)]
     return architectures_of_twin(model)
-
-
-def inert_terms(module: nn.Module, architecture: Architectures = None) -> tuple[str, ...] | None:
-    """Return the terms that cannot change what ``module`` computes; None if that is unknown.
-
-    Args:
-        module: A model, or any module that contains one.
-        architecture: Where the terms are; by default as :func:`architectures_of` says.
-    """
-    stacks = [one.inert for one in architecture_stacks(module, architecture)]
-    if any(inert is None for inert in stacks):
-        return None
-    return tuple(dict.fromkeys(term for inert in stacks for term in inert or ()))
 
 
 def architecture_stacks(module: nn.Module, architecture: Architectures) -> Sequence[Architecture]:

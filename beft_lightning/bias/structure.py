@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from beft_lightning.bias.architecture import Architectures, Fused
-from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, same_layout, split
+from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, same_layout, split_all
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.terms import split_fused_biases
@@ -41,8 +41,7 @@ def fit_structure(
     for path, layout in saved.items():
         _check_layout(path, owners[path], layout)
     add_biases(module, map(plain_name, names))
-    for path, layout in saved.items():
-        split(owners[path], layout)
+    split_all((owners[path], layout) for path, layout in saved.items())
     split_named_biases(module, names, architecture)
 
 

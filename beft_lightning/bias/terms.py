@@ -5,40 +5,36 @@ from collections.abc import Iterable
 from torch import nn
 
 from beft_lightning.bias.architecture import TERM_SYMBOLS, Architectures
-from beft_lightning.bias.fused import add_bias, is_bias, split
+from beft_lightning.bias.fused import add_bias, is_bias, split_all
+from beft_lightning.bias.names import in_towers, role, split_name
 from beft_lightning.bias.owners import Place, chosen, places_of
+from beft_lightning.bias.scope import Scope
 from beft_lightning.errors import TermError
 
 #: A term's name -> layer index -> the bias vector of that layer.
 BiasTerms = dict[str, dict[int, nn.Parameter]]
 
 
-def without_layers(terms: Iterable[str]) -> list[str]:
-    """Return each term once, without the index of a layer.
-
-    >>> without_layers(["value.3", "query", "value.4"])
-    ['value', 'query']
-    """
-    return list(dict.fromkeys(term.partition(".")[0] for term in terms))
-
-
-def find_bias_terms(module: nn.Module, architecture: Architectures = None) -> BiasTerms:
+def find_bias_terms(module: nn.Module, architecture: Architectures = None, scope: Scope = None) -> BiasTerms:
     """Return the bias vectors of every term that ``module`` has. The module does not change.
 
     Args:
         module: A transformers model, or any module that contains one.
         architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
+        scope: Names of the submodules to look at; by default everything.
 
     Returns:
         Term name -> layer index (0-based) -> bias parameter. Terms without any bias are left out, so a bias-free
         model gives an empty dictionary; :func:`add_missing_biases` fills it. A part of a fused bias is a view of it, to
-        read or write, until :func:`split_fused_biases` has made it a parameter that can be trained.
+        read or write, until :func:`split_fused_biases` has made it a parameter that can be trained. A bias that several
+        layers share is there once. In a scope of several submodules, the terms of each are apart:
+        ``vision_model.value``.
 
     Raises:
         ArchitectureError: If the model's type is unknown or does not match its architecture.
     """
     terms: BiasTerms = {}
-    for term, layers in places_of(module, architecture).items():
+    for term, layers in places_of(module, architecture, scope).items():
         if found := {index: _bias_of(place, term) for index, place in layers.items() if place.bias is not None}:
             terms[term] = found
     return terms
@@ -51,7 +47,7 @@ def _bias_of(place: Place, term: str) -> nn.Parameter:
     return place.bias
 
 
-def split_fused_biases(module: nn.Module, architecture: Architectures = None) -> None:
+def split_fused_biases(module: nn.Module, architecture: Architectures = None, scope: Scope = None) -> None:
     """Make every part of every fused bias a parameter of its own; the model's output does not change.
 
     A fused bias then stands in the state dict as ``parametrizations.bias.original0``, ``original1``, ... in its parts'
@@ -60,15 +56,19 @@ def split_fused_biases(module: nn.Module, architecture: Architectures = None) ->
     Args:
         module: A model, or any module that contains one.
         architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
+        scope: Names of the submodules to look at; by default everything.
     """
-    for layers in places_of(module, architecture).values():
-        for place in layers.values():
-            if place.layout is not None and place.bias is not None:
-                split(place.owner, place.layout)
+    split_all(
+        (owner, place.layout)
+        for layers in places_of(module, architecture, scope).values()
+        for place in layers.values()
+        if place.layout is not None and place.bias is not None
+        for owner in (place.owner, *place.tied)
+    )
 
 
 def add_missing_biases(
-    module: nn.Module, terms: Iterable[str], architecture: Architectures = None
+    module: nn.Module, terms: Iterable[str], architecture: Architectures = None, scope: Scope = None
 ) -> list[nn.Parameter]:
     """Give the linear layers of ``terms`` their missing ``bias``, as zeros: the model's output does not change.
 
@@ -81,6 +81,7 @@ def add_missing_biases(
         module: A model, or any module that contains one.
         terms: Names of the terms that shall exist.
         architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
+        scope: Names of the submodules to look at; by default everything.
 
     Returns:
         The parameters that were added, empty if every layer had its bias.
@@ -89,7 +90,7 @@ def add_missing_biases(
         TermError: If a term is unknown to the architecture or belongs to a layer that is not linear.
     """
     changed: list[Place] = []
-    for term, places in chosen(terms, places_of(module, architecture)).items():
+    for term, places in chosen(terms, places_of(module, architecture, scope)).items():
         for index, place in places.items():
             if place.bias is not None:
                 continue
@@ -100,7 +101,7 @@ def add_missing_biases(
                 )
             add_bias(place.owner)
             changed.append(place)
-    split_fused_biases(module, architecture)
+    split_fused_biases(module, architecture, scope)
     added: list[nn.Parameter] = []
     for place in changed:
         assert place.bias is not None
@@ -113,17 +114,18 @@ def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
 
     Args:
         terms: What the model has, from :func:`find_bias_terms`.
-        selection: Names such as ``"value"`` (all layers) or ``"value.3"`` (layer 3 only, 0-based).
+        selection: Names such as ``"value"`` (all layers) or ``"value.3"`` (layer 3 only, 0-based). Where terms are
+            apart by tower, ``"value"`` is that of all towers, and ``"vision_model.value"`` that of one.
 
     Raises:
         TermError: If ``selection`` is empty or names something the model lacks.
     """
     parameters: dict[int, nn.Parameter] = {}
-    for name in selection:
-        term, _, index = name.partition(".")
+    for name in in_towers(selection, terms):
+        term, index = split_name(name)
         if term not in terms:
             known = ", ".join(terms) or "none at all (add_missing_biases gives it some)"
-            hint = "" if term in TERM_SYMBOLS else f" Term names are: {', '.join(TERM_SYMBOLS)}."
+            hint = "" if role(term) in TERM_SYMBOLS else f" Term names are: {', '.join(TERM_SYMBOLS)}."
             raise TermError(f"the model has no {term!r} bias; the bias terms it has: {known}.{hint}")
         if index and (not index.isdecimal() or int(index) not in terms[term]):
             raise TermError(f"{name!r} names no layer; layers of {term!r}: {min(terms[term])}..{max(terms[term])}.")
@@ -135,15 +137,22 @@ def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
 
 
 def freeze_except(
-    module: nn.Module, terms: Iterable[str], *, keep: Iterable[str] = (), architecture: Architectures = None
+    module: nn.Module,
+    terms: Iterable[str],
+    *,
+    keep: Iterable[str] = (),
+    architecture: Architectures = None,
+    scope: Scope = None,
 ) -> list[str]:
     """Freeze every parameter of ``module`` but the chosen bias terms. Fused biases are split first.
 
     Args:
         module: A model, or any module that contains one.
-        terms: Names such as ``"value"`` or ``"value.3"``; may be empty if ``keep`` is not.
+        terms: Names such as ``"value"``, ``"value.3"`` or, in a scope of several submodules, ``"vision_model.value"``;
+            may be empty if ``keep`` is not.
         keep: Names of further parameters to leave trainable, for example :func:`head_parameters`.
         architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
+        scope: Names of the submodules to look at; by default everything.
 
     Returns:
         The names left trainable, in the order of ``module.named_parameters()``.
@@ -153,8 +162,8 @@ def freeze_except(
     """
     terms, keep = list(terms), set(keep)
     if terms:
-        split_fused_biases(module, architecture)
-    chosen = {id(bias) for bias in resolve(find_bias_terms(module, architecture), terms)} if terms else set()
+        split_fused_biases(module, architecture, scope)
+    chosen = {id(bias) for bias in resolve(find_bias_terms(module, architecture, scope), terms)} if terms else set()
     if unknown := keep - {name for name, _ in module.named_parameters()}:
         raise TermError(f"keep names {sorted(unknown)[0]!r}, and {type(module).__name__} has no such parameter.")
     names = [name for name, parameter in module.named_parameters() if id(parameter) in chosen or name in keep]

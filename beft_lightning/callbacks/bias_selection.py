@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import rich
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
 from beft_lightning.adapter import remember_trained
@@ -17,13 +16,14 @@ from beft_lightning.bias import (
     add_missing_biases,
     find_bias_terms,
     freeze_except,
-    pretrained_model,
 )
-from beft_lightning.bias.heads import select_head
-from beft_lightning.bias.lookup import inert_terms, outermost_models
+from beft_lightning.bias.heads import AUTO, select_head
+from beft_lightning.bias.lookup import outermost_models
+from beft_lightning.bias.names import in_towers, without_layers
 from beft_lightning.bias.precision import half_dtype
-from beft_lightning.bias.terms import without_layers
+from beft_lightning.bias.scope import inert_terms, models_in, must_be_watched, scoped
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
+from beft_lightning.callbacks.score_report import report
 from beft_lightning.callbacks.training_checks import (
     cast_trainable,
     check_no_adapters,
@@ -35,7 +35,6 @@ from beft_lightning.errors import CheckpointError, ScoringError, TermError
 from beft_lightning.parameters import clean_name, full_tensor
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.reference_adam import check_learning_rate
-from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
@@ -56,8 +55,8 @@ class BiasSelectionCallback(Callback):
     and leaves no trace: the fit starts from the untouched checkpoint. Biases, norms and the head become fp32 in any
     module; frozen matrices may be in half precision if the trainer's precision is mixed.
 
-    Among several transformers models in a module, the one that is not entirely frozen is meant. All layers of the
-    winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
+    Of several transformers models in a module, the one that is not entirely frozen is meant, or what ``scope`` names.
+    All layers of the winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
 
     It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's log folder and logs each term's score
     as ``bias_score/<term>``. It warns if the margin of the selected term over the next one lies within the spread of
@@ -78,9 +77,11 @@ class BiasSelectionCallback(Callback):
         learning_rate: Learning rate of the scoring pass.
         clip_norm: Joint gradient norm to clip to while scoring; null clips nothing.
         head: What is trained beside the biases: ``auto`` (the task head and the pooler's bias), ``none``, or
-            patterns of parameter names such as ``*.classifier.*``.
+            patterns of parameter names such as ``*.classifier.*``; ``auto`` may be one of them.
         scores: A ``scores.json`` to choose from instead of scoring again.
-        architecture: Where the terms are, for attention that cannot be seen, or to tune one part of a model.
+        architecture: Where the terms are, for attention that cannot be seen.
+        scope: Name of the submodule to tune, such as ``vision_model``; a list keeps the terms of each apart
+            (``vision_model.value``). By default the whole model.
 
     Example::
 
@@ -102,23 +103,24 @@ class BiasSelectionCallback(Callback):
         head: Literal["auto", "none"] | list[str] = "auto",
         scores: str | Path | None = None,
         architecture: Architecture | None = None,
+        scope: str | list[str] | None = None,
     ) -> None:
         if isinstance(terms, str) or not terms:
             raise TermError(f"terms is {terms!r}: name at least one candidate in a list, for example ['value'].")
         if approach not in (*APPROACHES, FIXED):
             raise ScoringError(f"approach is {approach!r}; choose one of: {', '.join([*APPROACHES, FIXED])}.")
-        if isinstance(head, str) and head not in ("auto", "none"):
+        if isinstance(head, str) and head not in (AUTO, "none"):
             raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
-        if keep < 1 or (approach != FIXED and not per_layer and keep > len(set(terms))):
-            raise ScoringError(f"keep is {keep}, and there are {len(set(terms))} candidate terms to keep some of.")
+        candidates = len(set(terms)) * (len(scope) if isinstance(scope, list) else 1)
+        if keep < 1 or (approach != FIXED and not per_layer and keep > candidates):
+            raise ScoringError(f"keep is {keep}, and there are {candidates} candidate terms to keep some of.")
         if budget is not None and (budget < 1 or keep != 1 or approach == FIXED):
             raise ScoringError(
                 f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
             )
         if batches < 1 or patience < 0 or (clip_norm is not None and not clip_norm > 0):
-            raise ScoringError(
-                f"batches ({batches}) and clip_norm ({clip_norm}) must be positive, patience ({patience}) at least 0."
-            )
+            given = f"batches ({batches}) and clip_norm ({clip_norm}) must be positive, patience ({patience})"
+            raise ScoringError(f"{given} at least 0.")
         check_learning_rate(learning_rate, "selection.learning_rate")
         if approach == FIXED and scores is not None:
             raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
@@ -132,6 +134,7 @@ class BiasSelectionCallback(Callback):
         self.head = head
         self.scores_file = scores
         self.architecture = architecture
+        self.scope = scope
         #: What is trained, once decided: names such as ``value`` or ``value.3``.
         self.selected: list[str] | None = None
         #: The scores the decision rests on, unless it was fixed.
@@ -155,9 +158,13 @@ class BiasSelectionCallback(Callback):
         return not self.is_fixed and APPROACHES[self.approach].needs_pretrained_biases
 
     @property
-    def _places(self) -> Architecture | Sequence[Architecture] | None:
-        """Where the terms are: as described by the user, or as found in a module without transformers model."""
-        return self.architecture or self._found
+    def _places(self) -> dict[str, Any]:
+        """Where the terms are, as arguments: described by the user, or found in a module without transformers model."""
+        return {"architecture": self.architecture or self._found, "scope": self.scope}
+
+    def _is_custom(self, module: nn.Module) -> bool:
+        """Whether no transformers model tells where the terms are."""
+        return self.architecture is not None or self._found is not None or not outermost_models(module)
 
     def freeze_largest(self, module: nn.Module) -> str:
         """Freeze all but the largest selection that is possible, without scoring.
@@ -168,28 +175,30 @@ class BiasSelectionCallback(Callback):
         Returns:
             What is trained, in words.
         """
-        added = add_missing_biases(module, without_layers(self.terms), self._places)
-        terms = find_bias_terms(module, self._places)
+        added = add_missing_biases(module, without_layers(self.terms), **self._places)
+        terms = find_bias_terms(module, **self._places)
         if self.is_fixed:
             selected, words = self.terms, ", ".join(self.terms)
         elif self.needs_pretrained_biases and added and "value" in self.terms:
             selected, words = ["value"], "value"  # Biases that all start at zero are not scored.
         else:
-            sizes = {term: [bias.numel() for bias in terms[term].values()] for term in self.terms}
+            sizes = {t: [bias.numel() for bias in terms[t].values()] for t in in_towers(self.terms, terms)}
             selected, words = self.rule.largest(sizes), self.rule.describe(self.terms)
-        freeze_except(module, selected, keep=self._head_names(module), architecture=self._places)
+        freeze_except(module, selected, keep=self._head_names(module), **self._places)
         return words
 
     def state_dict(self) -> dict[str, Any]:
         """The decision, so that a resumed fit does not make it twice. Plain types only."""
-        return {"selected": self.selected, "scores": self.scores.to_dict() if self.scores else None}
+        content = self.scores.to_dict() if self.scores else None
+        return {"selected": self.selected, "scores": content, "scope": self.scope}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the decision of the run that is resumed."""
-        if self.is_fixed and state_dict["selected"] != self.terms:
+        before, asked = (state_dict["selected"], state_dict.get("scope")), (self.terms, self.scope)
+        if before[1] != asked[1] or (self.is_fixed and before != asked):
             raise CheckpointError(
-                f"the checkpoint was trained with {state_dict['selected']}, this run asks for {self.terms}: "
-                "resume with the same terms, or start a new run."
+                f"the checkpoint was trained with {before[0]} in scope {before[1]}, this run asks for {asked[0]} in "
+                f"scope {asked[1]}: resume with the same terms and scope, or start a new run."
             )
         self.selected = state_dict["selected"]
         self.scores = BiasScores.from_dict(state_dict["scores"]) if state_dict["scores"] else None
@@ -198,7 +207,7 @@ class BiasSelectionCallback(Callback):
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
         strategy, self._found = adapt(trainer.strategy), None
         if stage == "fit":
-            strategy.before_restore(lambda: check_no_adapters(pl_module))
+            strategy.before_restore(lambda: check_no_adapters(pl_module, self.head))
         strategy.before_restore(lambda: self._prepare_biases(trainer, pl_module))
         if stage == "fit":
             check_precision(trainer)
@@ -225,53 +234,57 @@ class BiasSelectionCallback(Callback):
 
     def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
-        if self.architecture is None and not outermost_models(pl_module):
+        if self.architecture is None and must_be_watched(pl_module, self.scope):
             if trainer.state.fn != "fit":
                 return  # A checkpoint brings the structure.
-            self._cast(trainer, pl_module, pl_module)  # Its step runs in the precision of the fit.
+            self._cast(trainer, pl_module)  # Its step runs in the precision of the fit.
             self._found = watch_training_step(trainer, pl_module)
-        if added := add_missing_biases(pl_module, without_layers(self.terms), self._places):
+        if added := add_missing_biases(pl_module, without_layers(self.terms), **self._places):
             values = f"{sum(bias.numel() for bias in added):,} values"
             rank_zero_info(f"Added {len(added)} zero biases ({values}) where the model has none.")
-        self._cast(trainer, pl_module, pl_module if self._places else pretrained_model(pl_module))
+        self._cast(trainer, pl_module)
 
-    def _cast(self, trainer: Trainer, pl_module: LightningModule, model: nn.Module) -> None:
-        if (dtype := half_dtype(model)) is not None:
-            cast_trainable(model, [pl_module.get_parameter(name) for name in self._head_names(pl_module)], dtype)
-            check_half_weights(trainer, dtype)
+    def _cast(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        everything = [pl_module] if self._is_custom(pl_module) else models_in(pl_module, self.scope)
+        for part in scoped(pl_module, self.scope).values() or everything:
+            if (dtype := half_dtype(part)) is not None:
+                cast_trainable(part, [pl_module.get_parameter(name) for name in self._head_names(pl_module)], dtype)
+                check_half_weights(trainer, dtype)
 
     def _select_and_freeze(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        terms = find_bias_terms(pl_module, self._places)
+        terms = find_bias_terms(pl_module, **self._places)
         head = self._head_names(pl_module)
         decided_before = self.selected is not None
         if self.selected is None:
             self.selected = self._select(trainer, pl_module, terms, head)
-        trained = freeze_except(pl_module, self.selected, keep=head, architecture=self._places)
+        trained = freeze_except(pl_module, self.selected, keep=head, **self._places)
         self.trained = list(map(clean_name, trained))
         if self.scores is not None and not decided_before:
             self.scores.selected = self.selected
-            self._report(trainer, self.scores)
+            report(trainer, self.scores, self.folder)
 
     def _select(self, trainer: Trainer, pl_module: LightningModule, terms: BiasTerms, head: list[str]) -> list[str]:
         if self.is_fixed:
             return self.terms
-        if missing := [name for name in self.terms if name not in terms]:
+        candidates = in_towers(self.terms, terms)
+        if missing := [name for name in candidates if name not in terms]:
             raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
-        model_type = "custom" if self._places else pretrained_model(pl_module).config.model_type
+        models = [] if self._is_custom(pl_module) else models_in(pl_module, self.scope)
+        model_type = " + ".join(model.config.model_type for model in models) or "custom"
         if self.scores_file is not None:
-            layers = {term: len(terms[term]) for term in self.terms}
+            layers = {term: len(terms[term]) for term in candidates}
             self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers)
             return self.rule.select(self.scores)
-        inert = inert_terms(pl_module, self._places)
-        if inert is not None and set(self.terms) <= set(inert):
+        inert = inert_terms(pl_module, **self._places)
+        if inert is not None and set(candidates) <= set(inert):
             raise TermError(
-                f"every candidate ({', '.join(self.terms)}) is inert in {model_type}: it cannot change the model's "
+                f"every candidate ({', '.join(candidates)}) is inert in {model_type}: it cannot change the model's "
                 "output, so there is nothing to choose. Add another candidate, or train it anyway with "
                 "approach 'fixed'."
             )
-        zero = [term for term in self.terms if not any(full_tensor(bias).any() for bias in terms[term].values())]
+        zero = [term for term in candidates if not any(full_tensor(bias).any() for bias in terms[term].values())]
         if self.needs_pretrained_biases and zero:
-            selected = value_alone(self.approach, self.rule, self.terms, zero)
+            selected = value_alone(self.approach, self.rule, candidates, zero)
             rank_zero_info(
                 f"The model's biases all start at zero, where the {self.approach} score cannot rank them; training the "
                 f"value bias, the paper's finding. To compare the terms, {other_approaches()}."
@@ -279,22 +292,9 @@ class BiasSelectionCallback(Callback):
             return selected
         start = time.perf_counter()
         scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
-        self.scores = scoring.run(trainer, pl_module, terms, self.terms, head, inert, model_type)
+        self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)
         self.seconds = time.perf_counter() - start
         return self.rule.select(self.scores)
 
     def _head_names(self, module: nn.Module) -> list[str]:
-        return select_head(module, self.head, own_architecture=not outermost_models(module) or bool(self.architecture))
-
-    def _report(self, trainer: Trainer, scores: BiasScores) -> None:
-        folder = self.folder or trainer.log_dir  # Asked on every rank: it is broadcast.
-        if not trainer.is_global_zero:
-            return
-        rich.print(ranking_table(scores))
-        if warning := near_tie_warning(scores):
-            rank_zero_warn(warning)
-        if folder is not None:
-            scores.save(folder)
-            plot_scores(scores, Path(folder) / "scores.png")
-        for logger in trainer.loggers:
-            logger.log_metrics({f"bias_score/{term}": entry.score for term, entry in scores.terms.items()}, step=0)
+        return select_head(module, self.head, own_architecture=self._is_custom(module), scope=self.scope)

@@ -1,6 +1,7 @@
 """Preparations and checks around a selection: that it is possible, and that a fit trains what was selected."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -29,23 +30,30 @@ def check_scorable(module: LightningModule) -> None:
         )
 
 
-def check_no_adapters(module: nn.Module) -> None:
-    """Check that a module has no trainable adapters of peft's, such as LoRA: selecting biases would freeze them.
+def check_no_adapters(module: nn.Module, head: str | Sequence[str]) -> None:
+    """Check that selecting biases freezes no trainable adapter of peft's, such as LoRA, without being told to.
+
+    Args:
+        module: The module in the fit.
+        head: What is trained beside the biases. Patterns that match an adapter's parameters ask to train it, too.
 
     Raises:
-        BeftError: If it has some.
+        BeftError: If there is an adapter that would be frozen.
     """
+    patterns = [] if isinstance(head, str) else head
     for path, child in module.named_modules():
         # Models of peft's have a configuration; the layers inside of them that hold an adapter have none.
         adapter = type(child).__module__.startswith("peft.tuners.") and not hasattr(child, "peft_config")
         trainable = [name for name, parameter in child.named_parameters() if parameter.requires_grad]
-        if not adapter or all(name.startswith("base_layer.") for name in trainable):
+        own = [f"{path}.{name}".lstrip(".") for name in trainable if not name.startswith("base_layer.")]
+        if not adapter or all(any(fnmatchcase(name, pattern) for pattern in patterns) for name in own):
             continue
         raise BeftError(
             f"{path or type(module).__name__!r} is a {type(child).__name__} of peft's with trainable parameters, which "
-            "BiasSelectionCallback would freeze. Give it the plain model (`model.merge_and_unload()` merges an adapter "
-            "into it), freeze the adapter yourself if it only belongs to the model, or leave out BiasSelectionCallback "
-            "to train the adapter."
+            "BiasSelectionCallback would freeze. To train both, name the adapter's parameters beside the biases, such "
+            "as `head=['auto', '*lora_*']`. Otherwise give it the plain model (`model.merge_and_unload()` merges an "
+            "adapter into it), freeze the adapter yourself if it only belongs to the model, or leave out "
+            "BiasSelectionCallback to train the adapter alone."
         )
 
 

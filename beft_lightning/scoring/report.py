@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from rich.table import Table
 
+from beft_lightning.bias.names import split_name
 from beft_lightning.files import write_atomically
 from beft_lightning.scoring.margin import Margin
 from beft_lightning.scoring.score_table import BiasScores
@@ -23,7 +24,7 @@ def ranking_table(scores: BiasScores) -> Table:
     best = max(entry.score for entry in scores.terms.values())
     for term in scores.ranking:
         entry = scores.terms[term]
-        layers = [name.partition(".")[2] for name in scores.selected if name.startswith(f"{term}.")]
+        layers = [place for name, place in map(split_name, scores.selected) if name == term and place]
         notes = [
             *(["[bold green]selected[/]"] if term in scores.selected else []),
             *([f"[bold green]selected: layers {', '.join(layers)}[/]"] if layers else []),
@@ -94,7 +95,7 @@ def _share(margin: Margin, best: float) -> str:
 
 def _label(scores: BiasScores, term: str) -> str:
     marks = [
-        *(["selected"] if any(name.partition(".")[0] == term for name in scores.selected) else []),
+        *(["selected"] if any(split_name(name)[0] == term for name in scores.selected) else []),
         *(["inert"] if scores.terms[term].inert else []),
     ]
     return term + (f" ({', '.join(marks)})" if marks else "")

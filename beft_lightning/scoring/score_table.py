@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from beft_lightning.bias.architecture import TERM_SYMBOLS
+from beft_lightning.bias.names import role
 from beft_lightning.errors import ScoringError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.scoring.approaches import approach_named
@@ -199,4 +200,4 @@ class BiasScores:
 def _place(term: str) -> int:
     """Return a term's place in the list of terms, to break ties the same way everywhere."""
     names = list(TERM_SYMBOLS)
-    return names.index(term) if term in names else len(names)
+    return names.index(role(term)) if role(term) in names else len(names)

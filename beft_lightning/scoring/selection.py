@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from beft_lightning.bias.names import role, split_name
 from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.score_table import BiasScores
@@ -42,7 +43,7 @@ class SelectionRule:
         if self.budget is not None:
             # The layers of a term have one size.
             sizes = {term: entry.parameters // len(entry.layers) for term, entry in scores.terms.items()}
-            chosen = _within(self.budget, {name: sizes[name.partition(".")[0]] for name in live})
+            chosen = _within(self.budget, {name: sizes[split_name(name)[0]] for name in live})
             if not chosen:
                 raise ScoringError(
                     f"a budget of {self.budget} values is too small for any layer of any live term ("
@@ -80,7 +81,7 @@ class SelectionRule:
 
 
 def value_alone(approach: str, rule: SelectionRule, terms: Sequence[str], zero: Sequence[str]) -> list[str]:
-    """Return the value bias, the paper's finding, where all candidates start at zero.
+    """Return the value bias (of each tower), the paper's finding, where all candidates start at zero.
 
     Args:
         approach: Name of an approach that compares with pretrained biases.
@@ -96,9 +97,10 @@ def value_alone(approach: str, rule: SelectionRule, terms: Sequence[str], zero: 
             f"the {approach} score cannot compare {', '.join(zero)}, which start at zero, with the pretrained "
             f"{', '.join(term for term in terms if term not in zero)}: {other_approaches()}."
         )
-    if "value" not in terms or rule != SelectionRule():
+    values = [term for term in terms if role(term) == "value"]
+    if not values or rule != SelectionRule():
         raise ScoringError(f"the {approach} score cannot rank biases that all start at zero: {other_approaches()}.")
-    return ["value"]
+    return values
 
 
 def other_approaches() -> str:

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import nn
 
 from beft_lightning.bias import add_missing_biases, all_biases, freeze_except
+from beft_lightning.bias.names import without_layers
 from beft_lightning.bias.owners import bias_owners
-from beft_lightning.bias.terms import without_layers
 from beft_lightning.errors import TermError
 from beft_lightning.tuning.method import NO_OPTION, TuningMethod
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
 from beft_lightning.bias import Attention, architecture_of, attention_of, find_bias_terms, pretrained_model
-from beft_lightning.bias.lookup import inert_terms
+from beft_lightning.bias.scope import inert_terms
 from beft_lightning.errors import ArchitectureError
 from tests.tiny import make_model
 

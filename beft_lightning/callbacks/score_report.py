@@ -1,0 +1,31 @@
+"""The report on the scores of a run: printed, written into its folder, and logged."""
+
+from pathlib import Path
+
+import rich
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
+from beft_lightning.scoring.score_table import BiasScores
+
+
+def report(trainer: Trainer, scores: BiasScores, folder: str | Path | None) -> None:
+    """Print the ranking, write the scores and their picture, and log each term's score.
+
+    Args:
+        trainer: The trainer of the run; all processes call this.
+        scores: What to report.
+        folder: Where the files are written; None for the run's log folder.
+    """
+    folder = folder or trainer.log_dir  # Asked on every rank: it is broadcast.
+    if not trainer.is_global_zero:
+        return
+    rich.print(ranking_table(scores))
+    if warning := near_tie_warning(scores):
+        rank_zero_warn(warning)
+    if folder is not None:
+        scores.save(folder)
+        plot_scores(scores, Path(folder) / "scores.png")
+    for logger in trainer.loggers:
+        logger.log_metrics({f"bias_score/{term}": entry.score for term, entry in scores.terms.items()}, step=0)

@@ -99,8 +99,8 @@ def _stacks_of(tower: Tower) -> dict[str, list[dict[int, Place]]]:
                     same.update(layers)
     if not stacks:
         raise ArchitectureError(
-            f"scope names {tower.name!r}, in which there is no bias term; in {type(tower.root).__name__} they are in "
-            f"{', '.join(repr(one.layer) for one in tower.stacks)}."
+            f"scope names {tower.name!r}, in which there is no bias term; in {type(tower.root).__name__} they are "
+            f"looked for in the layers {', '.join(dict.fromkeys(repr(one.layer) for one in tower.stacks))}."
         )
     return {term: [layers for _, layers in found] for term, found in stacks.items()}
 

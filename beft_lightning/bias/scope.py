@@ -80,13 +80,16 @@ def _submodule(module: nn.Module, name: str) -> nn.Module:
     everything = {clean_name(path): child for path, child in module.named_modules(remove_duplicate=False) if path}
     if name in everything:
         return everything[name]
-    ending = {path: child for path, child in everything.items() if name and path.endswith(f".{name}")}
-    if len({id(child) for child in ending.values()}) == 1:
-        return next(iter(ending.values()))
+    ending: dict[nn.Module, str] = {}
+    for path, child in everything.items():
+        if name and path.endswith(f".{name}"):
+            ending.setdefault(child, path)
+    if len(ending) == 1:
+        return next(iter(ending))
     if ending:
         raise ArchitectureError(
             f"scope names {name!r}, which {len(ending)} submodules of {type(module).__name__} are called: name one of "
-            f"{', '.join(ending)}."
+            f"{', '.join(ending.values())}."
         )
     raise ArchitectureError(
         f"scope names {name!r}, and {type(module).__name__} has no such submodule; those with layers in them: "

@@ -42,7 +42,7 @@ def find_bias_terms(module: nn.Module, architecture: Architectures = None, scope
 
 def _bias_of(place: Place, term: str) -> nn.Parameter:
     if place.layout is not None:
-        return place.parts()[term]
+        return place.parts()[role(term)]
     assert place.bias is not None
     return place.bias
 

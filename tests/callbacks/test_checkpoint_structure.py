@@ -54,7 +54,7 @@ def test_a_checkpoint_of_one_term_is_read_where_more_are_candidates(
     reader = make_trainer(callbacks=[BiasSelectionCallback("fixed", ["value"]), AdapterCheckpoint()])
     reader.validate(fresh, token_batches(), ckpt_path=tmp_path / "2.ckpt", verbose=False)
     assert torch.equal(logits(fresh.net), logits(whole.net))
-    with pytest.raises(CheckpointError, match=r"trained with \['value'\], this run asks for \['key'\]"):
+    with pytest.raises(CheckpointError, match=r"trained with \['value'\] in scope None, this run asks for \['key'\]"):
         fit(2, BiasSelectionCallback("fixed", ["key"]), tmp_path / "1.ckpt")
 
 

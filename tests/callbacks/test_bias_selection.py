@@ -1,12 +1,9 @@
 """The callback inside real fits."""
 
 import json
-import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import run
 from typing import Any
 
 import pytest
@@ -351,66 +348,3 @@ def test_a_second_fit_selects_anew(make_trainer: MakeTrainer) -> None:
     assert callback.scores is not None
     assert callback.scores.model_type == "opt"
     assert len(trainable(second)) == LAYERS + 3  # score head of OPT, and `extra`
-
-
-_TWO_PROCESSES = """
-import sys
-import torch
-from lightning.pytorch import Trainer, seed_everything
-from torch.utils.data import DataLoader, DistributedSampler
-from beft_lightning import BiasSelectionCallback
-from beft_lightning.strategies.collectives import destroy_process_group
-from tests.tiny import ForeignModule, token_batches
-
-processes, out, approach, model_type, *dropouts = int(sys.argv[1]), *sys.argv[2:]
-torch.set_num_threads(1)
-seed_everything(1, verbose=False)
-
-
-class Module(ForeignModule):
-    def train_dataloader(self):
-        # Each batch of 8 is shared out, so that both runs see the same examples in the same step.
-        dataset = token_batches(examples=32).dataset
-        sampler = DistributedSampler(dataset, processes, self.global_rank, shuffle=False)
-        return DataLoader(dataset, batch_size=8 // processes, sampler=sampler)
-
-
-module = Module(model_type, **dict.fromkeys(dropouts, 0.0))
-callback = BiasSelectionCallback(approach, batches=4, patience=0, learning_rate=1e-2)
-trainer = Trainer(
-    accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", callbacks=[callback],
-    max_epochs=2, use_distributed_sampler=False, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-    enable_model_summary=False, default_root_dir=out,
-)
-trainer.fit(module)
-state = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-torch.save({"scores": callback.scores.to_dict(), "state": state}, f"{out}/{processes}-{trainer.global_rank}.pt")
-del module, callback, trainer, state
-destroy_process_group()
-"""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["projection", "bert", "hidden_dropout_prob", "attention_probs_dropout_prob"],
-        ["sample_fisher", "gpt2", "embd_pdrop", "resid_pdrop", "attn_pdrop"],  # a fused bias
-    ],
-)
-def test_two_processes_select_and_train_as_one(arguments: list[str], tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(_TWO_PROCESSES)
-    root = Path(__file__).parents[2]
-    for processes in ("1", "2"):
-        command = [sys.executable, str(script), processes, str(tmp_path), *arguments]
-        env = {**os.environ, "PYTHONPATH": str(root)}
-        finished = run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
-        assert finished.returncode == 0, finished.stderr[-2000:]
-    one, *two = (torch.load(tmp_path / name, weights_only=True) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
-    best = max(entry["score"] for entry in one["scores"]["terms"].values())
-    for rank in two:
-        assert rank["scores"]["selected"] == one["scores"]["selected"]
-        for term, entry in one["scores"]["terms"].items():
-            assert rank["scores"]["terms"][term]["layers"] == pytest.approx(entry["layers"], rel=1e-3, abs=1e-5 * best)
-        torch.testing.assert_close(rank["state"], one["state"], rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(two[0]["state"], two[1]["state"], rtol=0, atol=0)

@@ -48,10 +48,10 @@ def test_what_ends_an_answer() -> None:
         turn_end(chat_tokenizer(TEMPLATE.replace("[END]", "")))
 
 
-def test_a_real_template(smollm2: dict[str, str]) -> None:
+def test_a_real_template(short_smollm2: str) -> None:
     from beft_lightning.models import load_tokenizer
 
-    tokenizer = load_tokenizer(smollm2["backbone"], smollm2["gguf_file"])
+    tokenizer = load_tokenizer(short_smollm2)
     text, spans = answer_spans(tokenizer, MESSAGES)
     assert [text[begin:end] for begin, end in spans] == ["good\nplot<|im_end|>", "but fine<|im_end|>"]
     assert turn_end(tokenizer) == tokenizer.eos_token_id

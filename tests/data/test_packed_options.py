@@ -15,9 +15,9 @@ def words(decoder: str) -> PreTrainedTokenizerBase:
     return load_tokenizer(decoder)
 
 
-@pytest.fixture
-def real(smollm2: dict[str, str]) -> PreTrainedTokenizerBase:
-    return load_tokenizer(smollm2["backbone"], smollm2["gguf_file"])
+@pytest.fixture(scope="module")
+def real(short_smollm2: str) -> PreTrainedTokenizerBase:
+    return load_tokenizer(short_smollm2)
 
 
 def test_options_share_the_prompt_and_its_special_token(words: PreTrainedTokenizerBase) -> None:

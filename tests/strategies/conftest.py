@@ -1,8 +1,8 @@
 """Runs of two processes, started once and shared by the tests of this folder."""
 
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +26,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """The folder of all runs, which the processes of pytest-xdist share."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "strategies"
+def cluster(shared_folder: Path) -> Cluster:
+    """The folder of all runs."""
+    folder = shared_folder / "strategies"
     folder.mkdir(exist_ok=True)
     # One process draws other dropout masks than two; where dropout belongs to a test, the worker sets it.
     with FileLock(folder / ".lock"):
@@ -58,6 +57,7 @@ def with_torch(cluster: Cluster) -> None:
     """All jobs of torch's own strategies, on two nodes of one process each."""
     jobs = [f"{job}:{s}" for job in ("protocol", "decoder", "middle", "drift", "config") for s in TORCH]
     jobs += ["generate:fsdp", "generate:fsdp2", "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp"]
+    jobs += ["own_encoder:ddp", "own_decoder:ddp"]
     jobs += ["lora:fsdp", *(f"{job}:{strategy}" for job, strategy in ALIKE if strategy in TORCH)]
     cluster.run_once("torch", *jobs, nodes=2)
 

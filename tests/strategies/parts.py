@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from beft_lightning.strategies.adaptation import adapt
-from tests.tiny import ForeignModule
+from tests.tiny import ForeignModule, token_batches
 
 
 class Losses(Callback):
@@ -70,3 +71,13 @@ class ShardsItself(ForeignModule):
                 fully_shard(layer, mesh=mesh)
             for child in (self.net, self.extra):
                 fully_shard(child, mesh=mesh)
+
+
+class SharesOut(ForeignModule):
+    """Somebody else's module with a loader of its own: each batch of 8 is shared out between the processes."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        dataset = token_batches(examples=32).dataset
+        processes, rank = self.trainer.world_size, self.trainer.global_rank
+        sampler: Sampler[int] = DistributedSampler(dataset, processes, rank, shuffle=False)
+        return DataLoader(dataset, batch_size=8 // processes, sampler=sampler)

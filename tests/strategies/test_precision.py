@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.strategies.cluster import ALIKE, Cluster, Job
+from tests.strategies.cluster import ALIKE, TORCH, Cluster, Job
 from tests.strategies.worker import DRIFT_STEPS
 
 
@@ -23,10 +23,10 @@ def test_further_runs_of_two_processes_are_as_those_of_one(
         assert [name.rpartition(".")[2] for name in first["trained"]] == ["original2"] * 3  # value alone
 
 
-@pytest.mark.parametrize("strategy", DRIFT_STEPS)
+@pytest.mark.parametrize("strategy", [*TORCH, "zero2", "zero3"])
 def test_biases_do_not_stall_over_a_bf16_base(strategy: str, results: Job) -> None:
     """A bf16 bias of 1 would not move at all: the next number is 1.0078."""
     for result in results("drift", strategy):
         assert len(result["values"]) == 3
         for values in result["values"].values():
-            assert values == pytest.approx([1 + 1e-4 * DRIFT_STEPS[strategy]] * 32, abs=1e-5)
+            assert values == pytest.approx([1 + 1e-4 * DRIFT_STEPS] * 32, abs=1e-5)

@@ -141,6 +141,22 @@ def test_only_gradients_of_what_is_trained_are_reduced(strategy: str, results: J
         assert result["trained"] == 3 * 32 + 32 + 2 * 32 + 2
 
 
+@pytest.mark.parametrize("job", ["own_encoder", "own_decoder"])
+def test_a_module_of_somebody_else_selects_and_trains_as_in_one_process(
+    job: str, results: Job, cluster: Cluster
+) -> None:
+    one, two = cluster.alone(job), results(job, "ddp")
+    best = max(entry["score"] for entry in one["scores"].values())
+    for result in two:
+        assert result["selected"] == one["selected"]
+        for term, entry in one["scores"].items():
+            assert result["scores"][term]["layers"] == pytest.approx(entry["layers"], rel=1e-3, abs=1e-5 * best)
+        assert result["trained"].keys() == one["trained"].keys()
+        for name, values in one["trained"].items():
+            assert result["trained"][name] == pytest.approx(values, rel=1e-3, abs=1e-6)
+    assert two[0]["trained"] == two[1]["trained"]
+
+
 def test_two_machines_train_as_one(cluster: Cluster, results: Job) -> None:
     """Two addresses on two networks, where no process can reach another through this machine's own."""
     with ExitStack() as stack:

@@ -41,30 +41,16 @@ def pad(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
     }
 
 
-def test_an_answer_ends_with_its_line(smollm2: dict[str, str]) -> None:
-    tokenizer = load_tokenizer(smollm2["backbone"], smollm2["gguf_file"])
+def test_an_answer_ends_with_its_line(short_smollm2: str) -> None:
+    tokenizer = load_tokenizer(short_smollm2)
     objective = GenerationObjective(PROMPT_TASKS["squad"], tokenizer)
     assert tokenizer.convert_ids_to_tokens(objective._stop) == ["Ċ", "<|im_end|>"]
 
 
-def test_squad_runs_on_a_real_model(
-    smollm2: dict[str, str], data_dir: Path, make_trainer: Callable[..., Trainer]
-) -> None:
-    data = Squad(
-        smollm2["backbone"],
-        gguf_file=smollm2["gguf_file"],
-        data_dir=data_dir,
-        train_size=2,
-        eval_size=2,
-        batch_size=2,
-        seed=0,
-        max_length=300,
-    )
+def test_squad_runs_on_a_real_model(short_smollm2: str, data_dir: Path, make_trainer: Callable[..., Trainer]) -> None:
+    data = Squad(short_smollm2, data_dir=data_dir, train_size=2, eval_size=2, batch_size=2, seed=0, max_length=300)
     trainer = make_trainer()
-    trainer.fit(
-        LanguageTaskModule(task=data.task, tune="value", backbone=smollm2["backbone"], gguf_file=smollm2["gguf_file"]),
-        datamodule=data,
-    )
+    trainer.fit(LanguageTaskModule(short_smollm2, data.task, tune="value"), datamodule=data)
     assert {"val_answer_f1", "val_answer_em", "val_loss"} <= set(trainer.callback_metrics)
     assert "train_loss" in trainer.callback_metrics
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from beft_lightning.data.batching import batches_of_like_length, collate_one
 from beft_lightning.data.preprocessors import Preprocessor
 from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
+from beft_lightning.signals import leave_ending_to_parent
 
 Features = dict[str, Any]
 
@@ -82,6 +83,7 @@ class LoaderFactory:
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": leave_ending_to_parent,
             # Its own, since how often a loader draws from the global generator depends on its workers.
             "generator": torch.Generator().manual_seed(self.seed),
         }

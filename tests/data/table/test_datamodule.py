@@ -42,7 +42,7 @@ def make(backbone: str) -> Any:
 def test_texts_and_labels_are_those_of_the_file(make: Any, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = frame()
     messages: list[str] = []
-    monkeypatch.setattr("beft_lightning.data.table.datamodule.rank_zero_info", messages.append)
+    monkeypatch.setattr("beft_lightning.data.table.file_data.rank_zero_info", messages.append)
     data = make(write(rows), validation=write(frame(8, seed=1), "dev.csv"))
     assert [message.partition(": ")[2] for message in messages] == ["40 rows, classification, labels 0 = neg, 1 = pos."]
     assert (data.task.kind, data.task.labels, data.task.text) == ("classification", ("neg", "pos"), ("review",))

@@ -199,7 +199,8 @@ def exports(twin: PreTrainedModel, runs: list[Run]) -> bool:
         return False
     with TemporaryDirectory() as folder:
         twin.save_pretrained(folder)
-        loaded, problems = type(twin).from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+        model_class: Any = type(twin)
+        loaded, problems = model_class.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
     if problems["missing_keys"] or problems["unexpected_keys"]:
         return False
     twin.load_state_dict(loaded.state_dict())  # The runs are of this one.

@@ -44,5 +44,7 @@ def is_vector(edge: GradientEdge) -> bool:
 
 def custom_functions(tensors: Iterable[Tensor]) -> list[str]:
     """Return the names of the functions outside of torch that tensors come from, such as kernels of attention."""
-    nodes = (edge.node for edge in walk_back(tensors))
-    return sorted({node.name().removesuffix("Backward") for node in nodes if isinstance(node, BackwardCFunction)})
+    nodes: Iterator[object] = (edge.node for edge in walk_back(tensors))
+    return sorted(
+        {type(node).__name__.removesuffix("Backward") for node in nodes if isinstance(node, BackwardCFunction)}
+    )

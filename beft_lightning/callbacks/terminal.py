@@ -42,6 +42,7 @@ class Terminal(ProgressBar):
         self._task: TaskID | None = None
         self._epoch_start = 0.0
         self._next: list[str] = []
+        self._streams: dict[logging.StreamHandler[TextIO], TextIO | None] = {}
 
     def disable(self) -> None:
         """Print nothing; Lightning calls it in all processes but the first."""
@@ -168,7 +169,8 @@ class Terminal(ProgressBar):
         self._bar = Progress(*columns, console=console, transient=True)
         self._task = self._bar.add_task(description, total=total if total != float("inf") else None, completed=done)
         self._bar.start()
-        _log_to(sys.stderr)  # which the bar has replaced, so that messages go above it
+        # The bar has replaced the standard error, so that what is written goes above it.
+        self._streams = {handler: handler.setStream(sys.stderr) for handler in _handlers()}
 
     def _describe(self, description: str) -> None:
         if self._bar is not None and self._task is not None:
@@ -180,17 +182,17 @@ class Terminal(ProgressBar):
 
     def _stop(self) -> None:
         if self._bar is not None:
+            for handler, stream in self._streams.items():
+                handler.setStream(stream or sys.stderr)
             self._bar.stop()
-            _log_to(sys.stderr)
         self._bar = self._task = None
 
 
-def _log_to(stream: TextIO) -> None:
-    """Let Lightning's messages go to a stream."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        for handler in logging.getLogger(name).handlers:
-            if isinstance(handler, logging.StreamHandler):
-                handler.setStream(stream)
+def _handlers() -> list[logging.StreamHandler[TextIO]]:
+    """What writes Lightning's messages to the terminal."""
+    loggers = (logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric"))
+    handlers = {handler for logger in loggers for handler in logger.handlers}
+    return [handler for handler in handlers if type(handler) is logging.StreamHandler]
 
 
 def _epoch(trainer: Trainer) -> str:

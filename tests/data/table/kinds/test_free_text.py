@@ -51,7 +51,6 @@ def test_a_fit_on_free_text_and_its_perplexities(chat_backbone: str, tmp_path: P
         (TEXTS, {"text": "text,page"}, "kind text has one column of texts"),
         ([*TEXTS, " "], {}, "t.jsonl row 5: column 'text' is empty"),
         ([1, 2], {}, "t.jsonl row 1: column 'text' is no text but 1"),
-        ([*TEXTS, "a"], {"kind": None, "packing": True, "label": "text"}, "--data.packing belongs to free text"),
         (TEXTS, {"max_new_tokens": 4}, "--data.max_new_tokens belongs to generated answers"),
     ],
 )

@@ -24,7 +24,7 @@ def random_adapter(model: PreTrainedModel, layers: Callable[[str], bool], seed: 
 
 
 def _width(layer: nn.Module) -> int:
-    return int(getattr(layer, "out_features", None) or getattr(layer, "nf", 0) or layer.weight.shape[0])
+    return int(getattr(layer, "out_features", None) or getattr(layer, "nf", 0) or layer.get_parameter("weight").shape[0])
 
 
 def prompts(rows: int = ROWS) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ def random_adapter(model: PreTrainedModel, layers: Callable[[str], bool], seed: 
 
 
 def _width(layer: nn.Module) -> int:
-    return int(getattr(layer, "out_features", None) or getattr(layer, "nf", 0) or layer.get_parameter("weight").shape[0])
+    outputs = getattr(layer, "out_features", None) or getattr(layer, "nf", None)
+    return int(outputs or layer.get_parameter("weight").shape[0])
 
 
 def prompts(rows: int = ROWS) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from beft_lightning.bias.architecture import REST, Architectures, Fused
-from beft_lightning.bias.fused import layout_of, split_again
+from beft_lightning.bias.fused import fused_parts, layout_of, split_again
 from beft_lightning.bias.names import in_towers, parsed, role, split_name
 from beft_lightning.bias.owners import Place, chosen, places_of
 from beft_lightning.bias.scope import Scope
@@ -50,9 +50,29 @@ def pieces(bias: nn.Parameter) -> list[nn.Parameter]:
     return bias.heads if isinstance(bias, HeadedBias) else [bias]
 
 
+def head_sizes(layers: Mapping[int, nn.Parameter]) -> list[list[int]]:
+    """Return, for each bias vector of a term, the number of values of each of its heads, if they are set apart."""
+    return [[piece.numel() for piece in pieces(bias)] for bias in layers.values()]
+
+
+def whole_vector(bias: nn.Parameter) -> nn.Parameter:
+    """Return a bias vector with its gradient as they are now: itself, or of heads that are set apart a new copy.
+
+    Where they are sharded, all processes must call this together.
+    """
+    if not isinstance(bias, HeadedBias):
+        return bias
+    heads = bias.heads
+    whole = nn.Parameter(torch.cat([full_tensor(head) for head in heads]))
+    if any(head.grad is not None for head in heads):
+        gradients = [torch.zeros_like(head) if head.grad is None else head.grad for head in heads]
+        whole.grad = torch.cat([full_tensor(gradient) for gradient in gradients])
+    return whole
+
+
 def set_heads_apart(
     module: nn.Module, names: Iterable[str], architecture: Architectures = None, scope: Scope = None
-) -> None:
+) -> list[str]:
     """Make each head of some bias vectors a parameter of its own; the model's output does not change.
 
     A vector then stands in the state dict as ``parametrizations.bias.original0``, ``original1``, ...;
@@ -64,6 +84,10 @@ def set_heads_apart(
         names: ``"value"`` (all layers), ``"value.3"`` (layer 3), or ``"value.3.h5"`` (the layer of that head).
         architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
         scope: Names of the submodules to look at; by default everything.
+
+    Returns:
+        The names of the parameters that were made, of all parts of the biases that were divided; empty if the heads
+        were apart.
 
     Raises:
         TermError: If a term has no heads, or the model has no such bias, layer or head.
@@ -85,7 +109,10 @@ def set_heads_apart(
             if head is not None and head >= count:
                 raise TermError(f"{name!r} names no head; heads of {term!r} there: h0..h{count - 1}.")
             layouts |= dict.fromkeys((owner, *place.tied), layout)
-    split_again((owner, layout) for owner, layout in layouts.items() if layout_of(owner) != layout)
+    divided = {owner: layout for owner, layout in layouts.items() if layout_of(owner) != layout}
+    split_again(divided.items())
+    made = {id(part) for owner, layout in divided.items() for part in fused_parts(owner, layout).values()}
+    return [clean_name(name) for name, parameter in module.named_parameters() if id(parameter) in made]
 
 
 def _places(name: str, places: Mapping[str, Mapping[int, Place]]) -> Iterable[Place]:

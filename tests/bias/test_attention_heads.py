@@ -118,7 +118,7 @@ def test_the_only_head_of_a_layer_is_all_of_its_bias() -> None:
         ("value.3.h0", r"names no layer; layers of 'value': 0\.\.2"),
         ("value.h1", r"layer 3 is 'value\.3', and its head 5 is 'value\.3\.h5'"),
         ("value.1.5", "names no layer or head"),
-        ("valu.1.h1", "no term 'valu'"),
+        ("gate.1.h1", "no term 'gate'"),
     ],
 )
 def test_a_name_of_no_head_says_what_there_is_and_changes_nothing(name: str, message: str) -> None:

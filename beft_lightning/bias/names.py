@@ -41,7 +41,7 @@ def has_head(name: str) -> bool:
     >>> has_head("value.3.h5"), has_head("value.3")
     (True, False)
     """
-    return "h" in split_name(name)[1]
+    return parsed(name)[2] is not None
 
 
 def without_layers(names: Iterable[str]) -> list[str]:

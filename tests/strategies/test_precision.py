@@ -26,6 +26,12 @@ def test_further_runs_of_two_processes_are_as_those_of_one(
         assert sum(name.rpartition(".")[2].startswith("original") for name in first["trained"]) == 2
 
 
+def test_heads_are_refused_where_the_model_is_sharded_as_it_is_loaded(results: Job) -> None:
+    for result in results("heads", "zero3"):
+        assert "heads cannot be set apart any more" in result["error"]
+        assert "use another strategy for single heads" in result["error"]
+
+
 @pytest.mark.parametrize("strategy", [*TORCH, "zero2", "zero3"])
 def test_biases_do_not_stall_over_a_bf16_base(strategy: str, results: Job) -> None:
     """A bf16 bias of 1 would not move at all: the next number is 1.0078."""

@@ -217,8 +217,8 @@ class Runs:
         return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
 
     def heads(self) -> dict[str, Any]:
-        """Two heads in GPT-2's fused bias, named in the callback."""
-        self.choice = {"approach": "fixed", "terms": ["value.1.h2", "query.0.h0"]}
+        """The two best heads in GPT-2's fused bias."""
+        self.choice |= {"approach": "gradient", "per_head": True, "keep": 2}
         return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
 
     def lora(self) -> dict[str, Any]:

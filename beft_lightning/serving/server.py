@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import os
 import signal
 import threading
 import time
@@ -128,6 +129,7 @@ class BankServer:
     """
 
     def __init__(self, options: ServerOptions) -> None:
+        self._process = os.getpid()
         self._manager = Manager()
         self.state = self._manager.dict()
         nothing: dict[str, Any] = {"served": [], "broken": {}, "problem": None, "time": 0}
@@ -151,6 +153,8 @@ class BankServer:
 
     def _end(self, signum: int, frame: Any) -> None:
         """Refuse new requests, wait for the others, and let LitServe end."""
+        if os.getpid() != self._process:  # the process of the routes is a fork, and passes on the signal that ended it
+            return
         self.state[DRAINING] = True
         deadline = time.monotonic() + _GRACE
         while self.state[ACTIVE] and time.monotonic() < deadline:

@@ -89,6 +89,8 @@ class LanguageTaskModule(LightningModule):
         self.random_init = random_init
         self.dtype_name = dtype
         self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
+        #: Whether the user has given the learning rate, which a race keeps then.
+        self.learning_rate_given = learning_rate is not None
         check_learning_rate(self.learning_rate, "model.learning_rate")
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler

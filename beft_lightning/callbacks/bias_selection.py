@@ -263,7 +263,7 @@ class BiasSelectionCallback(Callback):
         models = [] if self._is_custom(pl_module) else models_in(pl_module, self.scope)
         model_type = " + ".join(model.config.model_type for model in models) or "custom"
         inert = None if self.scores_file is not None else inert_terms(pl_module, **self._places)
-        check_candidates(candidates, terms, inert)
+        check_candidates(candidates, terms, inert, model_type)
         if self.scores_file is not None:
             if self.approach == RACE:
                 self.raced = RaceScores.load_for(self.scores_file, model_type, candidates)

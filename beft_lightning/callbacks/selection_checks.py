@@ -63,13 +63,16 @@ def check_scoring(batches: int, patience: int, learning_rate: float, clip_norm: 
     check_learning_rate(learning_rate, "selection.learning_rate")
 
 
-def check_candidates(candidates: Collection[str], terms: Collection[str], inert: Collection[str] | None) -> None:
+def check_candidates(
+    candidates: Collection[str], terms: Collection[str], inert: Collection[str] | None, model_type: str
+) -> None:
     """Check the candidates against a model.
 
     Args:
         candidates: The candidate terms.
         terms: The terms that the model has.
         inert: Those that cannot change its output; ``None`` if unknown.
+        model_type: The model's type, for the message.
 
     Raises:
         TermError: If the model lacks one, or none of them can change its output.
@@ -78,6 +81,6 @@ def check_candidates(candidates: Collection[str], terms: Collection[str], inert:
         raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
     if inert is not None and set(candidates) <= set(inert):
         raise TermError(
-            f"every candidate ({', '.join(candidates)}) is inert in this model: it cannot change the model's output, "
+            f"every candidate ({', '.join(candidates)}) is inert in {model_type}: it cannot change the model's output, "
             "so there is nothing to choose. Add another candidate, or train it anyway with approach 'fixed'."
         )

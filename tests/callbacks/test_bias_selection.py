@@ -244,7 +244,7 @@ def test_no_candidates_are_an_error(options: dict[str, Any]) -> None:
     [
         (
             {"approach": "projektion"},
-            "choose one of: projection, magnitude, fisher, .*, gradient_signal, fixed",
+            "choose one of: projection, magnitude, fisher, .*, gradient_signal, race, fixed",
         ),
         ({"head": "classifier"}, r"a list of patterns such as \['\*classifier\*'\]"),
         ({"keep": 4}, "keep is 4, and there are 3 candidate terms"),

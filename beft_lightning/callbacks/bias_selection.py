@@ -9,17 +9,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
-from beft_lightning.adapter import remember_trained
-from beft_lightning.bias import (
-    Architecture,
-    BiasTerms,
-    add_missing_biases,
-    find_bias_terms,
-    freeze_except,
-)
+from beft_lightning.adapter import remember_divided, remember_trained
+from beft_lightning.bias import BiasTerms, add_missing_biases, find_bias_terms, freeze_except, set_heads_apart
+from beft_lightning.bias.architecture import Architecture
+from beft_lightning.bias.attention_heads import head_sizes
 from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import outermost_models
-from beft_lightning.bias.names import in_towers, without_layers
+from beft_lightning.bias.names import has_head, in_towers
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.bias.scope import inert_terms, models_in, must_be_watched, scoped
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
@@ -33,7 +29,7 @@ from beft_lightning.callbacks.training_checks import (
     check_still_frozen,
 )
 from beft_lightning.errors import CheckpointError
-from beft_lightning.parameters import clean_name, full_tensor
+from beft_lightning.parameters import clean_name, full_tensor, numel
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.race.fit import give_rate
 from beft_lightning.scoring.race.scores import RaceScores
@@ -69,11 +65,11 @@ class BiasSelectionCallback(Callback):
             ``adam_gain`` (fall of the loss that a step of Adam promises), ``gradient_signal`` (share of the gradient
             that the batches have in common), ``race`` (train each candidate for a few batches at a few learning
             rates, and compare), or ``fixed``: train ``terms`` without scoring.
-        terms: Candidate terms; with ``fixed`` the terms, or single layers (``value.3``), to train. Models without
-            biases are given zero ones for these terms.
+        terms: Candidate terms; with ``fixed`` the terms, single layers (``value.3``) or heads (``value.3.h5``) to
+            train. Models without biases are given zero ones for these terms.
         keep: How many of the candidates to train.
         per_layer: Choose single layers of terms instead of whole terms.
-        budget: Instead of ``keep``: train at most this many bias values, in the best single layers of terms.
+        budget: Instead of ``keep``: train at most this many bias values, in the best single layers or heads of terms.
         batches: Most training batches to score on.
         patience: Stop scoring once the order has not changed for this many batches; 0 uses all ``batches``.
         learning_rate: Learning rate of the scoring pass.
@@ -84,6 +80,7 @@ class BiasSelectionCallback(Callback):
         architecture: Where the terms are, for attention that cannot be seen.
         scope: Name of the submodule to tune, such as ``vision_model``; a list keeps the terms of each apart
             (``vision_model.value``). By default the whole model.
+        per_head: Choose single heads of terms (``value.3.h5``), each scored from the same batches.
         race: Settings of a race, which also chooses the fit's learning rate, unless the user gave one.
 
     Example::
@@ -107,9 +104,10 @@ class BiasSelectionCallback(Callback):
         scores: str | Path | None = None,
         architecture: Architecture | None = None,
         scope: str | list[str] | None = None,
+        per_head: bool = False,
         race: RaceSettings = RaceSettings(),  # noqa: B008  # frozen
     ) -> None:
-        self.rule = SelectionRule(keep, per_layer, budget)
+        self.rule = SelectionRule(keep, per_layer, budget, per_head)
         check_selection(approach, terms, head, len(scope) if isinstance(scope, list) else 1, self.rule, scores)
         check_scoring(batches, patience, learning_rate, clip_norm)
         self.approach = approach
@@ -127,8 +125,7 @@ class BiasSelectionCallback(Callback):
         self.selected: list[str] | None = None
         #: The scores the decision rests on, unless it was fixed.
         self.scores: BiasScores | None = None
-        #: The same with the approach ``race``.
-        self.raced: RaceScores | None = None
+        self.raced: RaceScores | None = None  # The same with the approach ``race``.
         #: Names of all parameters left trainable.
         self.trained: list[str] = []
         #: Where the scores are written; by default into the run's log folder.
@@ -136,6 +133,7 @@ class BiasSelectionCallback(Callback):
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0
         self._found: Sequence[Architecture] | None = None
+        self._headed = self.terms if per_head else list(filter(has_head, self.terms))
 
     @property
     def is_fixed(self) -> bool:
@@ -165,21 +163,22 @@ class BiasSelectionCallback(Callback):
         Returns:
             What is trained, in words.
         """
-        added = add_missing_biases(module, without_layers(self.terms), **self._places)
+        added = add_missing_biases(module, self.terms, **self._places)
+        set_heads_apart(module, self._headed, **self._places)
         terms = find_bias_terms(module, **self._places)
         if self.is_fixed:
             selected, words = self.terms, ", ".join(self.terms)
         elif self.needs_pretrained_biases and added and "value" in self.terms:
             selected, words = ["value"], "value"  # Biases that all start at zero are not scored.
         else:
-            sizes = {t: [bias.numel() for bias in terms[t].values()] for t in in_towers(self.terms, terms)}
+            sizes = {term: head_sizes(terms[term]) for term in in_towers(self.terms, terms)}
             selected, words = self.rule.largest(sizes), self.rule.describe(self.terms)
         freeze_except(module, selected, keep=self._head_names(module), **self._places)
         return words
 
     def state_dict(self) -> dict[str, Any]:
         """The decision, so that a resumed fit does not make it twice. Plain types only."""
-        scores, raced = (each.to_dict() if each else None for each in (self.scores, self.raced))
+        scores, raced = (each and each.to_dict() for each in (self.scores, self.raced))
         return {"selected": self.selected, "scores": scores, "race": raced, "scope": self.scope}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -232,9 +231,10 @@ class BiasSelectionCallback(Callback):
                 return  # A checkpoint brings the structure.
             self._cast(trainer, pl_module)  # Its step runs in the precision of the fit.
             self._found = watch_training_step(trainer, pl_module)
-        if added := add_missing_biases(pl_module, without_layers(self.terms), **self._places):
-            values = f"{sum(bias.numel() for bias in added):,} values"
-            rank_zero_info(f"Added {len(added)} zero biases ({values}) where the model has none.")
+        if added := add_missing_biases(pl_module, self.terms, **self._places):
+            rank_zero_info(f"Added {len(added)} zero biases ({sum(map(numel, added)):,} values) where there were none.")
+        # While the model is whole.
+        remember_divided(pl_module, set_heads_apart(pl_module, self._headed, **self._places))
         self._cast(trainer, pl_module)
 
     def _cast(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -248,10 +248,8 @@ class BiasSelectionCallback(Callback):
         terms = find_bias_terms(pl_module, **self._places)
         head = self._head_names(pl_module)
         decided_before = self.selected is not None
-        if self.selected is None:
-            self.selected = self._select(trainer, pl_module, terms, head)
-        trained = freeze_except(pl_module, self.selected, keep=head, **self._places)
-        self.trained = list(map(clean_name, trained))
+        self.selected = self.selected or self._select(trainer, pl_module, terms, head)
+        self.trained = list(map(clean_name, freeze_except(pl_module, self.selected, keep=head, **self._places)))
         if (scores := self.scores or self.raced) is not None and not decided_before:
             scores.selected = self.selected
             report(trainer, scores, self.folder)
@@ -265,11 +263,7 @@ class BiasSelectionCallback(Callback):
         inert = None if self.scores_file is not None else inert_terms(pl_module, **self._places)
         check_candidates(candidates, terms, inert, model_type)
         if self.scores_file is not None:
-            if self.approach == RACE:
-                self.raced = RaceScores.load_for(self.scores_file, model_type, candidates)
-            else:
-                layers = {term: len(terms[term]) for term in candidates}
-                self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers)
+            self._load_scores(self.scores_file, model_type, {term: len(terms[term]) for term in candidates})
             return self._chosen()
         zero = [term for term in candidates if not any(full_tensor(bias).any() for bias in terms[term].values())]
         if self.needs_pretrained_biases and zero:
@@ -284,13 +278,19 @@ class BiasSelectionCallback(Callback):
             running = {term: terms[term] for term in candidates}
             self.raced = race_terms(trainer, pl_module, running, head, inert, model_type, self.race)
         else:
-            scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
+            settings = (self.batches, self.patience, self.learning_rate, self.clip_norm, self.rule.per_head)
+            scoring = ScoringPass(self.approach, *settings)
             self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)
         self.seconds = time.perf_counter() - start
         return self._chosen()
 
+    def _load_scores(self, path: str | Path, model_type: str, layers: dict[str, int]) -> None:
+        if self.approach == RACE:
+            self.raced = RaceScores.load_for(path, model_type, list(layers))
+        else:
+            self.scores = BiasScores.load_for(path, self.approach, model_type, layers, self.rule.per_head)
+
     def _chosen(self) -> list[str]:
-        """Return what the scores, or the race, say to train."""
         if self.raced is not None:
             return [self.raced.result.winner.term]
         assert self.scores is not None

@@ -38,7 +38,7 @@ def check_selection(
     if isinstance(head, str) and head not in (AUTO, "none"):
         raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
     candidates = len(set(terms)) * towers
-    if rule.keep < 1 or (approach != FIXED and not rule.per_layer and rule.keep > candidates):
+    if rule.keep < 1 or (approach != FIXED and not (rule.per_layer or rule.per_head) and rule.keep > candidates):
         raise ScoringError(f"keep is {rule.keep}, and there are {candidates} candidate terms to keep some of.")
     if rule.budget is not None and (rule.budget < 1 or rule.keep != 1 or approach == FIXED):
         raise ScoringError(
@@ -46,9 +46,9 @@ def check_selection(
             "scores."
         )
     if approach == RACE and rule != SelectionRule():
-        raise ScoringError("approach 'race' chooses one whole term: leave out keep, per_layer and budget.")
-    if approach == FIXED and scores is not None:
-        raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
+        raise ScoringError("approach 'race' chooses one whole term: leave out keep, per_layer, per_head and budget.")
+    if approach == FIXED and (scores is not None or rule.per_head):
+        raise ScoringError("approach 'fixed' does not look at scores: leave it out, or `scores` and `per_head`.")
 
 
 def check_scoring(batches: int, patience: int, learning_rate: float, clip_norm: float | None) -> None:

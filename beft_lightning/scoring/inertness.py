@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from beft_lightning.bias import BiasTerms, inert_by_gradient
+from beft_lightning.bias.attention_heads import pieces
 from beft_lightning.errors import ScoringError
 from beft_lightning.parameters import full_tensor
 from beft_lightning.scoring.batches import training_batches, training_data
@@ -14,6 +15,11 @@ from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
 from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies.adaptation import adapt
 from beft_lightning.strategies.adapter import AdapterStrategy
+
+
+def term_parameters(terms: BiasTerms) -> list[nn.Parameter]:
+    """Return the parameters that the bias vectors of terms consist of."""
+    return [piece for layers in terms.values() for bias in layers.values() for piece in pieces(bias)]
 
 
 def probe_inert(
@@ -24,12 +30,12 @@ def probe_inert(
         loss = training_loss(strategy, module, batch, 0)
     if loss is None or not loss.requires_grad:
         raise ScoringError("the first training batch gives no loss with a gradient to probe for inert terms.")
-    biases = [bias for layers in terms.values() for bias in layers.values()]
+    biases = term_parameters(terms)
     loss.backward()
     # The owners' weights are frozen, so the head stands for what is live, should no candidate be.
     strategy.average_gradients([*biases, *head])
     gradients = {p: torch.zeros_like(p) if p.grad is None else full_tensor(p.grad) for p in (*biases, *head)}
-    by_term = {term: [gradients[bias] for bias in layers.values()] for term, layers in terms.items()}
+    by_term = {term: [gradients[piece] for piece in term_parameters({term: layers})] for term, layers in terms.items()}
     inert = inert_by_gradient(by_term, [gradients[parameter] for parameter in head])
     module.zero_grad(set_to_none=True)
     return inert
@@ -49,7 +55,7 @@ def find_inert(trainer: Trainer, module: LightningModule, terms: BiasTerms, head
     """
     strategy, named = adapt(trainer.strategy), dict(module.named_parameters())
     parameters = [named[name] for name in head]
-    trained = list(dict.fromkeys([*(bias for layers in terms.values() for bias in layers.values()), *parameters]))
+    trained = list(dict.fromkeys([*term_parameters(terms), *parameters]))
     with (
         strategy.scoring(trained),
         leave_no_trace(trainer, module, trained) as snapshot,

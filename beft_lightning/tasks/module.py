@@ -91,9 +91,8 @@ class LanguageTaskModule(LightningModule):
         self.task = task
         self.random_init = random_init
         self.dtype_name = dtype
-        self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
-        #: Whether the user has given the learning rate, which a race keeps then.
-        self.learning_rate_given = learning_rate is not None
+        self.learning_rate_given = learning_rate is not None  # A race keeps it then.
+        self.learning_rate = task.learning_rate if learning_rate is None else learning_rate
         check_learning_rate(self.learning_rate, "model.learning_rate")
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler

@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from beft_lightning.bias import BiasTerms
 from beft_lightning.parameters import numel
-from beft_lightning.scoring.inertness import find_inert
+from beft_lightning.scoring.inertness import find_inert, term_parameters
 from beft_lightning.scoring.race.fit import settings_for
 from beft_lightning.scoring.race.race import run_race
 from beft_lightning.scoring.race.scores import RaceScores
@@ -37,10 +37,11 @@ def race_terms(
     if inert is None:
         inert = find_inert(trainer, module, terms, head)
     named = dict(module.named_parameters())
-    live = {term: [*layers.values(), *(named[n] for n in head)] for term, layers in terms.items() if term not in inert}
+    parameters = {term: term_parameters({term: layers}) for term, layers in terms.items()}
+    live = {term: [*own, *(named[name] for name in head)] for term, own in parameters.items() if term not in inert}
     return RaceScores(
         model_type=model_type,
         result=run_race(trainer, module, live, settings_for(module, settings)),
-        parameters={term: sum(map(numel, layers.values())) for term, layers in terms.items()},
+        parameters={term: sum(map(numel, own)) for term, own in parameters.items()},
         inert=[term for term in terms if term in inert],
     )

@@ -293,7 +293,7 @@ def test_a_frozen_teacher_beside_the_student_is_left_alone(make_trainer: MakeTra
 
 
 def test_a_fixed_choice_and_a_score_file_exclude_each_other() -> None:
-    with pytest.raises(ScoringError, match="leave out one of the two"):
+    with pytest.raises(ScoringError, match="does not look at scores"):
         BiasSelectionCallback(approach="fixed", scores="scores.json")
 
 

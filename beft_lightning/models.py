@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from beft_lightning.bias.heads import head_parameters
@@ -68,6 +69,24 @@ def resolve_backbone(backbone: str) -> str:
     if not path.is_dir():
         raise BackboneError(f"backbone {backbone!r}: package {package!r} has no folder {folder!r}.")
     return str(path)
+
+
+def gguf_location(backbone: str, gguf_file: str) -> Path:
+    """Return where the GGUF file of a backbone is.
+
+    Args:
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Its name in there.
+
+    Raises:
+        BackboneError: If there is none.
+    """
+    try:
+        path = cached_file(resolve_backbone(backbone), gguf_file)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(backbone, "GGUF file", error) from error
+    assert path is not None
+    return Path(path)
 
 
 def check_dtype(name: str) -> None:
@@ -157,7 +176,9 @@ def load_model(
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
-            unused = unused_gguf_biases(model, Path(source) / gguf_file) if gguf_file else info["unexpected_keys"]
+            unused = (
+                unused_gguf_biases(model, gguf_location(backbone, gguf_file)) if gguf_file else info["unexpected_keys"]
+            )
             check_stored_biases(backbone, model, unused)
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")

@@ -207,6 +207,9 @@ def export_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
     parser.add_argument("--base_gguf", help="with gguf, the base as a GGUF file, if the fit's base was none")
+    parser.add_argument(
+        "--push", metavar="USER/NAME", help="repository of the Hugging Face hub to upload the result to"
+    )
     return parser
 
 

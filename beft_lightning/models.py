@@ -1,5 +1,6 @@
 """Load backbones and tokenizers: from the hub, a folder, an installed package, or a config alone."""
 
+import struct
 from collections.abc import Container, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,7 +188,7 @@ def load_model(
             f"backbone {backbone!r}: cannot load the model: its weights are damaged, or a pickle that holds more than "
             "tensors, which is never executed. Give a backbone with weights in safetensors."
         ) from error
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, struct.error) as error:  # of a GGUF file
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -35,6 +35,7 @@ def save_gguf(folder: Path, name: str = "base.gguf", **options: Any) -> Path:
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(VOCABULARY)
     letters = [chr(i) if 32 < i < 127 else "Ċ" if i == 10 else f"u{i}" for i in range(256)]
+    letters[0] = "ab"  # what the only merge makes
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([*letters, *(f"<t{i}>" for i in range(VOCABULARY - 256))])

@@ -10,7 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from beft_lightning.errors import ExportError
+from beft_lightning.export.card import CARD, fit_metrics, model_card, problem_type
+from beft_lightning.export.clients import support, warn_of_losses
 from beft_lightning.export.gguf import prepare_gguf
+from beft_lightning.export.hub import base_licence, check_repository
+from beft_lightning.export.hub import push as upload
 from beft_lightning.export.loading import load_trained
 from beft_lightning.export.peft import prepare_peft
 from beft_lightning.export.task_file import write_record
@@ -56,6 +60,7 @@ def export(
     dtype: str | None = None,
     backbone: str | None = None,
     base_gguf: str | Path | None = None,
+    push: str | None = None,
 ) -> Path:
     """Write what a fit has trained in a format that other programs read.
 
@@ -69,6 +74,7 @@ def export(
             that the base had in the fit. The biases are merged in fp32 before.
         backbone: Location of the base now, if it is not where the fit found it.
         base_gguf: With ``gguf``, the base as a GGUF file, if the fit's base was none.
+        push: Repository of the hub of Hugging Face, ``USER/NAME``, to upload the export to.
 
     Returns:
         The folder, or the file.
@@ -87,6 +93,8 @@ def export(
             raise ExportError(chosen.fixed_dtype)
     if base_gguf is not None and form != "gguf":
         raise ExportError(f"base_gguf is for the format 'gguf', and this one is {form!r}: leave it out.")
+    if push is not None:
+        check_repository(push)
     if chosen.suffix:
         check_new_file(out, chosen.suffix)
     else:
@@ -95,15 +103,34 @@ def export(
     dtype = dtype or record["dtype"]
     if base_gguf is not None:
         record |= {"backbone": str(Path(base_gguf).parent), "gguf_file": Path(base_gguf).name}
+    if problem := problem_type(record):
+        model.config.update({"problem_type": problem})  # a pipeline of transformers would guess
+    base = frozenset(name for name, _ in model.named_parameters())
     write_model = chosen.prepare(record, model, trained, dtype)
+    clients = None
+    if form == "hf":
+        whole = frozenset(name for name, _ in model.named_parameters())
+        clients = support(model.config.model_type, whole & trained.keys() - base)
+        warn_of_losses(clients)
+    card = model_card(
+        record,
+        form,
+        trained=sum(value.numel() for value in trained.values()),
+        metrics=fit_metrics(checkpoint),
+        licence=base_licence(record["backbone"]),
+        clients=clients,
+    )
 
     def write(folder: Path) -> None:
         write_model(folder)
         write_record(folder, record, dtype)
+        (folder / CARD).write_text(card, encoding="utf-8")
 
     if chosen.suffix:
         write_atomically(out, write_model)
     else:
         write_folder_atomically(out, write)
     rank_zero_info(f"Wrote the trained model to {out}")
+    if push is not None:
+        upload(Path(out), push)
     return Path(out)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from beft_lightning.errors import ExportError
 from beft_lightning.export.gguf_file import GGUFFile
@@ -141,18 +142,20 @@ def _check_same_base(file: GGUFFile, model: PreTrainedModel, names: Callable[[st
     """Check that the weights in a file are those that were trained over, up to their quantization.
 
     Raises:
-        ExportError: If a layer is missing, has another shape, or other weights.
+        ExportError: If a layer is missing or has other weights.
     """
+    layers, ours = file.number("block_count"), model.config.num_hidden_layers
+    if layers != ours:
+        raise ExportError(f"{file.path}: a model of {layers} layers, and the fit's base has {ours}: another model.")
     for name, weight in model.named_parameters():
         place = names(name) or ""
         if not place.endswith("attn_output.weight") or weight.dim() != 2:
             continue
         found = file.values(place) if place in file.tensors else np.zeros(0)
-        ours = weight.detach().float().numpy()
-        if found.shape not in (ours.shape, ours.T.shape):
-            raise ExportError(f"{file.path}: no weights of {name!r} in the shape of the fit's base: another model.")
-        found = found if found.shape == ours.shape and _cosine(found, ours) >= _SAME else found.T
-        if found.shape != ours.shape or _cosine(found, ours) < _SAME:
+        # GPT-2 has its weights the other way round.
+        transposed = isinstance(model.get_submodule(name.removesuffix(".weight")), Conv1D)
+        trained_over = (weight.T if transposed else weight).detach().float().numpy()
+        if found.shape != trained_over.shape or _cosine(found, trained_over) < _SAME:
             raise ExportError(f"{file.path}: the weights of {name!r} are not those of the fit's base: another model.")
 
 

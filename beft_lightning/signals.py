@@ -1,14 +1,18 @@
-"""Ending on a signal: the exception, the exit code, and handlers that are put back afterwards."""
+"""Ending on a signal: the exception, the exit code, handlers that are put back, and workers that leave it to others."""
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import Any, NoReturn
 
 #: The signals that ask a process to end: ``kill`` and schedulers send the first, Ctrl-C the second.
 ENDING = (signal.SIGTERM, signal.SIGINT)
+
+#: How often a worker looks whether its parent is still there.
+_PARENT_CHECK_SECONDS = 5.0
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -68,3 +72,30 @@ def handled(handler: Handler, signals: Iterable[int] = ENDING) -> Iterator[None]
         yield
     finally:
         restore(previous)
+
+
+def leave_ending_to_parent(worker_id: int = 0) -> None:
+    """Keep a worker of a DataLoader alive until its parent ends it: pass this as ``worker_init_fn``.
+
+    Schedulers and terminals send a signal to all processes of a job. A worker that ends at once takes away the data
+    that the fit still needs to finish its step and save. This blocks :data:`ENDING`, in all threads that start later,
+    too, and ends the worker when the parent sends one of them, or has ended itself.
+
+    Nothing is done on systems that do not tell who sent a signal (macOS and Windows).
+
+    Args:
+        worker_id: Number of the worker; not used.
+    """
+    if not hasattr(signal, "sigtimedwait"):
+        return
+    parent = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+    def wait_for_parent() -> None:
+        while os.getppid() == parent:
+            received = signal.sigtimedwait(ENDING, _PARENT_CHECK_SECONDS)
+            if received is not None and received.si_pid == parent:
+                break
+        os._exit(0)  # as torch's own workers do
+
+    Thread(target=wait_for_parent, daemon=True).start()

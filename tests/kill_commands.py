@@ -91,10 +91,10 @@ def run_command(options: argparse.Namespace) -> dict[str, int]:
             ended = process.is_alive()
             if ended:
                 process.kill() if number == signal.SIGKILL else process.terminate()
-            codes = finish([process])
+            codes = finish([process], options.timeout)
             bad = damaged(out)
             complete = not bad and results(out) == whole
-            again = [0] if complete else finish([start(arguments, out, {})])
+            again = [0] if complete else finish([start(arguments, out, {})], options.timeout)
             same = results(out) == whole
             left = [path.name for path in folder.rglob(".beft-unfinished-*")]
             counts["ended"] += ended

@@ -1,10 +1,12 @@
 """End default fits of a tiny model at random moments, resume them, and compare with a fit that nothing ended.
 
 Usage: ``python -m tests.kill_loop [--signal SIGKILL] [--moments 20] [--processes 1] [--workers 0] [--strategy NAME]
-[--out FOLDER] [--seed 0] [--from 0] [--to 1.05]``, or with ``--command score`` for another command than ``fit``, see
-:mod:`tests.kill_commands`. It prints a line for each moment and a table of what went wrong, and returns 1 if anything
-did. Fits are forked from one process, as importing takes longer than fitting; two processes get the environment that
-torchrun gives them. SIGUSR1 comes as SLURM sends it, into a job of SLURM's environment.
+[--group] [--timeout 90] [--out FOLDER] [--seed 0] [--from 0] [--to 1.05]``, or with ``--command score`` for another
+command than ``fit``, see :mod:`tests.kill_commands`. It prints a line for each moment and a table of what went wrong,
+and returns 1 if anything did. Fits are forked from one process, as importing takes longer than fitting; two processes
+get the environment that torchrun gives them.
+With ``--group``, the signal goes to all processes and their data loaders' workers at once, as schedulers and terminals
+send it. SIGUSR1 comes as SLURM sends it, into a job of SLURM's environment.
 """
 
 import argparse
@@ -41,6 +43,7 @@ _FORK = multiprocessing.get_context("fork")
 _STEPS = _FORK.Value("i", 0)
 EPOCHS = 8
 STEPS_AN_EPOCH = 6
+#: Seconds after which a process counts as hung.
 TIMEOUT = 90.0
 #: The part of a fit that the moments before the first step stand for.
 LOADING = 0.3
@@ -124,6 +127,7 @@ def torchrun(rank: int, processes: int, port: int) -> dict[str, str]:
 
 
 def _run(arguments: list[str], out: Path, environment: Mapping[str, str]) -> None:
+    os.setpgid(0, 0)  # a group of its own, with its workers
     torch.set_num_threads(1)
     log = os.open(f"{out}-{environment.get('RANK', 0)}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -133,15 +137,14 @@ def _run(arguments: list[str], out: Path, environment: Mapping[str, str]) -> Non
     sys.exit(command_line(arguments))
 
 
-def finish(started: Sequence[BaseProcess]) -> list[int | None]:
+def finish(started: Sequence[BaseProcess], timeout: float = TIMEOUT) -> list[int | None]:
     """Wait for the processes; the exit code of one that hangs, and is killed, is None.
 
     Where one has failed and another waits for it to begin with training, the other is told to end, as torchrun does.
     """
-    end = time.monotonic() + TIMEOUT
+    end = time.monotonic() + timeout
     while any(process.is_alive() for process in started) and time.monotonic() < end:
         if not _STEPS.value and any(process.exitcode for process in started):
-            end = min(end, time.monotonic() + 60)  # torch looks for signals every few seconds there
             for process in started:
                 process.join(5)
                 if process.is_alive():
@@ -209,19 +212,20 @@ def run(options: argparse.Namespace) -> dict[str, int]:
             started = start_fit(folder, out)
             moment = draw.uniform(options.begin, options.end)
             wait_for(moment, loading, started)
-            targets = started if number == signal.SIGKILL else [started[draw.randrange(processes)]]
+            to_all = options.group or number == signal.SIGKILL
+            targets = started if to_all else [started[draw.randrange(processes)]]
             ended = any(process.is_alive() for process in targets)
             for process in targets:
                 if process.is_alive():
                     assert process.pid is not None
-                    os.kill(process.pid, number)
-            codes = finish(started)
+                    (os.killpg if options.group else os.kill)(process.pid, number)
+            codes = finish(started, options.timeout)
             steps, kept = _STEPS.value, newest(out)
             bad, temporary = damaged(out), [path for path in out.rglob(".*") if path.is_file()]
             held = read_checkpoint(kept)["global_step"] if kept and not bad else 0
             allowed = STEPS_AN_EPOCH if number == signal.SIGKILL else 0
             expected = {-number} if number == signal.SIGKILL else {128 + number, -number}
-            resumed = finish(start_fit(folder, out))
+            resumed = finish(start_fit(folder, out), options.timeout)
             again = newest(out)
             differs = different(read_checkpoint(whole), read_checkpoint(again)) if again is not None else ["nothing"]
             counts["ended"] += ended
@@ -258,6 +262,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--strategy", help="the name of a file in configs/strategy")
+    parser.add_argument("--group", action="store_true", help="send the signal to all processes, workers included")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds to wait (default: %(default)g)")
     parser.add_argument("--out", help="where to write; by default below TMPDIR")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--from", type=float, default=0.0, dest="begin", help="earliest moment, a part of the fit")

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,9 +17,13 @@ def run(*options: str) -> dict[str, Any]:
     return counts
 
 
-@pytest.mark.parametrize(("number", "moments"), [("SIGKILL", "2"), ("SIGTERM", "1")])
-def test_an_ended_fit_loses_nothing_that_it_should_keep(number: str, moments: str) -> None:
-    assert run("--signal", number, "--moments", moments, "--from", "0.5", "--to", "0.9")["saved"] == int(moments)
+def test_a_killed_fit_loses_nothing_that_it_should_keep() -> None:
+    assert run("--signal", "SIGKILL", "--moments", "2", "--from", "0.5", "--to", "0.9")["saved"] == 2
+
+
+def test_a_signal_to_a_fit_and_its_workers_at_once_loses_nothing() -> None:
+    options = ("--signal", "SIGTERM", "--group", "--workers", "2")
+    assert run(*options, "--moments", "1", "--from", "0.5", "--to", "0.9")["saved"] == 1
 
 
 def test_one_of_two_processes_ends_both() -> None:

@@ -7,12 +7,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
 from beft_lightning.checkpoint import MODEL_KEY
-from beft_lightning.data.task import DEV, TaskRecord
+from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.models import (
     check_dtype,
@@ -25,8 +25,10 @@ from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_model_options, check_precision
-from beft_lightning.tasks.metrics import TaskMetrics
+from beft_lightning.tasks.metrics import TaskMetrics, metric_prefix
+from beft_lightning.tasks.monitoring import check_monitors
 from beft_lightning.tasks.objectives import Objective, make_objective
+from beft_lightning.tasks.schedules import each_epoch, linear_decay, step_on_plateau
 from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_method
 
 
@@ -48,7 +50,8 @@ class LanguageTaskModule(LightningModule):
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
         optimizer: Another optimizer than the published update rule (Adam, epsilon 1e-6 on the uncorrected second
             moment, no weight decay).
-        lr_scheduler: A learning-rate scheduler, stepped after each epoch.
+        lr_scheduler: A learning-rate scheduler, stepped after each epoch. One that looks at a metric is
+            ``lightning.pytorch.cli.ReduceLROnPlateau`` with ``monitor``.
         schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
             ``linear``.
         activation_checkpointing: Keep only each layer's input for the backward pass and compute the rest again: less
@@ -119,6 +122,7 @@ class LanguageTaskModule(LightningModule):
         strategy.before_restore(self._check_length)
         if stage == "fit":
             check_precision(self.trainer)
+            check_monitors(self.trainer)
         names = (
             *("tune", "tune_options", "dtype_name", "random_init", "learning_rate", "schedule"),
             "activation_checkpointing",
@@ -145,6 +149,7 @@ class LanguageTaskModule(LightningModule):
             **self.objective.config,
         )
         self.objective.check_model(self.model)
+        self.objective.start_head(self.model)
         if self.activation_checkpointing:
             checkpoint_activations(self.model)
         if self.method is not None:
@@ -251,7 +256,9 @@ class LanguageTaskModule(LightningModule):
         shared: dict[str, Any] = {"batch_size": 0 if repeated else len(batch["id"]), "add_dataloader_idx": False}
         self.log_dict(metrics.named(), prog_bar=True, **shared)
         if loss is not None:
-            self.log(f"{metrics.prefix}loss", loss, sync_dist=True, **shared)
+            assert self.objective is not None
+            weight = 0 if repeated else self.objective.loss_weight(batch)
+            self.log(f"{metrics.prefix}loss", loss, sync_dist=True, **{**shared, "batch_size": weight})
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return the predictions of a batch: ``rows``, each with ``id`` and decoded ``prediction``."""
@@ -278,21 +285,17 @@ class LanguageTaskModule(LightningModule):
             )
         optimizer = self.make_optimizer()
         if self.lr_scheduler is not None:
-            return [optimizer], [self.lr_scheduler(optimizer)]
+            return [optimizer], [each_epoch(self.lr_scheduler(optimizer), self)]
         if self.schedule == "constant":
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        # In closed form, so that a run resumed with more epochs falls along its own line.
-        decay = LambdaLR(optimizer, partial(_linear_decay, steps))
-        return [optimizer], [{"scheduler": decay, "interval": "step"}]
+        return [optimizer], [linear_decay(optimizer, int(self.trainer.estimated_stepping_batches))]
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a scheduler, unless :meth:`on_train_epoch_end` does."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
-def _linear_decay(steps: int, step: int) -> float:
-    """Return the share of the learning rate after ``step`` of ``steps``."""
-    return max(0.0, 1 - step / steps)
-
-
-def metric_prefix(stage: str, split: str) -> str:
-    """Return the prefix of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
-    name = "" if split in (DEV, stage) else split.removeprefix("validation").lstrip("_")
-    return "_".join(filter(None, [stage, name])) + "_"
+    def on_train_epoch_end(self) -> None:
+        """Step a scheduler that looks at a metric, before the epoch's checkpoint is written."""
+        if isinstance(scheduler := self.lr_schedulers(), ReduceLROnPlateau):
+            step_on_plateau(scheduler, self.trainer)

@@ -8,8 +8,8 @@ from beft_lightning.data.answer_template import AnswerTemplate
 from beft_lightning.data.chat_task import ChatTask
 from beft_lightning.data.free_text_task import FreeTextTask
 from beft_lightning.data.generation import Generation
+from beft_lightning.data.generation_options import with_generation
 from beft_lightning.data.prompt_task import PromptTask
-from beft_lightning.data.table.generation import with_generation
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.data.verbalizer import Verbalizer
 from beft_lightning.errors import DataError

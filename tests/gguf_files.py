@@ -17,12 +17,12 @@ VOCABULARY = 264
 IDS = [10, 20, 30, 40, 50, 60, 7, 9]
 
 
-def save_gguf(folder: Path, name: str = "base.gguf", **options: Any) -> Path:
-    """Write a tiny LLaMA without biases as a GGUF file with fp32 weights."""
+def save_gguf(folder: Path, name: str = "base.gguf", model_type: str = "llama", **options: Any) -> Path:
+    """Write a tiny model without biases as a GGUF file with fp32 weights; LLaMA or Qwen3."""
     gguf = pytest.importorskip("gguf")
-    model = make_model("llama", causal=True, biases=False, vocab_size=VOCABULARY, **options)
+    model = make_model(model_type, causal=True, biases=False, vocab_size=VOCABULARY, **options)
     config = model.config
-    writer = gguf.GGUFWriter(folder / name, "llama")
+    writer = gguf.GGUFWriter(folder / name, model_type)
     writer.add_name("a tiny model")
     writer.add_context_length(128)
     writer.add_embedding_length(config.hidden_size)
@@ -30,6 +30,8 @@ def save_gguf(folder: Path, name: str = "base.gguf", **options: Any) -> Path:
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
@@ -45,11 +47,14 @@ def save_gguf(folder: Path, name: str = "base.gguf", **options: Any) -> Path:
     writer.add_eos_token_id(257)
     writer.add_pad_token_id(258)
     writer.add_add_bos_token(False)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[model_type.upper()], config.num_hidden_layers)
     for path, tensor in model.state_dict().items():
         place = names.get_name(path, try_suffixes=(".weight",))
         tensor = tensor * 3 if tensor.dim() == 2 else tensor + 0.1  # so that all parts have an effect
-        if ".attn_q." in place or ".attn_k." in place:  # as llama.cpp's converter orders them
+        if model_type == "llama" and place.split(".")[-2] in (
+            "attn_q",
+            "attn_k",
+        ):  # as llama.cpp's converter orders them
             heads = config.num_attention_heads if ".attn_q." in place else config.num_key_value_heads
             tensor = tensor.view(heads, 2, -1, config.hidden_size).transpose(1, 2).reshape(tensor.shape)
         writer.add_tensor(place, np.ascontiguousarray(tensor.numpy()))

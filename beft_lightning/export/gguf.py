@@ -17,12 +17,13 @@ from beft_lightning.errors import ExportError
 from beft_lightning.export.gguf_file import GGUFFile
 from beft_lightning.models import gguf_location
 
-_PROJECTIONS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+_INPUTS = frozenset({"attn_q", "attn_k", "attn_v"})
 #: Architecture in GGUF -> the layers whose bias llama.cpp adds if the file has one. Each entry was measured: a bias was
 #: put into a file, and the probabilities of llama.cpp compared with those of transformers. Of another bias, llama.cpp
 #: refuses the file.
 READ_BIASES: Mapping[str, frozenset[str]] = {
-    "llama": frozenset(_PROJECTIONS),
+    "llama": _INPUTS | {"attn_output", "ffn_gate", "ffn_up", "ffn_down"},
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "olmo2", "qwen2", "qwen3", "stablelm"), _INPUTS),
 }
 _CONVERTER = "python convert_hf_to_gguf.py FOLDER --outfile base.gguf"
 #: Least cosine between weights in a file and those trained over: the coarsest quantization keeps more than this, and

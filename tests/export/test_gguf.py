@@ -43,6 +43,18 @@ def test_llama_cpp_computes_what_was_trained(tune: Any, base: Path, tmp_path: Pa
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
+def test_of_qwen3_llama_cpp_adds_the_biases_of_the_inputs_only(tmp_path: Path) -> None:
+    base = save_gguf(tmp_path, model_type="qwen3")
+    module = _fit(base, tmp_path / "a.ckpt", ["query", "key", "value"])
+    export(tmp_path / "a.ckpt", tmp_path / "out.gguf", "gguf")
+    found = LlamaCpp(tmp_path / "out.gguf").log_probabilities(IDS, VOCABULARY)
+    torch.testing.assert_close(found, log_probabilities(module.model, IDS), rtol=0, atol=1e-4)
+    _fit(base, tmp_path / "b.ckpt", "attention_output")
+    message = r"no place for 'model.layers.0.self_attn.o_proj.bias'.*'qwen3': it adds those of attn_k, attn_q, attn_v"
+    with pytest.raises(ExportError, match=message):
+        export(tmp_path / "b.ckpt", tmp_path / "b.gguf", "gguf")
+
+
 def test_everything_of_the_base_stays_to_the_bit(base: Path, tmp_path: Path) -> None:
     module = _fit(base, tmp_path / "a.ckpt")
     export(tmp_path / "a.ckpt", tmp_path / "out.gguf", "gguf")

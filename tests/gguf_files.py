@@ -17,10 +17,19 @@ VOCABULARY = 264
 IDS = [10, 20, 30, 40, 50, 60, 7, 9]
 
 
+@torch.no_grad()
+def make_gguf_model(model_type: str = "llama", **options: Any) -> PreTrainedModel:
+    """A tiny model without biases, all parts of which have an effect."""
+    model = make_model(model_type, causal=True, biases=False, vocab_size=VOCABULARY, **options)
+    for parameter in model.parameters():
+        parameter.copy_(parameter * 3 if parameter.dim() == 2 else parameter + 0.1)
+    return model.eval()
+
+
 def save_gguf(folder: Path, name: str = "base.gguf", model_type: str = "llama", **options: Any) -> Path:
     """Write a tiny model without biases as a GGUF file with fp32 weights; LLaMA or Qwen3."""
     gguf = pytest.importorskip("gguf")
-    model = make_model(model_type, causal=True, biases=False, vocab_size=VOCABULARY, **options)
+    model = make_gguf_model(model_type, **options)
     config = model.config
     writer = gguf.GGUFWriter(folder / name, model_type)
     writer.add_name("a tiny model")
@@ -50,7 +59,6 @@ def save_gguf(folder: Path, name: str = "base.gguf", model_type: str = "llama", 
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[model_type.upper()], config.num_hidden_layers)
     for path, tensor in model.state_dict().items():
         place = names.get_name(path, try_suffixes=(".weight",))
-        tensor = tensor * 3 if tensor.dim() == 2 else tensor + 0.1  # so that all parts have an effect
         if model_type == "llama" and place.split(".")[-2] in (
             "attn_q",
             "attn_k",

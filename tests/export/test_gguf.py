@@ -11,11 +11,13 @@ import torch
 from beft_lightning import LanguageTaskModule
 from beft_lightning.__main__ import main
 from beft_lightning.errors import BeftError, ExportError
-from beft_lightning.export import export
+from beft_lightning.export import export, merge
+from beft_lightning.export.gguf import gguf_biases
+from beft_lightning.export.gguf_file import GGUFFile
 from beft_lightning.models import load_model, load_tokenizer
 from tests.export.fits import CAUSAL, COPA, SST2, fitted
-from tests.gguf_files import IDS, VOCABULARY, LlamaCpp, log_probabilities, save_gguf
-from tests.tiny import LAYERS, save_backbone
+from tests.gguf_files import IDS, VOCABULARY, LlamaCpp, log_probabilities, make_gguf_model, save_gguf
+from tests.tiny import LAYERS, WIDTH, save_backbone
 
 gguf = pytest.importorskip("gguf")
 
@@ -44,15 +46,17 @@ def test_llama_cpp_computes_what_was_trained(tune: Any, base: Path, tmp_path: Pa
 
 
 def test_of_qwen3_llama_cpp_adds_the_biases_of_the_inputs_only(tmp_path: Path) -> None:
-    base = save_gguf(tmp_path, model_type="qwen3")
-    module = _fit(base, tmp_path / "a.ckpt", ["query", "key", "value"])
-    export(tmp_path / "a.ckpt", tmp_path / "out.gguf", "gguf")
+    file, model = GGUFFile(save_gguf(tmp_path, model_type="qwen3")), make_gguf_model("qwen3")
+    paths = [f"model.layers.{i}.self_attn.{part}_proj.bias" for i in range(LAYERS) for part in "qkv"]
+    sizes = [len(model.get_parameter(path.replace("bias", "weight"))) for path in paths]
+    trained = {path: torch.linspace(-0.5, 0.5, size) for path, size in zip(paths, sizes, strict=True)}
+    file.write(tmp_path / "out.gguf", gguf_biases(file, model, trained))
+    merge(model, trained)
     found = LlamaCpp(tmp_path / "out.gguf").log_probabilities(IDS, VOCABULARY)
-    torch.testing.assert_close(found, log_probabilities(module.model, IDS), rtol=0, atol=1e-4)
-    _fit(base, tmp_path / "b.ckpt", "attention_output")
+    torch.testing.assert_close(found, log_probabilities(model, IDS), rtol=0, atol=1e-4)
     message = r"no place for 'model.layers.0.self_attn.o_proj.bias'.*'qwen3': it adds those of attn_k, attn_q, attn_v"
     with pytest.raises(ExportError, match=message):
-        export(tmp_path / "b.ckpt", tmp_path / "b.gguf", "gguf")
+        gguf_biases(file, model, {"model.layers.0.self_attn.o_proj.bias": torch.ones(WIDTH)})
 
 
 def test_everything_of_the_base_stays_to_the_bit(base: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import rich
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from beft_lightning.callbacks.run_folder import own_path, run_folder
+from beft_lightning.callbacks.tracking import log_picture
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 
@@ -16,16 +18,17 @@ def report(trainer: Trainer, scores: BiasScores, folder: str | Path | None) -> N
     Args:
         trainer: The trainer of the run; all processes call this.
         scores: What to report.
-        folder: Where the files are written; None for the run's log folder.
+        folder: Where the files are written, over those of an earlier run; None for the run's own folder, if it has one.
     """
-    folder = folder or trainer.log_dir  # Asked on every rank: it is broadcast.
+    own = run_folder(trainer) if folder is None else None  # Asked on every rank: it is broadcast.
     if not trainer.is_global_zero:
         return
     rich.print(ranking_table(scores))
     if warning := near_tie_warning(scores):
         rank_zero_warn(warning)
-    if folder is not None:
-        scores.save(folder)
-        plot_scores(scores, Path(folder) / "scores.png")
     for logger in trainer.loggers:
         logger.log_metrics({f"bias_score/{term}": entry.score for term, entry in scores.terms.items()}, step=0)
+    file = own_path(trainer, own, "scores.json") if own is not None else folder and Path(folder) / "scores.json"
+    if file:
+        scores.save(file.parent, file.stem)
+        log_picture(trainer, "bias_scores", plot_scores(scores, file.with_suffix(".png")))

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.loaders import LoaderFactory, content_summary
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
+from beft_lightning.data.resumable import Grouping
 from beft_lightning.data.subsets import draw, draw_demonstrations, draw_training, evaluation_size, training_size
 from beft_lightning.data.task import DEV, TRAIN, TaskRecord
 from beft_lightning.errors import DataError
@@ -42,6 +43,9 @@ class LanguageDataModule(LightningDataModule):
         demonstration_set: ``per_example`` draws others for each example, ``fixed`` shows all the same ones.
         calibrate: Subtract from an option's score what it has behind a prompt without content (SFC).
         num_workers: Number of processes that prepare batches.
+        group_by_length: Which training examples share a batch: ``blocks`` sorts blocks of the epoch by length, a
+            quarter of it or 50 batches; ``epoch`` sorts all of it and shuffles the batches, with the least padding;
+            ``none`` shuffles freely.
     """
 
     def __init__(
@@ -62,9 +66,10 @@ class LanguageDataModule(LightningDataModule):
         demonstration_set: Literal["per_example", "fixed"] = "per_example",
         calibrate: bool = False,
         num_workers: int = 0,
+        group_by_length: Grouping = "blocks",
     ) -> None:
         super().__init__()
-        task.check_baselines(demonstrations, calibrate)
+        task = task.with_baselines(demonstrations, calibrate)
         if demonstrations and dev_size:
             raise DataError("demonstrations need no dev set, as nothing is chosen by it: leave out one of the two.")
         _check_at_least(
@@ -91,8 +96,8 @@ class LanguageDataModule(LightningDataModule):
         self.padding = padding
         self.demonstrations = demonstrations
         self.demonstration_set = demonstration_set
-        self.calibrate = calibrate
         self.num_workers = num_workers
+        self.group_by_length: Grouping = group_by_length
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self._preprocessor: Preprocessor | None = None
         #: Positions that the longest input read so far needs.
@@ -133,7 +138,7 @@ class LanguageDataModule(LightningDataModule):
         """The preprocessor of the task, with the backbone's tokenizer."""
         if self._preprocessor is None:
             self.tokenizer = load_tokenizer(self.tokenizer_name, self.gguf_file)
-            options = EncodingOptions(self.task.max_length, self.padding, self.calibrate)
+            options = EncodingOptions(self.task.max_length, self.padding)
             self._preprocessor = PREPROCESSORS[self.task.kind](self.task, self.tokenizer, options)
         return self._preprocessor
 
@@ -200,23 +205,29 @@ class LanguageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of examples of about the same length; seed and epoch determine their order."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        loader = self._loaders().training(self._splits[TRAIN], self.batch_size, epoch)
+        loader = self._loaders().training(self._rows(TRAIN), self.batch_size, epoch)
         vars(loader)["trainer"] = self.trainer
         return loader
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return a loader for each split to evaluate on during training."""
-        return [self._loaders().evaluation(self._splits[s], self.eval_batch_size) for s in self.task.validation_splits]
+        return [self._loaders().evaluation(self._rows(s), self.eval_batch_size) for s in self.task.validation_splits]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Return a loader for each split to report; as in the paper these are the labelled ones."""
+        return [self._loaders().evaluation(self._rows(s), self.eval_batch_size) for s in self.task.evaluation_splits]
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        """Return a loader for each split to report, of single examples."""
         return [self._loaders().evaluation(self._splits[s], self.eval_batch_size) for s in self.task.evaluation_splits]
 
-    predict_dataloader = test_dataloader
+    def _rows(self, split: str) -> list[dict[str, Any]]:
+        """Return the rows of a split that has been read."""
+        return self.preprocessor.rows(self._splits[split])
 
     def _loaders(self) -> LoaderFactory:
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return LoaderFactory(self.preprocessor, self.seed, self.num_workers, processes, rank)
+        return LoaderFactory(self.preprocessor, self.seed, self.num_workers, processes, rank, self.group_by_length)
 
 
 def _check_at_least(least: int, **options: int | None) -> None:

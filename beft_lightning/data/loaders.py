@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from beft_lightning.data.batching import batches_of_like_length, collate_one
 from beft_lightning.data.preprocessors import Preprocessor
-from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
+from beft_lightning.data.resumable import Grouping, ResumableDataLoader, ResumableSampler
+from beft_lightning.errors import DataError
 from beft_lightning.signals import leave_ending_to_parent
 
 Features = dict[str, Any]
@@ -26,6 +27,7 @@ class LoaderFactory:
         num_workers: Number of worker processes that prepare batches.
         processes: Number of processes of the run.
         rank: Number of this process.
+        grouping: How the training examples of a step are brought together by their length.
     """
 
     preprocessor: Preprocessor
@@ -33,6 +35,7 @@ class LoaderFactory:
     num_workers: int = 0
     processes: int = 1
     rank: int = 0
+    grouping: Grouping = "blocks"
 
     def training(self, features: list[Features], batch_size: int, epoch: int) -> ResumableDataLoader:
         """Return batches of examples of about the same length; seed and epoch determine their order.
@@ -41,9 +44,18 @@ class LoaderFactory:
             features: The features of the training set.
             batch_size: Number of examples in a batch.
             epoch: The first epoch to run.
+
+        Raises:
+            DataError: If there are fewer than processes.
         """
+        if len(features) < self.processes:
+            raise DataError(
+                f"{len(features)} rows to train on are fewer than the {self.processes} processes. Use fewer processes, "
+                "or give more rows; packed texts give more with a lower --data.max_length, or --data.packing false."
+            )
         sampler = ResumableSampler(
             batch_size * self.processes,  # examples of one step, over all processes, are of like length
+            self.grouping,
             num_replicas=self.processes,
             rank=self.rank,
             seed=self.seed,

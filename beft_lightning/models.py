@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from beft_lightning.attention import attention_options
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BackboneError
@@ -106,6 +107,7 @@ def load_model(
     gguf_file: str | None = None,
     random_init: bool = False,
     dtype: str = "float32",
+    attention: str | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """Return a backbone under the head that ``auto_class`` puts on it, in training mode.
@@ -117,10 +119,12 @@ def load_model(
         random_init: Build the architecture from the config with random weights.
         dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``, ``int8``, ``nf4``. Biases,
             layer norms and the head are always fp32.
+        attention: The attention's implementation, such as ``sdpa``; by default transformers chooses.
         options: Config values to set, such as ``num_labels``.
 
     Raises:
-        BackboneError: If the backbone cannot be loaded, or lacks pretrained weights of its own layers.
+        BackboneError: If the backbone cannot be loaded, lacks pretrained weights of its own layers, or cannot have the
+            attention.
     """
     source = resolve_backbone(backbone)
     check_dtype(dtype)
@@ -137,8 +141,9 @@ def load_model(
         # A checkpoint may name any backbone, and a backbone's folder may hold Python code.
         config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, trust_remote_code=False, **options)
         _check_head(auto_class, config, backbone)
+        chosen = attention_options(auto_class, config, attention)
         if random_init:
-            model: PreTrainedModel = auto_class.from_config(config, dtype=precision, trust_remote_code=False)
+            model: PreTrainedModel = auto_class.from_config(config, dtype=precision, trust_remote_code=False, **chosen)
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
             quantization = (
@@ -153,6 +158,7 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 weights_only=True,
                 trust_remote_code=False,
+                **chosen,
                 **quantization,
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]

@@ -1,5 +1,6 @@
 """Load backbones and tokenizers: from the hub, a folder, an installed package, or a config alone."""
 
+import struct
 from collections.abc import Container, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from beft_lightning.attention import attention_options
@@ -69,6 +71,24 @@ def resolve_backbone(backbone: str) -> str:
     if not path.is_dir():
         raise BackboneError(f"backbone {backbone!r}: package {package!r} has no folder {folder!r}.")
     return str(path)
+
+
+def gguf_location(backbone: str, gguf_file: str) -> Path:
+    """Return where the GGUF file of a backbone is.
+
+    Args:
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Its name in there.
+
+    Raises:
+        BackboneError: If there is none.
+    """
+    try:
+        path = cached_file(resolve_backbone(backbone), gguf_file)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(backbone, "GGUF file", error) from error
+    assert path is not None
+    return Path(path)
 
 
 def check_dtype(name: str) -> None:
@@ -163,7 +183,9 @@ def load_model(
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
-            unused = unused_gguf_biases(model, Path(source) / gguf_file) if gguf_file else info["unexpected_keys"]
+            unused = (
+                unused_gguf_biases(model, gguf_location(backbone, gguf_file)) if gguf_file else info["unexpected_keys"]
+            )
             check_stored_biases(backbone, model, unused)
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
@@ -172,7 +194,7 @@ def load_model(
             f"backbone {backbone!r}: cannot load the model: its weights are damaged, or a pickle that holds more than "
             "tensors, which is never executed. Give a backbone with weights in safetensors."
         ) from error
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, struct.error) as error:  # of a GGUF file
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)

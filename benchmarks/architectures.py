@@ -231,9 +231,9 @@ def page(rows: list[Row]) -> str:
         f"{len(none)} of these no attention was seen. Of the other {len(attended)}, the terms are "
         f"{', '.join(f'**{name}** in {count}' for name, count in counts.items())}.",
         "",
-        f"{sum(row.observed for row in rows)} of the {len(rows)} were tried as said above. The others wait for it: their",
-        "rows are of an earlier proof, which took the watch's own record of what attention takes, trained the value biases",
-        "alone, and rebuilt the model from its configuration and state in memory.",
+        f"{sum(row.observed for row in rows)} of the {len(rows)} were tried as said above. The others wait for it:",
+        "their rows are of an earlier proof, which took the watch's own record of what attention takes, trained the",
+        "value biases alone, and rebuilt the model from its configuration and state in memory.",
         "",
         "| type | found | scored | trained | exported |",
         "|---|---|---|---|---|",

@@ -10,26 +10,23 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import LRSchedulerConfig
-from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 
-from beft_lightning.bias import BiasTerms, inert_by_gradient
+from beft_lightning.bias import BiasTerms
 from beft_lightning.errors import ScoringError
-from beft_lightning.parameters import full_tensor, numel
+from beft_lightning.parameters import numel
 from beft_lightning.scoring.approaches import approach_named
 from beft_lightning.scoring.batches import training_batches, training_data
+from beft_lightning.scoring.inertness import probe_inert, term_parameters
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
 from beft_lightning.scoring.observer import Observer, ScoreTable
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.score_table import BiasScores, TermScore
-from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies.adaptation import adapt
-from beft_lightning.strategies.adapter import AdapterStrategy
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class ScoringPass:
         patience: Stop once the order of the terms has not changed for this many batches; 0 never stops early.
         learning_rate: Learning rate of the all-bias fine-tuning.
         clip_norm: Joint gradient norm to clip to; ``None`` clips nothing.
+        per_head: Whether heads that are set apart are scored, too, from the same batches.
     """
 
     approach: str
@@ -49,6 +47,7 @@ class ScoringPass:
     patience: int
     learning_rate: float
     clip_norm: float | None
+    per_head: bool = False
 
     def run(
         self,
@@ -77,7 +76,7 @@ class ScoringPass:
         approach = approach_named(self.approach)
         strategy = adapt(trainer.strategy)
         named = dict(module.named_parameters())
-        biases = [bias for layers in terms.values() for bias in layers.values()]
+        biases = term_parameters(terms)
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
         with (
             strategy.scoring(trained),
@@ -88,14 +87,14 @@ class ScoringPass:
             batches = training_batches(data)
             if inert is None:
                 first = next(batches)
-                inert = _probe(strategy, module, terms, [named[name] for name in head], first)
+                inert = probe_inert(strategy, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             optimizer = ReferenceAdam(trained, lr=self.learning_rate)
             # For a training step that asks for its optimizer or scheduler, to log the learning rate.
             strategy.optimizers = [optimizer]
             strategy.lr_scheduler_configs = [LRSchedulerConfig(ConstantLR(optimizer, factor=1.0))]
-            observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm)
+            observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm, self.per_head)
             tables = observer.tables(itertools.islice(batches, self.batches))
             with nullcontext() if approach.fine_tunes else eval_mode(module):
                 table, history = self._until_stable(tables)
@@ -105,7 +104,8 @@ class ScoringPass:
             steps=len(next(iter(history.values()))),
             terms={
                 term: TermScore(
-                    layers=list(layers.values()),
+                    layers=[scores.whole for scores in layers.values()],
+                    heads=[scores.heads for scores in layers.values()] if self.per_head else [],
                     inert=term in inert,
                     parameters=sum(map(numel, terms[term].values())),
                     history=history[term],
@@ -121,13 +121,14 @@ class ScoringPass:
         order: list[str] = []
         unchanged = 0
         for step, table in enumerate(tables, start=1):
-            if not all(math.isfinite(score) for layers in table.values() for score in layers.values()):
+            vectors = [vector for layers in table.values() for vector in layers.values()]
+            if not all(math.isfinite(score) for vector in vectors for score in (vector.whole, *vector.heads)):
                 raise ScoringError(
                     f"the scores are not finite after batch {step}: the gradients are not, or the scoring learning "
                     f"rate ({self.learning_rate:g}) is too high."
                 )
             for term, layers in table.items():
-                history.setdefault(term, []).append(sum(layers.values()) / len(layers))
+                history.setdefault(term, []).append(sum(scores.whole for scores in layers.values()) / len(layers))
             latest = sorted(history, key=lambda term: -history[term][-1])
             unchanged = unchanged + 1 if latest == order else 0
             order = latest
@@ -135,25 +136,6 @@ class ScoringPass:
                 break
         if not history:
             raise ScoringError("no training batch gave a loss to score on.")
-        if not any(score > 0 for layers in table.values() for score in layers.values()):
+        if not any(scores.whole > 0 for layers in table.values() for scores in layers.values()):
             raise ScoringError("every score is zero: the biases have no gradient, so nothing tells the terms apart.")
         return table, history
-
-
-def _probe(
-    strategy: AdapterStrategy, module: LightningModule, terms: BiasTerms, head: list[nn.Parameter], batch: Any
-) -> tuple[str, ...]:
-    """Return the terms whose gradient on a batch is nothing but rounding."""
-    with eval_mode(module):
-        loss = training_loss(strategy, module, batch, 0)
-    if loss is None or not loss.requires_grad:
-        raise ScoringError("the first training batch gives no loss with a gradient to probe for inert terms.")
-    biases = [bias for layers in terms.values() for bias in layers.values()]
-    loss.backward()
-    # The owners' weights are frozen, so the head stands for what is live, should no candidate be.
-    strategy.average_gradients([*biases, *head])
-    gradients = {p: torch.zeros_like(p) if p.grad is None else full_tensor(p.grad) for p in (*biases, *head)}
-    by_term = {term: [gradients[bias] for bias in layers.values()] for term, layers in terms.items()}
-    inert = inert_by_gradient(by_term, [gradients[parameter] for parameter in head])
-    module.zero_grad(set_to_none=True)
-    return inert

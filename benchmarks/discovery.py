@@ -14,9 +14,16 @@ from beft_lightning.bias.discovery import architectures_of_twin
 
 def main() -> None:
     """Find the terms with a small twin, although the table knows the type. Memory is the growth of the peak (Linux)."""
-    shape = {"hidden_size": 4096, "word_embed_proj_dim": 4096, "ffn_dim": 16384}
+    width = 4096
+    config = OPTConfig(
+        hidden_size=width,
+        word_embed_proj_dim=width,
+        ffn_dim=4 * width,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+    )
     with torch.device("meta"):
-        model = OPTForCausalLM(OPTConfig(**shape, num_hidden_layers=32, num_attention_heads=32)).bfloat16()
+        model = OPTForCausalLM(config).bfloat16()
     before, wall, processor = _peak(), time.perf_counter(), time.process_time()
     (found,) = architectures_of_twin(model)
     seconds = f"{time.perf_counter() - wall:.2f} s, {time.process_time() - processor:.2f} s on the processor"

@@ -16,6 +16,8 @@ _WORDS = {
     "value": {"v", "value", "values", "wv", "vproj"},
 }
 _QUERIES = _WORDS["query"] | {"qkv", "wqkv"}
+#: Last names of layers that are wrapped: the name before them tells.
+_WRAPPED = {"linear", "layer", "base_layer"}
 
 
 def check_found(module: nn.Module, found: Sequence[Architecture]) -> None:
@@ -58,5 +60,8 @@ def _words(path: str) -> set[str]:
 
     >>> sorted(_words("layers.0.attn.to_Q2"))
     ['q', 'to']
+    >>> sorted(_words("attn.q_proj.linear"))
+    ['proj', 'q']
     """
-    return set(re.split(r"[\W_\d]+", path.rpartition(".")[2].lower())) - {""}
+    names = [name for name in path.lower().split(".") if name not in _WRAPPED]
+    return set(re.split(r"[\W_\d]+", names[-1] if names else "")) - {""}

@@ -12,8 +12,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from beft_lightning.bias.architecture import Architecture
 from beft_lightning.bias.confirmation import check_found
+from beft_lightning.bias.gradients import custom_functions
 from beft_lightning.bias.places import AttentionPlace, attention_place, numbered
 from beft_lightning.bias.sample_inputs import sample_inputs
+from beft_lightning.bias.sources import source
 from beft_lightning.bias.standard_names import is_mlp_input, named_terms
 from beft_lightning.bias.twin import first_line, twins
 from beft_lightning.bias.watching import Watch, watch
@@ -48,9 +50,17 @@ def discover(module: nn.Module, forward: Callable[[], Any]) -> list[Architecture
         An architecture for each stack of layers, in the order of the forward pass.
 
     Raises:
-        ArchitectureError: If no attention was seen whose inputs come from layers of their own.
+        ArchitectureError: If the forward pass lacks inputs, or no attention was seen whose inputs come from layers of
+            their own.
     """
-    return _architectures(module, [watch(module, forward)])
+    try:
+        seen = watch(module, forward)
+    except TypeError as error:
+        raise ArchitectureError(
+            f"{type(module).__name__}: the forward pass to watch failed: {first_line(error)}. Give all that it needs, "
+            f"as in `discover(module, lambda: module(images, mask=mask))`. {HOW_TO_MAP}"
+        ) from error
+    return _architectures(module, [seen])
 
 
 def architectures_of_twin(model: PreTrainedModel) -> list[Architecture]:
@@ -201,15 +211,21 @@ def _what_was_seen(watches: list[Watch]) -> str:
     """Return in words why no bias term was found."""
     layers = list(dict.fromkeys(call.name for seen in watches for call in seen.calls.values()))
     called = f"{len(layers)} layers were called ({', '.join(layers[:6])}{', ...' if len(layers) > 6 else ''})"
-    attentions = [one for seen in watches for one in seen.attentions]
-    if not attentions:
+    attentions = [(seen, one) for seen in watches for one in seen.attentions]
+    if attentions:
+        watch, first = attentions[0]
+        sources = {term: source(watch, tensor) for term, tensor in first.inputs.items()}
+        origins = [f"{term} from {repr(found.layer) if found else 'no layer'}" for term, found in sources.items()]
         return (
-            f"no attention was seen in a forward pass in which {called}. Seen would be scaled_dot_product_attention, "
-            "nn.MultiheadAttention, and softmax between two matrix products; kernels that are called directly, such as "
-            "those of flash-attention, cannot be."
+            f"{len(attentions)} attentions were seen, and none takes query, key or value from layers of its own; the "
+            f"first takes {', '.join(origins)}; {called}."
         )
+    kernels = custom_functions(tensor for seen in watches for tensor in seen.outputs)
+    hidden = f" The output comes from {', '.join(kernels)}, which may hide attention." if kernels else ""
     return (
-        f"{len(attentions)} attentions were seen, and none takes query, key or value from layers of its own; {called}."
+        f"no attention was seen in a forward pass in which {called}.{hidden} Seen would be "
+        "scaled_dot_product_attention, nn.MultiheadAttention, and softmax between two matrix products; kernels that "
+        "are called directly, such as those of flash-attention, cannot be."
     )
 
 

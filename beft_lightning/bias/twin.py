@@ -1,10 +1,11 @@
 """A small twin of a transformers model: the same layers, few and narrow, so that a forward pass needs no memory."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 # Names in the configurations of transformers: of widths, which are all divided by one number; of widths inside an MLP,
@@ -43,8 +44,8 @@ def twins(
     """
     whole = config.to_dict()
     divisor = _divisor(whole)
-    narrow = _shrunk(whole, divisor, few=True), _shrunk(whole, divisor, few=False)
-    for shape in [*narrow, _shrunk(whole, 1, few=True), whole]:
+    few = max(_FEW, _kinds_within(model_class, config))
+    for shape in [_shrunk(whole, divisor, few), _shrunk(whole, divisor), _shrunk(whole, 1, few), whole]:
         try:
             small = type(config).from_dict(shape)
             with torch.device("meta"):
@@ -59,6 +60,29 @@ def twins(
             problems.append(first_line(error))
             continue
         yield twin
+
+
+def _kinds_within(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> int:
+    """Return how many layers a model has to have, so that all kinds of its layers are among them; 0 if unknown.
+
+    Later layers may be of another kind: with cross attention, with experts, without attention.
+    """
+    try:
+        with torch.device("meta"):
+            model = model_class(config)
+    except Exception:  # The problem is met again when the twin is built.
+        return 0
+    stacks = [stack for stack in model.modules() if isinstance(stack, nn.ModuleList)]
+    return max((1 + max(_first_of_kinds(stack), default=0) for stack in stacks), default=0)
+
+
+def _first_of_kinds(stack: nn.ModuleList) -> Collection[int]:
+    """Return the index of the first layer of each kind, told by the classes and names of the modules in it."""
+    kinds: dict[frozenset[tuple[str, type]], int] = {}
+    for index, layer in enumerate(stack):
+        inside = frozenset((re.sub(r"\d+", "#", name), type(child)) for name, child in layer.named_modules())
+        kinds.setdefault(inside, index)
+    return kinds.values()
 
 
 def first_line(error: Exception) -> str:
@@ -102,17 +126,17 @@ def _head_widths(config: dict[str, Any]) -> Iterator[int]:
     yield from _numbers(config.get("rotary_dim"))
 
 
-def _shrunk(config: dict[str, Any], divisor: int, *, few: bool) -> dict[str, Any]:
-    """Return a configuration whose widths are divided, if asked for with few layers, but all kinds of them."""
+def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dict[str, Any]:
+    """Return a configuration whose widths are divided, if asked for with few layers, but all kinds that it lists."""
     depth = max((v for name, v in config.items() if _DEPTHS.search(str(name)) and type(v) is int), default=0)
     kinds = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
-    keep = max([_FEW, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
+    keep = max([few, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
     small: dict[str, Any] = {}
     for name, value in config.items():
         if str(name).lstrip("_") in _DERIVED:
             continue
         if isinstance(value, dict):
-            value = _shrunk(value, divisor, few=few)
+            value = _shrunk(value, divisor, few)
         elif any(value is kind for kind in kinds):
             value = value[:keep]
         elif _DEPTHS.search(str(name)) and type(value) is int:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, BertModel, LlamaModel, PreTrainedConfig, Qwen2Model
+from transformers import AutoConfig, BertModel, LlamaModel, MllamaTextModel, PreTrainedConfig, Qwen2Model
+from transformers.models.mllama.configuration_mllama import MllamaTextConfig
 
 from beft_lightning.bias.twin import first_line, twins
 
@@ -42,6 +43,13 @@ def test_every_kind_of_layer_stays() -> None:
     small = first_twin(Qwen2Model, config).config
     assert small.num_hidden_layers == 4
     assert small.layer_types == kinds[:4]
+
+
+def test_a_kind_of_layer_that_no_list_tells_of_stays() -> None:
+    """Cross attention begins in the fourth of eight layers."""
+    config = MllamaTextConfig(**{**LLAMA, "num_hidden_layers": 8}, cross_attention_layers=[3, 6], pad_token_id=0)
+    twin = first_twin(MllamaTextModel, config)
+    assert [hasattr(layer, "cross_attn") for layer in twin.layers] == [False, False, False, True]
 
 
 def test_the_last_twin_is_of_the_same_size() -> None:

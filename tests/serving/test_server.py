@@ -102,9 +102,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         server.wait()
         yield server
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.wait()
+        # Killed, it would leave its own processes behind. Tests that share a run may not have ended it.
+        server.process.terminate()
+        server.process.wait(timeout=120)
 
 
 def test_openais_client_completes_chats_and_streams(served: Served) -> None:

@@ -120,7 +120,8 @@ def used_names(tree: ast.Module) -> Iterator[str]:
             case ast.Attribute(attr=name) if private(name):
                 yield name
             case ast.ImportFrom(module=source, names=names) if not (source or "").startswith("beft_lightning"):
-                yield from (alias.name for alias in names if private(alias.name) or "._" in (source or ""))
+                hidden = any(map(private, (source or "").split(".")))
+                yield from (alias.name for alias in names if private(alias.name) or hidden)
             case ast.Constant(value=str(text)) if (
                 private(text) and text.strip(".").isidentifier() and id(node) not in parts
             ):

@@ -49,3 +49,11 @@ def test_the_examples_on_the_page_of_biases_run(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "'query.query', 'query.key', 'query.value'" in printed
     assert "['document.encoder.layer.0.attention.self.value.bias', 'document.encoder.layer.1." in printed
+    assert "['document.encoder.layer.0.attention.self.value.bias', 'document.encoder.layer.1." in printed
+
+
+def test_a_search_with_optuna_finds_a_term_and_a_rate(backbone: str, sst2_dir: str) -> None:
+    pytest.importorskip("optuna")
+    study = example("optuna_sweep").sweep(backbone, sst2_dir, trials=2, train_size=48)
+    assert [set(trial.params) for trial in study.trials] == [{"tune", "learning_rate"}] * 2
+    assert study.best_value == max(trial.value for trial in study.trials)

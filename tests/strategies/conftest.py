@@ -57,7 +57,7 @@ def with_torch(cluster: Cluster) -> None:
     """All jobs of torch's own strategies, on two nodes of one process each."""
     jobs = [f"{job}:{s}" for job in ("protocol", "decoder", "middle", "drift", "config") for s in TORCH]
     jobs += ["generate:fsdp", "generate:fsdp2", "bytes:ddp", "bytes:fsdp2", "foreign:fsdp2", "different:ddp"]
-    jobs += ["own_encoder:ddp", "own_decoder:ddp"]
+    jobs += ["own_encoder:ddp", "own_decoder:ddp", "interrupted:fsdp"]
     jobs += ["lora:fsdp", *(f"{job}:{strategy}" for job, strategy in ALIKE if strategy in TORCH)]
     cluster.run_once("torch", *jobs, nodes=2)
 
@@ -69,7 +69,8 @@ def with_deepspeed(cluster: Cluster) -> None:
         pytest.skip("needs DeepSpeed: pip install deepspeed")
     jobs = [*(f"protocol:{s}" for s in DEEPSPEED), *(f"config:{s}" for s in DEEPSPEED_CONFIGS)]
     jobs += ["decoder:zero2", "decoder:zero3", "drift:zero2", "drift:zero3", "generate:zero3", "heads:zero3"]
-    jobs += [*(f"middle:{s}" for s in DEEPSPEED), *(f"{job}:{s}" for job, s in ALIKE if s in DEEPSPEED)]
+    jobs += ["interrupted:zero3", *(f"middle:{s}" for s in DEEPSPEED)]
+    jobs += [*(f"{job}:{s}" for job, s in ALIKE if s in DEEPSPEED)]
     cluster.run_once("deepspeed", *jobs)
 
 

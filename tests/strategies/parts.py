@@ -60,6 +60,14 @@ class Kill(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Terminate(Callback):
+    """Rank 1 is told to end in the fourth step."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 3 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 class ShardsItself(ForeignModule):
     """Somebody else's module that shards its model for FSDP2, and trains its head beside a bias."""
 

@@ -1,5 +1,6 @@
 """Resuming in two processes, in one what two began, and under another strategy."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -23,6 +24,14 @@ def test_resuming_within_an_epoch_is_exact_with_dropout(strategy: str, results: 
     for result in results("middle", strategy):
         assert len(result["whole"]) == 12
         assert result["rest"] == result["whole"][4:]
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero3"])
+def test_a_fit_that_a_signal_to_one_process_has_ended_resumes_exactly(strategy: str, results: Job) -> None:
+    for result, whole in zip(results("interrupted", strategy), results("middle", strategy), strict=True):
+        assert result["code"] == 128 + signal.SIGTERM
+        assert result["losses"] == whole["whole"]
+        assert result["trained"] == whole["trained"]
 
 
 @pytest.mark.parametrize("strategy", TORCH)

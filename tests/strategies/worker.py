@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
-from beft_lightning.callbacks import PredictionWriter
+from beft_lightning.callbacks import Interruption, PredictionWriter
 from beft_lightning.checkpoint import FINGERPRINT_KEY, TRAINED_KEY, read_checkpoint
 from beft_lightning.cli import BeftCLI
 from beft_lightning.data import Drop, Glue
@@ -25,10 +25,11 @@ from beft_lightning.data.generation import Generation
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import full_tensor, named_parameters
 from beft_lightning.scoring.race.settings import RaceSettings
+from beft_lightning.signals import Interrupted
 from beft_lightning.strategies.collectives import destroy_process_group
 from tests.strategies.communication import CountCommunication
 from tests.strategies.cpu_strategies import STRATEGIES
-from tests.strategies.parts import Drift, Kill, Losses, ShardsItself, SharesOut, WhenConfigured
+from tests.strategies.parts import Drift, Kill, Losses, ShardsItself, SharesOut, Terminate, WhenConfigured
 from tests.tiny import VOCABULARY, WORDS, token_batches
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "strategy"
@@ -184,11 +185,26 @@ class Runs:
 
     def middle(self) -> dict[str, Any]:
         """Train with dropout; resume within an epoch."""
-        self.trainer(WhenConfigured(_drop_out), every=4).fit(**self.parts())
-        whole = self.losses.values
+        parts = self.parts()
+        self.trainer(WhenConfigured(_drop_out), every=4).fit(**parts)
+        whole, trained = self.losses.values, _trained(parts["model"])
         path = self.folder / "step=4.ckpt"
         self.trainer(WhenConfigured(_drop_out), every=4).fit(**self.parts(), ckpt_path=path, weights_only=True)
-        return {"whole": whole, "rest": self.losses.values}
+        return {"whole": whole, "rest": self.losses.values, "trained": trained}
+
+    def interrupted(self) -> dict[str, Any]:
+        """What :meth:`middle` trains, ended by a signal to one process and resumed."""
+        drop_out = WhenConfigured(_drop_out)
+        begun: list[float] = []
+        code: Any = 0
+        saved = None
+        try:
+            self.trainer(drop_out, Terminate(), Interruption(), every=100).fit(**self.parts())
+        except Interrupted as interrupted:
+            begun, code, saved = self.losses.values, interrupted.code, interrupted.saved
+        parts = self.parts()
+        self.trainer(drop_out, every=100).fit(**parts, ckpt_path=saved, weights_only=True)
+        return {"code": code, "losses": begun + self.losses.values, "trained": _trained(parts["model"])}
 
     def drift(self) -> dict[str, Any]:
         """Steps of 1e-4 on a bias of ones, over a bf16 base."""

@@ -5,12 +5,22 @@ from collections.abc import Iterator, Sequence
 
 from docstring_parser import parse
 
-from beft_lightning.data import Drop, Glue, LanguageDataModule, MovieReviews, Squad, SuperGlue, Table
+from beft_lightning.data import (
+    AudioTable,
+    Drop,
+    Glue,
+    ImageTable,
+    LanguageDataModule,
+    MovieReviews,
+    Squad,
+    SuperGlue,
+    Table,
+)
 
 #: The DataModules that a user names.
-DATA: Sequence[type[LanguageDataModule]] = (Table, Glue, SuperGlue, Squad, Drop, MovieReviews)
+DATA: Sequence[type[LanguageDataModule]] = (Table, ImageTable, AudioTable, Glue, SuperGlue, Squad, Drop, MovieReviews)
 #: Arguments that the command line takes from the model.
-_LINKED = ("self", "tokenizer", "gguf_file", "kwargs")
+_LINKED = ("self", "tokenizer", "gguf_file", "random_init", "kwargs")
 
 
 def option_groups() -> Iterator[tuple[str, str]]:

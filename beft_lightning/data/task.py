@@ -49,6 +49,7 @@ class TaskRecord(ABC):
     kinds: ClassVar[tuple[str, ...]]
     #: Whether the model answers with a new head. It starts from random weights, so there is no zero-shot result.
     adds_head: ClassVar[bool]
+    bare_input: ClassVar[type] = str  #: Type of an input that may stand alone, instead of a row of one column.
 
     name: str
     kind: str

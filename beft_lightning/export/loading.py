@@ -31,6 +31,8 @@ AUTO_CLASSES = (
     "AutoModelForTokenClassification",
     "AutoModelForMultipleChoice",
     "AutoModelForCausalLM",
+    "AutoModelForImageClassification",
+    "AutoModelForAudioClassification",
 )
 
 

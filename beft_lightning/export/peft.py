@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.structure import add_biases
 from beft_lightning.errors import CheckpointError, ExportError
 from beft_lightning.models import resolve_backbone
@@ -48,7 +49,8 @@ def peft_adapter(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> tuple
         ExportError: If something was trained that is neither the bias of a linear layer nor part of the head.
     """
     base = f"{model.base_model_prefix}."
-    inside = {name: value for name, value in trained.items() if name.startswith(base) or model.base_model is model}
+    head = head_parameters(model) if model.base_model is model else [n for n in trained if not n.startswith(base)]
+    inside = {name: value for name, value in trained.items() if name not in head}
     heads = list(dict.fromkeys(name.partition(".")[0] for name in trained if name not in inside))
     deltas = {name.removesuffix(".bias"): _delta(model, name, value) for name, value in inside.items()}
     if not deltas:

@@ -1,4 +1,4 @@
-"""The LightningModule for language tasks."""
+"""The LightningModule for tasks of texts, images and sounds."""
 
 from functools import partial
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_meth
 
 
 class LanguageTaskModule(LightningModule):
-    """A pretrained language model learning a task.
+    """A pretrained model learning a task of texts, images or sounds; the name is from its beginnings.
 
     Args:
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
@@ -217,7 +217,8 @@ class LanguageTaskModule(LightningModule):
         assert self.objective is not None
         assert self.model is not None
         loss = self.objective.loss(self.model, batch)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
+        examples = batch["input_ids"] if "input_ids" in batch else batch["labels"]
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(examples))
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:

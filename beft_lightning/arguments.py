@@ -1,6 +1,13 @@
 """A command line in the form that the parser takes."""
 
 import json
+from importlib import import_module
+
+#: Options that name a class, and where it is looked for if it is given without its module.
+_HOMES = {
+    "--model.optimizer": ("torch.optim",),
+    "--model.lr_scheduler": ("lightning.pytorch.cli", "torch.optim.lr_scheduler"),
+}
 
 
 def for_parser(arguments: list[str]) -> list[str]:
@@ -11,14 +18,15 @@ def for_parser(arguments: list[str]) -> list[str]:
 
     Returns:
         The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise,
-        with ``--json=true`` for the switch ``--json`` of ``plan``, and with ``--data`` before its options.
+        with ``--json=true`` for the switch ``--json`` of ``plan``, with ``--data`` before its options, and with
+        ``torch.optim.SGD`` for ``SGD``.
     """
     command, *options = arguments
     if command == "compare":
         options = with_lists(options)
     if command == "plan":
         options = with_switches(options)
-    return [command, *with_data_first(options)]
+    return [command, *with_class_paths(with_data_first(options))]
 
 
 def with_data_first(arguments: list[str]) -> list[str]:
@@ -30,6 +38,22 @@ def with_data_first(arguments: list[str]) -> list[str]:
     place = names.index("--data", first)
     end = place + (1 if "=" in arguments[place] else 2)
     return [*arguments[:first], *arguments[place:end], *arguments[first:place], *arguments[end:]]
+
+
+def with_class_paths(arguments: list[str]) -> list[str]:
+    """Return the options with ``torch.optim.SGD`` for ``SGD``, of which other packages may have one, too."""
+    result = []
+    option = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--"):  # the value of the option before it
+            name, value = option, argument
+        homes = _HOMES.get(name, ()) if value and "." not in value else ()
+        home = next((home for home in homes if hasattr(import_module(home), value)), None)
+        path = value if home is None else f"{home}.{value}"
+        result.append(argument.removesuffix(value) + path)
+        option = "" if equals else name
+    return result
 
 
 def with_switches(arguments: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.enums import LightningEnum
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.optim import Optimizer
@@ -44,6 +45,9 @@ _PLACEMENT = frozenset(
 _QUIET = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
 #: Options of the model that name a class to call: the parser takes any callable there, also ``os.system``.
 _FACTORIES: dict[str, type] = {"optimizer": Optimizer, "lr_scheduler": LRScheduler}
+
+# Defaults of Lightning's callbacks (Timer's interval), which the parser could not write into config.yaml otherwise.
+yaml.SafeDumper.add_multi_representer(LightningEnum, lambda dumper, value: dumper.represent_str(value.value))
 
 
 class BeftCLI(LightningCLI):

@@ -11,11 +11,19 @@ _FORMS = {
 }
 
 
+def shipped() -> Path:
+    """Return the folder of the configurations that come with the package: inside it, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.exists() else package.parent / "configs"
+
+
 def parts(path: Path) -> list[Path]:
     """Return the files that a configuration consists of.
 
     Where there is no file ``configs/MODEL_TASK.yaml``, the name stands for ``configs/model/MODEL.yaml`` and
-    ``configs/task/TASK.yaml``, the latter in the form that suits the model.
+    ``configs/task/TASK.yaml``, the latter in the form that suits the model. A folder ``configs`` that is not there
+    stands for the one that comes with the package.
 
     Args:
         path: The name of a configuration.
@@ -25,6 +33,9 @@ def parts(path: Path) -> list[Path]:
     """
     if path.exists():
         return [path]
+    if path.parts[:1] == ("configs",) and not Path("configs").exists():
+        found = parts(shipped().joinpath(*path.parts[1:]))
+        return found if found[0].exists() else [path]
     for model in sorted((path.parent / "model").glob("*.yaml")):
         task = path.stem.removeprefix(f"{model.stem}_")
         names = [f"{task}_{_FORMS[model.stem]}", task] if model.stem in _FORMS else [task]

@@ -15,9 +15,6 @@ from transformers import (
 from beft_lightning.errors import BackboneError
 from beft_lightning.models import load_tokenizer, resolve_backbone
 
-#: Loads a processor from a folder or the hub.
-_Load = Callable[..., Any]
-
 
 def load_processor(kind: str | None, backbone: str, gguf_file: str | None = None) -> Any:
     """Return what turns the raw inputs of a kind of task into a backbone's inputs.
@@ -30,7 +27,7 @@ def load_processor(kind: str | None, backbone: str, gguf_file: str | None = None
     Raises:
         BackboneError: If it cannot be loaded.
     """
-    if kind not in _LOADERS:
+    if kind is None or kind not in _LOADERS:
         return load_tokenizer(backbone, gguf_file)
     try:
         return _LOADERS[kind].from_pretrained(resolve_backbone(backbone), trust_remote_code=False)
@@ -65,7 +62,7 @@ def make_processor(kind: str, backbone: str) -> Any:
 def _image_processor(config: PreTrainedConfig) -> Any:
     """Return an image processor that brings images to the size and channels of a config."""
     vision = getattr(config, "vision_config", config)
-    classes = IMAGE_PROCESSOR_MAPPING[type(config)]
+    classes: Any = IMAGE_PROCESSOR_MAPPING[type(config)]
     make = classes.get("torchvision") or classes["pil"]
     default = make()
     height, width = vision.image_size if isinstance(vision.image_size, list | tuple) else (vision.image_size,) * 2
@@ -80,7 +77,7 @@ def _image_processor(config: PreTrainedConfig) -> Any:
 
 def _feature_extractor(config: PreTrainedConfig) -> Any:
     """Return a feature extractor for the spectrograms, or the samples, of a config."""
-    make = FEATURE_EXTRACTOR_MAPPING[type(config)]
+    make: Any = FEATURE_EXTRACTOR_MAPPING[type(config)]
     if not hasattr(config, "num_mel_bins"):
         # Models with layer norms were trained with a mask of what is padding; the others, with group norms, without.
         return make(return_attention_mask=getattr(config, "feat_extract_norm", "layer") == "layer")

@@ -13,7 +13,7 @@ Each run leaves a file below DIR; runs that have one are not repeated.
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lightning.pytorch import Trainer, seed_everything
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch import Tensor
 from transformers import ViTConfig
 
 from beft_lightning import LanguageTaskModule
@@ -49,6 +50,10 @@ SIZES = (10, 50, 200)
 POOL, CHOICE = 60, 40
 #: The size, and the seed, with which rates are chosen.
 CHOSEN_WITH, CHOSEN_BY = 50, 0
+#: Split of the data -> its table.
+SPLITS: Mapping[str, str] = {"train": "pool", "validation": "choice", "test": "report"}
+#: The model's inputs, ``labels`` and ``id`` of several images.
+Batch = dict[str, Tensor]
 _QUIET: Mapping[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
@@ -102,15 +107,6 @@ def write_images(folder: Path) -> None:
         part.to_csv(folder / f"{name}.csv", index=False)
 
 
-def write_draw(folder: Path, size: int, seed: int) -> Path:
-    """Write the table of a draw of training images, as many of each digit; return its path."""
-    pool = pd.read_csv(folder / "pool.csv")
-    path = folder / f"train_{size}_{seed}.csv"
-    drawn = pool.groupby("label").sample(size // 5, random_state=seed)
-    write_text_atomically(path, drawn.to_csv(index=False))
-    return path
-
-
 def pretrain(folder: Path, images: Path, epochs: int) -> None:
     """Train a backbone on the known digits, and save it with its processor and its accuracy on a tenth of them."""
     seed_everything(0, verbose=False)
@@ -136,23 +132,16 @@ def pretrain(folder: Path, images: Path, epochs: int) -> None:
     write_text_atomically(folder / "known.json", json.dumps(metrics))
 
 
-def fit(run: Run, backbone: Path, images: Path, table: str, steps: int) -> dict[str, Any]:
-    """Fit, and return the accuracy on the images of a table and the number of trained parameters."""
-    seed_everything(run.seed, verbose=False)
-    data = ImageTable(
-        str(backbone),
-        write_draw(images, run.size, run.seed),
-        images / f"{table}.csv",
-        batch_size=min(run.size, 16),
-        eval_batch_size=512,
-        seed=run.seed,
-    )
-    module = LanguageTaskModule(str(backbone), data.task, tune=run.tune, learning_rate=run.rate)
-    trainer = Trainer(max_steps=steps, gradient_clip_val=1.0, limit_val_batches=0, **_QUIET)
-    trainer.fit(module, datamodule=data)
-    (metrics,) = Trainer(**_QUIET).validate(module, datamodule=data, verbose=False)
-    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return {"accuracy": metrics["val_accuracy"], "trained": trained}
+def batches_of(examples: Batch, size: int, steps: int, seed: int) -> Iterator[Batch]:
+    """Yield training batches: all examples in a new order, then again, until there are enough."""
+    random = np.random.RandomState(seed)
+    count = len(examples["id"])
+    order: list[int] = []
+    for _ in range(steps):
+        if len(order) < size:
+            order += random.permutation(count).tolist()
+        chosen, order = order[:size], order[size:]
+        yield {name: values[chosen] for name, values in examples.items()}
 
 
 class Study:
@@ -166,19 +155,48 @@ class Study:
 
     def __init__(self, out: Path, steps: int = 200, epochs: int = 40) -> None:
         self.out, self.steps = out, steps
-        self.images, self.backbone = out / "images", out / "backbone"
-        if not (self.images / "report.csv").is_file():
-            write_images(self.images)
-        if not (self.backbone / "known.json").is_file():
-            pretrain(self.backbone, self.images, epochs)
+        self.backbone = str(out / "backbone")
+        images = out / "images"
+        if not (images / "report.csv").is_file():
+            write_images(images)
+        if not (out / "backbone" / "known.json").is_file():
+            pretrain(out / "backbone", images, epochs)
+        tables = {split: images / f"{name}.csv" for split, name in SPLITS.items()}
+        self.data = ImageTable(self.backbone, **tables, batch_size=5 * POOL, eval_batch_size=512, seed=0)
+        for stage in ("fit", "test"):
+            self.data.setup(stage)
+        #: All images of a split as one batch, so that no run reads them again.
+        self.examples: dict[str, Batch] = {
+            "pool": next(iter(self.data.train_dataloader())),
+            "choice": next(iter(self.data.val_dataloader()[0])),
+            "report": next(iter(self.data.test_dataloader()[0])),
+        }
 
-    def result(self, run: Run, table: str = "report") -> dict[str, Any]:
+    def draw(self, size: int, seed: int) -> Batch:
+        """Return a draw of training images, as many of each digit."""
+        pool = self.examples["pool"]
+        order = pool["id"].argsort()[np.random.RandomState(seed).permutation(len(pool["id"]))]
+        labels = pool["labels"][order]
+        chosen = torch.cat([order[labels == label][: size // 5] for label in labels.unique()])
+        return {name: values[chosen] for name, values in pool.items()}
+
+    def fit(self, run: Run, reported: str) -> dict[str, Any]:
+        """Fit, and return the accuracy on a split and the number of trained parameters."""
+        seed_everything(run.seed, verbose=False)
+        module = LanguageTaskModule(self.backbone, self.data.task, tune=run.tune, learning_rate=run.rate)
+        trainer = Trainer(max_epochs=1, gradient_clip_val=1.0, **_QUIET)
+        batches = batches_of(self.draw(run.size, run.seed), min(run.size, 16), self.steps, run.seed)
+        trainer.fit(module, [*batches])
+        (metrics,) = Trainer(**_QUIET).validate(module, [self.examples[reported]], verbose=False)
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        return {"accuracy": metrics["val_accuracy"], "trained": trained, "steps": self.steps}
+
+    def result(self, run: Run, reported: str = "report") -> dict[str, Any]:
         """Return the result of a run, from its file if there is one."""
-        path = self.out / table / f"{run.name}.json"
+        path = self.out / reported / f"{run.name}.json"
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
-            result = fit(run, self.backbone, self.images, table, self.steps)
-            write_text_atomically(path, json.dumps(result | {"steps": self.steps}))
+            write_text_atomically(path, json.dumps(self.fit(run, reported)))
         return dict(json.loads(path.read_text()))
 
     def rate(self, tune: str) -> float:
@@ -256,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     study = Study(options.out, options.steps, options.epochs)
-    print(f"Known digits: {json.loads((study.backbone / 'known.json').read_text())['val_accuracy']:.3f}")
+    print(f"Known digits: {json.loads((options.out / 'backbone' / 'known.json').read_text())['val_accuracy']:.3f}")
     rows = study.rows(options.ways, options.sizes, options.seeds)
     table = markdown(rows, options.sizes)
     write_text_atomically(options.out / "results.md", table + "\n")

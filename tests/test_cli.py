@@ -333,10 +333,18 @@ def test_an_optimizer_is_a_class_of_torchs_kind(value: str, argv: Any, capsys: p
     assert "optimizer" in capsys.readouterr().err
 
 
-def test_optimizers_and_schedulers_of_torch_are_made(argv: Any) -> None:
-    options = ["--model.tune", "value", "--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.1"]
-    options += ["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"]
+class SGD(torch.optim.SGD):
+    """Other packages have optimizers of this name, too."""
+
+
+def test_optimizers_schedulers_and_callbacks_of_libraries_are_made(argv: Any, out: Path) -> None:
+    options = ["--model.tune", "value", "--model.optimizer", "SGD", "--model.optimizer.lr", "0.1"]
+    options += ["--model.lr_scheduler", "ReduceLROnPlateau", "--model.lr_scheduler.monitor", "val_loss"]
+    options += ["--trainer.callbacks", "Timer", "--trainer.callbacks.duration", "00:01:00:00"]
     assert main(argv("fit", *options)) == 0
+    saved = yaml.safe_load((out / "version_0" / "config.yaml").read_text())
+    assert saved["model"]["optimizer"]["class_path"] == "torch.optim.SGD"
+    assert saved["trainer"]["callbacks"][0]["init_args"]["interval"] == "step"
 
 
 @pytest.mark.parametrize(

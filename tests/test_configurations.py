@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from beft_lightning.configurations import parts, with_parts
+from beft_lightning.configurations import parts, shipped, with_parts
 
 
 @pytest.fixture
@@ -44,3 +44,15 @@ def test_a_command_line_gets_the_files(configs: Path) -> None:
         *("fit", "--config", model, "--config", task, "-c", "own.yaml", f"--config={model}", f"--config={task}"),
         *("--data.seed", name, "--config"),
     ]
+
+
+def test_the_configurations_of_the_package_are_found_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parts(Path("configs/quickstart.yaml")) == [shipped() / "quickstart.yaml"]
+    assert parts(Path("configs/bert_base_rte.yaml")) == [
+        shipped() / "model/bert_base.yaml",
+        shipped() / "task/rte.yaml",
+    ]
+    assert parts(Path("configs/unknown.yaml")) == [Path("configs/unknown.yaml")]
+    (tmp_path / "configs").mkdir()  # the user's own folder comes first
+    assert parts(Path("configs/quickstart.yaml")) == [Path("configs/quickstart.yaml")]

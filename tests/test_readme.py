@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from beft_lightning.configurations import with_parts
 from beft_lightning.tuning import METHODS
 
 ROOT = Path(__file__).parents[1]
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGURATIONS = [block for path in TEXTS for block in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)]
+PYTHON = [(path, block) for path in TEXTS for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)]
 BLOCKS = [block for path in TEXTS for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.DOTALL)]
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("python -m beft_lightning")]
@@ -109,9 +111,25 @@ def test_every_configuration_on_a_page_parses(cli: BeftCLI, tmp_path: Path) -> N
         cli.parser.parse_args(["--config", quickstart, "--config", str(tmp_path / f"{number}.yaml")])
 
 
+def test_every_python_block_compiles() -> None:
+    for path, block in PYTHON:
+        compile(block, str(path.relative_to(ROOT)), "exec")
+
+
+def test_the_tutorial_of_a_project_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for path, block in PYTHON:
+        if path.stem == "your_project":
+            exec(compile(block, path.name, "exec"), names)
+    assert names["same"]
+    assert names["selection"].selected in (["value"], ["query"])
+
+
 def test_the_index_lists_every_page() -> None:
-    listed = set(re.findall(r"\]\(([a-z_]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
-    assert listed | {"index.md"} == {path.name for path in (ROOT / "docs").glob("*.md")}
+    listed = set(re.findall(r"\]\(([a-z_/]+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert listed | {"index.md"} == pages
 
 
 def test_the_first_page_is_short() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 from transformers import (
@@ -49,7 +50,7 @@ def head_parameters(module: nn.Module, scope: Scope = None) -> list[str]:
 
 def _pretrained_parts(model: PreTrainedModel) -> list[nn.Module]:
     """Return the pretrained parts of a model without a base model: itself, or the models in a classifier."""
-    mappings = (MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING)
+    mappings: tuple[Any, ...] = (MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING)
     if not any(type(model) is mapping.get(type(model.config), None) for mapping in mappings):
         return [model]
     return [child for child in model.children() if isinstance(child, PreTrainedModel)]

@@ -35,7 +35,7 @@ def score(value: object, names: Sequence[str] = ()) -> float:
         DataError: If the value is no finite number.
     """
     try:
-        number = float(str(value))
+        number = float(str(value).replace("_", " "))  # Python's own way to write digits in groups is none
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

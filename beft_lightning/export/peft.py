@@ -49,8 +49,8 @@ def peft_adapter(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> tuple
         ExportError: If something was trained that is neither the bias of a linear layer nor part of the head.
     """
     base = f"{model.base_model_prefix}."
-    head = head_parameters(model) if model.base_model is model else [n for n in trained if not n.startswith(base)]
-    inside = {name: value for name, value in trained.items() if name not in head}
+    outside = head_parameters(model) if model.base_model is model else [n for n in trained if not n.startswith(base)]
+    inside = {name: value for name, value in trained.items() if name not in outside}
     heads = list(dict.fromkeys(name.partition(".")[0] for name in trained if name not in inside))
     deltas = {name.removesuffix(".bias"): _delta(model, name, value) for name, value in inside.items()}
     if not deltas:

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
@@ -26,7 +26,9 @@ from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_model_options, check_precision
 from beft_lightning.tasks.metrics import TaskMetrics
+from beft_lightning.tasks.monitoring import check_monitors
 from beft_lightning.tasks.objectives import Objective, make_objective
+from beft_lightning.tasks.schedules import each_epoch, linear_decay, step_on_plateau
 from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_method
 
 
@@ -48,7 +50,8 @@ class LanguageTaskModule(LightningModule):
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
         optimizer: Another optimizer than the published update rule (Adam, epsilon 1e-6 on the uncorrected second
             moment, no weight decay).
-        lr_scheduler: A learning-rate scheduler, stepped after each epoch.
+        lr_scheduler: A learning-rate scheduler, stepped after each epoch. One that looks at a metric is
+            ``lightning.pytorch.cli.ReduceLROnPlateau`` with ``monitor``.
         schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
             ``linear``.
         activation_checkpointing: Keep only each layer's input for the backward pass and compute the rest again: less
@@ -119,6 +122,7 @@ class LanguageTaskModule(LightningModule):
         strategy.before_restore(self._check_length)
         if stage == "fit":
             check_precision(self.trainer)
+            check_monitors(self.trainer)
         names = (
             *("tune", "tune_options", "dtype_name", "random_init", "learning_rate", "schedule"),
             "activation_checkpointing",
@@ -217,8 +221,8 @@ class LanguageTaskModule(LightningModule):
         assert self.objective is not None
         assert self.model is not None
         loss = self.objective.loss(self.model, batch)
-        examples = batch["input_ids"] if "input_ids" in batch else batch["labels"]
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(examples))
+        size = len(batch["input_ids" if "input_ids" in batch else "labels"])
+        self.log("train_loss", loss, prog_bar=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -278,18 +282,20 @@ class LanguageTaskModule(LightningModule):
             )
         optimizer = self.make_optimizer()
         if self.lr_scheduler is not None:
-            return [optimizer], [self.lr_scheduler(optimizer)]
+            return [optimizer], [each_epoch(self.lr_scheduler(optimizer), self)]
         if self.schedule == "constant":
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        # In closed form, so that a run resumed with more epochs falls along its own line.
-        decay = LambdaLR(optimizer, partial(_linear_decay, steps))
-        return [optimizer], [{"scheduler": decay, "interval": "step"}]
+        return [optimizer], [linear_decay(optimizer, int(self.trainer.estimated_stepping_batches))]
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a scheduler, unless :meth:`on_train_epoch_end` does."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
-def _linear_decay(steps: int, step: int) -> float:
-    """Return the share of the learning rate after ``step`` of ``steps``."""
-    return max(0.0, 1 - step / steps)
+    def on_train_epoch_end(self) -> None:
+        """Step a scheduler that looks at a metric, before the epoch's checkpoint is written."""
+        if isinstance(scheduler := self.lr_schedulers(), ReduceLROnPlateau):
+            step_on_plateau(scheduler, self.trainer)
 
 
 def metric_prefix(stage: str, split: str) -> str:

@@ -98,9 +98,9 @@ def test_optimizer_and_scheduler_can_be_chosen(backbone: str) -> None:
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LinearLR(optimizer),
     )
     module.configure_model()
-    (optimizer,), (scheduler,) = module.configure_optimizers()
+    (optimizer,), (schedule,) = module.configure_optimizers()
     assert isinstance(optimizer, torch.optim.SGD)
-    assert scheduler.optimizer is optimizer
+    assert schedule["scheduler"].optimizer is optimizer
 
 
 def test_two_learning_rates_are_an_error(backbone: str) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.data.table.files import FORMATS
@@ -73,6 +73,5 @@ def read_media_folder(folder: Path, split: str, media: str) -> Dataset:
         {
             media: [str(path.relative_to(folder)) for path in paths],
             "label": [names.index(path.relative_to(root).parts[0]) for path in paths],
-        },
-        features=Features({media: Value("string"), "label": ClassLabel(names=names)}),
-    )
+        }
+    ).cast_column("label", ClassLabel(names=names))

@@ -3,20 +3,24 @@
 import csv
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    concatenate_datasets,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
 
 from beft_lightning.data.table.conll import read_conll
 from beft_lightning.errors import DataError
 
-#: An empty cell is missing; pandas would take texts such as "None" and "NA" for missing, too. The types of columns are
-#: found from the whole file (no chunks).
-_CSV: Mapping[str, Any] = {"keep_default_na": False, "na_values": [""], "chunksize": None}
 #: Files that ``save_to_disk`` of datasets leaves.
 _SAVED = ("dataset_dict.json", "state.json")
 
@@ -44,7 +48,9 @@ def read_table(source: str | Path, split: str) -> Dataset:
     saved = path.is_dir() and any((path / name).is_file() for name in _SAVED)
     try:
         # datasets runs no code of a data set: scripts are refused.
-        content = load_from_disk(str(path)) if saved else load_dataset(str(source))
+        content = load_from_disk(str(path)) if saved else _load_folder(str(source))
+    except DataError:
+        raise
     except Exception as error:  # datasets and the hub raise many kinds
         kind = "folder" if path.is_dir() else "no file or folder here, and as a data set of the hub"
         raise DataError(f"{source}: {kind} not readable ({_reason(error)}).") from error
@@ -53,6 +59,18 @@ def read_table(source: str | Path, split: str) -> Dataset:
     if split not in content and len(content) > 1:
         raise DataError(f"{source}: no split {split!r}; there are: {', '.join(map(str, content))}. Give it as a file.")
     return _filled(content[split] if split in content else next(iter(content.values())), source)
+
+
+def _load_folder(source: str) -> DatasetDict:
+    """Load a folder or a data set of the hub; CSV and TSV files of a folder are read like those that stand alone."""
+    builder = load_dataset_builder(source)
+    splits = {split: [Path(name) for name in names] for split, names in (builder.config.data_files or {}).items()}
+    cells = all(path.suffix.lower() in SEPARATORS and path.is_file() for paths in splits.values() for path in paths)
+    if not splits or not cells or builder.info.features is not None:
+        return load_dataset(source)
+    return DatasetDict(
+        {f"{split}": concatenate_datasets([read_file(path) for path in paths]) for split, paths in splits.items()}
+    )
 
 
 def read_file(path: Path) -> Dataset:
@@ -94,33 +112,45 @@ def _delimited_rows(path: Path) -> Iterator[dict[str, str | None]]:
     """Yield the rows of a CSV or TSV file."""
     separator = SEPARATORS[path.suffix.lower()]
     csv.field_size_limit(sys.maxsize)
+    number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=separator)
-            heading = next(rows, [])
+            # Strict: a quotation mark that is not closed would swallow the rest of the file.
+            lines = csv.reader(file, delimiter=separator, strict=True)
+            heading = next(lines, [])
+            if not heading:
+                raise DataError(f"{path}: no heading. The first line names the columns.")
             if twice := [name for name in heading if heading.count(name) > 1]:
                 raise DataError(f"{path}: the heading has the column {twice[0]!r} twice: rename one.")
-            for number, row in enumerate(filter(None, rows), start=1):
-                if len(row) > len(heading):
-                    raise DataError(
-                        f"{path} row {number}: {len(row)} cells, and the heading has {len(heading)}. Put a cell that "
-                        "holds the separator into quotation marks."
-                    )
-                if separator == "\t" and any("\t" in cell and "\n" in cell for cell in row):
-                    raise DataError(
-                        f"{path} row {number}: a cell in quotation marks goes over several rows. Double the quotation "
-                        "marks that belong to a text, and put the text into quotation marks."
-                    )
+            # In a table of one column, an empty line is an empty cell.
+            rows = (line or [""] for line in lines) if len(heading) == 1 else filter(None, lines)
+            for number, row in enumerate(rows, start=1):
+                _check_row(row, heading, separator, f"{path} row {number}")
                 yield dict(zip_longest(heading, row))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not readable as {path.suffix.lower()[1:]} ({error}).") from error
+        raise DataError(
+            f"{path} row {number + 1} or soon after: not readable as {path.suffix.lower()[1:]} ({error})."
+        ) from error
+
+
+def _check_row(row: Sequence[str], heading: Sequence[str], separator: str, where: str) -> None:
+    """Check that a row is not longer than the heading, and no cell of it several rows of a TSV file."""
+    if len(row) > len(heading):
+        raise DataError(
+            f"{where}: {len(row)} cells, and the heading has {len(heading)}. Put a cell that holds the separator into "
+            "quotation marks."
+        )
+    if separator == "\t" and any("\t" in cell and "\n" in cell for cell in row):
+        raise DataError(
+            f"{where}: a cell in quotation marks goes over several rows. Double the quotation marks that belong to a "
+            "text, and put the text into quotation marks."
+        )
 
 
 def _read_delimited(path: Path) -> Dataset:
-    """Read a CSV or TSV file, after a check of its shape: pandas shifts rows that are longer than the heading."""
-    for _ in _delimited_rows(path):
-        pass
-    return _load("csv", path, **_CSV, sep=SEPARATORS[path.suffix.lower()])
+    """Read a CSV or TSV file; all cells are texts."""
+    rows = read_cells(path)
+    return Dataset.from_dict({name: [row[name] for row in rows] for name in (rows[0] if rows else ())})
 
 
 #: Suffix of a file of cells -> what separates them.

@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
+from beft_lightning.data.labels import score
 from beft_lightning.data.sources import is_empty
 from beft_lightning.errors import DataError
 
@@ -50,14 +51,31 @@ def label_name(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def is_score(value: Any) -> bool:
-    """Return whether a label is a number with a fraction."""
-    return isinstance(value, float) and not value.is_integer()
+def are_scores(values: Sequence[Any]) -> bool:
+    """Return whether labels are numbers, as texts or not, and any of them has a fraction.
+
+    >>> are_scores(["1", "2.5"]), are_scores(["1.0", "2"]), are_scores(["1", "2.5", "many"])
+    (True, False, False)
+    """
+    numbers = [_number(value) for value in values]
+    return None not in numbers and any(number is not None and not number.is_integer() for number in numbers)
 
 
 def infer_names(values: Sequence[Any]) -> tuple[str, ...]:
-    """Return the names of the labels that occur, sorted; numbers by their size."""
-    return tuple(map(label_name, sorted(set(values))))
+    """Return the names of the labels that occur, sorted; numbers, as texts or not, by their size."""
+    names = sorted(set(map(label_name, values)))
+    numbers = {name: _number(name) for name in names}
+    if all(number is not None for number in numbers.values()):
+        names.sort(key=lambda name: numbers[name] or 0.0)
+    return tuple(names)
+
+
+def _number(value: Any) -> float | None:
+    """Return a label as a number; None if it is none."""
+    try:
+        return None if isinstance(value, bool) else score(value)
+    except DataError:
+        return None
 
 
 def check_types(values: Sequence[Any], column: str, where: Callable[[int], str]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from beft_lightning.data.preprocessors.preprocessor import NO_LABEL
 from beft_lightning.data.prompt_task import PromptTask
 from beft_lightning.tasks.objectives.language_model import LanguageModelObjective
 from beft_lightning.tasks.objectives.objective import labelled_rows
@@ -29,11 +30,19 @@ class OptionObjective(LanguageModelObjective[PromptTask]):
         return classification_loss(sums, lengths, batch["option_row"], batch["labels"])
 
     def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Return the chosen option of each example, shape ``(batch,)``.
+        """Return the chosen option of each example, shape ``(batch,)``, and the loss where all labels are known.
 
-        There is no loss, as an example may have several right options.
+        It is the loss of training: of several right options the first one's, and without calibration.
         """
-        return self.scores(model, batch).argmax(dim=-1), None
+        sums, lengths = option_log_probabilities(model, batch)
+        predictions = self._compared(model, batch, sums, lengths).argmax(dim=-1)
+        if not batch["labels"].numel() or (batch["labels"][:, 0] == NO_LABEL).any():
+            return predictions, None
+        labels = batch["labels"][:, 0]
+        if self.task.loss != "lm":
+            return predictions, classification_loss(sums, lengths, batch["option_row"], labels)
+        right = torch.searchsorted(batch["option_row"], torch.arange(len(labels), device=labels.device)) + labels
+        return predictions, language_model_loss(sums[right], lengths[right])
 
     def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
         """Return ``label`` and ``probabilities`` of each example: of its options by their names, texts, or numbers."""
@@ -46,7 +55,9 @@ class OptionObjective(LanguageModelObjective[PromptTask]):
         With calibration, options compare by the sum of their log-probability less the sum behind the prompt without
         content; without, by its mean.
         """
-        sums, lengths = option_log_probabilities(model, batch)
+        return self._compared(model, batch, *option_log_probabilities(model, batch))
+
+    def _compared(self, model: PreTrainedModel, batch: dict[str, Any], sums: Tensor, lengths: Tensor) -> Tensor:
         if "calibration" in batch:
             scores = sums - option_log_probabilities(model, batch["calibration"])[0]
         else:

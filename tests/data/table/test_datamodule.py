@@ -66,9 +66,15 @@ def test_numbers_with_fractions_are_scores_unless_the_kind_says_otherwise(make: 
     halves = write(frame().assign(verdict=[0.5, 1.0] * 20))
     assert (make(halves).task.kind, make(halves).task.labels) == ("regression", ())
     assert make(halves).read("train")[0]["label"] == 0.5
-    assert make(halves, kind="classification").task.labels == ("0.5", "1")
+    assert make(halves, kind="classification").task.labels == ("0.5", "1.0")
     whole = write(frame())
     assert make(whole, label="stars", kind="regression").read("train")[3]["label"] in range(40)
+
+
+def test_labels_of_a_csv_file_are_told_apart_as_they_are_written(make: Any, write: Any) -> None:
+    data = make(write(frame().assign(verdict=["01", "1"] * 20, second="007")), text="second")
+    assert data.task.labels == ("01", "1")
+    assert {(row["second"], row["label"]) for row in data.read("train")} == {("007", 0), ("007", 1)}
 
 
 def test_class_labels_keep_the_names_and_the_order_that_they_declare(make: Any, tmp_path: Path) -> None:
@@ -121,13 +127,13 @@ def test_rows_keep_the_id_of_the_file(column: str, make: Any, write: Any) -> Non
         ({}, {"label": "label"}, "no column 'label'; there are"),
         ({}, {"text": "review,second,stars"}, "one column, or two different ones"),
         ({}, {"text": "review,verdict"}, "not the label's, 'verdict'"),
-        ({}, {"text": "stars"}, "train.csv row 1: column 'stars' is no text but 0"),
         ({"review": [*["a"] * 39, None]}, {}, "train.csv row 40: column 'review' is empty"),
         ({"review": [*["a"] * 39, "  "]}, {}, "train.csv row 40: column 'review' is empty"),
         ({"verdict": [*["a"] * 39, None]}, {}, "train.csv row 40: column 'verdict' is empty"),
         ({"verdict": "pos"}, {}, "every row has the label 'pos'"),
         ({}, {"label": "stars"}, "column 'stars' has 40 different values in 40 rows"),
         ({}, {"kind": "regression"}, "train.csv row 1: label '(neg|pos)' is not a number"),
+        ({"stars": [*["2.5"] * 39, "many"]}, {"label": "stars", "kind": "regression"}, "row 40: label 'many' is not a"),
         ({}, {"dev_share": 40}, "dev_share 40 leaves none of 40 rows"),
         ({}, {"dev_share": 0}, "dev_share 0 must be"),
         ({}, {"dev_share": 1.5}, "dev_share 1.5 must be"),

@@ -45,9 +45,7 @@ def test_every_form_gives_the_rows_that_were_written(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    rows = read_table(write(tmp_path, kind), "train").to_list()
-    # In the CSV file of a folder, datasets itself takes "None" for a missing value.
-    assert rows == [row if kind != "folder" or row["text"] != "None" else {**row, "text": None} for row in ROWS]
+    assert read_table(write(tmp_path, kind), "train").to_list() == ROWS
 
 
 def test_a_file_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,24 +55,47 @@ def test_a_file_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_types_of_a_column_are_found_from_all_rows(tmp_path: Path) -> None:
-    """In chunks of 10,000 rows, the fraction in the last one would not fit the type of the first chunk."""
-    pd.DataFrame({"text": "a", "label": ["1"] * 11_000 + ["2.5"]}).to_csv(tmp_path / "t.csv", index=False)
-    assert read_table(tmp_path / "t.csv", "train")[-1]["label"] == 2.5
+@pytest.mark.parametrize("place", ["t.csv", "t.tsv", "folder/train.csv"])
+def test_the_cells_of_a_file_stay_as_they_are_written(place: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    cells = ["01", "1", "1.0", "NA", "null", "None", "True", "9007199254740993", " 1e3", "-"]
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    pd.DataFrame({"label": cells}).to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    source = path if path.parent == tmp_path else path.parent
+    assert read_table(source, "train")["label"][:] == cells
+
+
+def test_types_that_a_folder_declares_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "own").mkdir()
+    pd.DataFrame({"label": ["01", "1"]}).to_csv(tmp_path / "own" / "train.csv", index=False)
+    card = "---\ndataset_info:\n  features:\n  - name: label\n    dtype: int64\n---\n"
+    (tmp_path / "own" / "README.md").write_text(card)
+    assert read_table(tmp_path / "own", "train")["label"][:] == [1, 1]
+
+
+def test_an_empty_line_is_an_empty_cell_where_there_is_one_column(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\na\n\nb\n")
+    (tmp_path / "two.csv").write_text("text,label\na,1\n\nb\n")
+    assert read_table(tmp_path / "t.csv", "train")["text"][:] == ["a", "", "b"]
+    assert read_table(tmp_path / "two.csv", "train")["label"][:] == ["1", None]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("t.xlsx", "PK", "t.xlsx: unknown type '.xlsx'; files that can be read: .csv, .tsv"),
-        ("t.csv", "", "t.csv: not readable as csv .*No columns"),
+        ("t.csv", "", "t.csv: no heading. The first line names the columns"),
         ("t.csv", "text,label\n", "t.csv: no rows"),
         ("t.jsonl", "", "t.jsonl: no rows"),
         ("t.csv", "text,label\na,1\nb,1,2\n", "t.csv row 2: 3 cells, and the heading has 2"),
         ("t.csv", "id,text\n1,good,x\n2,bad,y\n", "t.csv row 1: 3 cells, and the heading has 2"),
         ("t.csv", "text,text\na,b\n", "t.csv: the heading has the column 'text' twice"),
         ("t.tsv", 'text\tlabel\n"a\t1\nb"\t2\n', "t.tsv row 1: a cell in quotation marks goes over several rows"),
-        ("t.csv", "text,label\n\xe9,1\n", "t.csv: not readable as csv .*utf-8"),
+        ("t.csv", "text,label\n\xe9,1\n", "t.csv row 1 or soon after: not readable as csv .*utf-8"),
+        ("t.csv", 'text,label\na,1\n"b,2\nc,3\n', "t.csv row 2 or soon after: not readable as csv .*unexpected end"),
+        ("t.tsv", 'text\tlabel\na\t1\n"b" c\t2\n', "t.tsv row 2 or soon after: not readable as tsv .*expected after"),
         ("t.jsonl", '{"text": "a"}\n{"text"\n', "t.jsonl: not readable as jsonl .*row 1"),
         ("t.parquet", "hello", "t.parquet: not readable as parquet"),
     ],

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from beft_lightning.data.table.labels import check_names, check_types, infer_names, is_score, label_name
+from beft_lightning.data.table.labels import are_scores, check_names, check_types, infer_names, label_name
 from beft_lightning.errors import DataError
 
 
@@ -16,11 +16,16 @@ from beft_lightning.errors import DataError
         ([True, False], "classification", ("false", "true")),
         ([1.0, 2.0], "classification", ("1", "2")),
         ([1, 2.5], "regression", ("1", "2.5")),
-        (["1.5", "2"], "classification", ("1.5", "2")),
+        (["1.5", "2"], "regression", ("1.5", "2")),
+        (["10", "9", "1"], "classification", ("1", "9", "10")),
+        (["1", "01", "1.0"], "classification", ("01", "1", "1.0")),
+        (["1.5", "3.x"], "classification", ("1.5", "3.x")),
+        (["1.5", "nan"], "classification", ("1.5", "nan")),
+        (["1.5", "1_0"], "classification", ("1.5", "1_0")),
     ],
 )
 def test_kind_and_names_of_labels(values: list[Any], kind: str, names: tuple[str, ...]) -> None:
-    assert any(map(is_score, values)) == (kind == "regression")
+    assert are_scores(values) == (kind == "regression")
     assert infer_names(values) == names
     assert {label_name(value) for value in values} == set(names)
 

@@ -1,6 +1,7 @@
 """Language models that choose: trained, evaluated, and with the baselines that need no training."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,30 @@ def test_calibration_takes_away_what_an_option_has_anyway() -> None:
     def log_probabilities(model: Any, batch: dict[str, Any]) -> Any:
         return sums[batch["name"]], torch.ones(2)
 
-    shared = {"name": "prompt", "option_row": torch.tensor([0, 0]), "id": torch.tensor([0])}
+    shared: dict[str, Any] = {"name": "prompt", "option_row": torch.tensor([0, 0]), "id": torch.tensor([0])}
+    shared["labels"] = torch.tensor([[0]])
     module = "beft_lightning.tasks.objectives.options.option_log_probabilities"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, log_probabilities)
         assert objective.evaluate(None, shared)[0].tolist() == [0]  # type: ignore[arg-type]
         assert objective.evaluate(None, {**shared, "calibration": {"name": "calibration"}})[0].tolist() == [1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("loss", ["classification", "lm"])
+def test_validation_has_the_loss_of_training(loss: Any, decoder: str, data: Glue) -> None:
+    data.task = replace(PROMPT_TASKS["sst2"], loss=loss)
+    module = LanguageTaskModule(decoder, data.task, tune="value")
+    module.configure_model()
+    module.eval()  # without dropout
+    objective, model = module.objective, module.model
+    assert isinstance(objective, OptionObjective)
+    assert model is not None
+    features = data.preprocessor.encode(data.task.numbered(data.read("validation")[:8]))
+    batch = data.preprocessor.collate_evaluation(features)
+    expected = objective.loss(model, data.preprocessor.collate_training(features))
+    _, found = objective.evaluate(model, batch)
+    torch.testing.assert_close(found, expected)
+    assert objective.evaluate(model, {**batch, "labels": batch["labels"][:, :0]})[1] is None
 
 
 @pytest.mark.parametrize(("task", "layers"), [("copa", 30), ("cb", 4), ("record", 4)])

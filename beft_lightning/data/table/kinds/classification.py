@@ -8,12 +8,12 @@ from beft_lightning.data.prompt_task import PromptTask, separator
 from beft_lightning.data.sources import Row
 from beft_lightning.data.table.kinds.labelled import LabelledKind
 from beft_lightning.data.table.labels import (
+    are_scores,
     check_names,
     class_names,
     describe_names,
     has_lists,
     infer_names,
-    is_score,
     known_name,
     label_name,
     raw_labels,
@@ -29,8 +29,8 @@ class Classification(LabelledKind):
     takes = ("prompt",)
 
     def matches(self, table: Dataset) -> bool:
-        """Return whether labels are no lists, and none has a fraction."""
-        return not has_lists(table, self.label) and not any(map(is_score, raw_labels(table, self.label)))
+        """Return whether labels are no lists, and no numbers one of which has a fraction."""
+        return not has_lists(table, self.label) and not are_scores(raw_labels(table, self.label))
 
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record with the label names: those that the table declares, or those that occur."""

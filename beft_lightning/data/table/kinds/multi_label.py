@@ -20,6 +20,9 @@ from beft_lightning.data.table.labels import (
 from beft_lightning.data.task import Task, TaskRecord
 from beft_lightning.errors import DataError
 
+#: Cell of a column of its own for a label, in small letters -> whether the label holds. Cells of CSV files are texts.
+_MARKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+
 
 class MultiLabel(TableKind):
     """Any number of labels for the texts of each row: a column of lists, or a column of 0 and 1 for each label."""
@@ -94,9 +97,10 @@ class MultiLabel(TableKind):
     def _marked(self, row: dict[str, Any], where: str) -> list[str]:
         """Return the names of the columns that hold 1."""
         cells = filled(row, self.columns.label, where)
-        if wrong := [name for name, value in cells.items() if value not in (0, 1)]:
+        marks = {name: _MARKS.get(label_name(value).lower()) for name, value in cells.items()}
+        if wrong := [name for name, mark in marks.items() if mark is None]:
             raise DataError(f"{where}: column {wrong[0]!r} holds {cells[wrong[0]]!r}, and not 0 or 1.")
-        return [name for name, value in cells.items() if value]
+        return [name for name, mark in marks.items() if mark]
 
     def rows(self, table: Dataset, source: str, task: TaskRecord) -> Iterator[Located]:
         """Yield texts that are not empty, and lists of labels of the task."""

@@ -1,5 +1,6 @@
 """Tables with options of its own for each row."""
 
+from string import ascii_uppercase as _LETTERS
 from typing import Any
 
 from datasets import Dataset
@@ -18,7 +19,7 @@ from beft_lightning.errors import DataError
 class MultipleChoice(LabelledKind):
     """One of the options of each row: bare texts with a new head, or options behind a prompt.
 
-    The label is the option's number from 0, its column, or its text.
+    The label is the option's number from 0, its letter from A, its column, or its text.
     """
 
     name = "multiple_choice"
@@ -78,22 +79,23 @@ class MultipleChoice(LabelledKind):
             raise DataError(f"{where}: {error}.") from error
         found = self._numbers(label, texts)
         if len(found) != 1:
+            wrong = f"may be option {' or '.join(map(str, sorted(found)))}" if found else "is not one of the options"
             raise DataError(
-                f"{where}: label {label!r} is not one of the options. Give its number from 0 to {len(texts) - 1}, its "
-                f"column, or its text, of: {', '.join(map(repr, texts))}."
+                f"{where}: label {label!r} {wrong}. Give its number from 0 to {len(texts) - 1}, its letter from A to "
+                f"{_LETTERS[: len(texts)][-1]}, its column, or its text, of: {', '.join(map(repr, texts))}."
             )
         number = found.pop()
         # A column's name may be a number, which would be read as a name first.
         return task.labels[number] if task.labels else number
 
     def _numbers(self, label: Any, texts: list[str]) -> set[int]:
-        """Return the numbers of the options that a label may mean: by text or column, or else by number."""
-        numbered = {number for number in range(len(texts)) if label_name(number) == label_name(label)}
+        """Return the numbers of the options that a label may mean; a number that is no text is an option's number."""
+        numbered = [*enumerate(map(str, range(len(texts))))]
         if not isinstance(label, str):
-            return numbered
+            return {number for number, name in numbered if name == label_name(label)}
         columns = self.columns.options if len(self.columns.options) > 1 else ()
-        names = [*enumerate(texts), *enumerate(columns)]
-        return {number for number, name in names if name == label.strip()} or numbered
+        names = [*numbered, *enumerate(texts), *enumerate(columns), *enumerate(_LETTERS[: len(texts)])]
+        return {number for number, name in names if name == label.strip()}
 
     def describe(self, table: Dataset, task: TaskRecord) -> str:
         """Return where the options come from."""

@@ -7,7 +7,7 @@ from datasets import Dataset
 from beft_lightning.data.labels import score
 from beft_lightning.data.sources import Row
 from beft_lightning.data.table.kinds.labelled import LabelledKind
-from beft_lightning.data.table.labels import is_score, raw_labels
+from beft_lightning.data.table.labels import are_scores, raw_labels
 from beft_lightning.data.task import Task, TaskRecord
 from beft_lightning.errors import DataError
 
@@ -20,8 +20,8 @@ class Regression(LabelledKind):
     takes = ("prompt",)
 
     def matches(self, table: Dataset) -> bool:
-        """Return whether any label has a fraction."""
-        return any(map(is_score, raw_labels(table, self.label)))
+        """Return whether labels are numbers, and any has a fraction."""
+        return are_scores(raw_labels(table, self.label))
 
     def make_task(self, table: Dataset) -> TaskRecord:
         """Make a record without label names."""

@@ -94,6 +94,6 @@ def test_a_table_that_cannot_be_learnt(
 
 
 def test_an_answer_that_is_no_text(chat_backbone: str, tmp_path: Path) -> None:
-    (tmp_path / "sums.csv").write_text("sum,result\na,1\nb,2\n")
-    with pytest.raises(DataError, match="sums.csv row 1: column 'result' is no text but 1"):
-        Table(chat_backbone, tmp_path / "sums.csv", prompt="{sum}", answer="result")
+    (tmp_path / "sums.jsonl").write_text('{"sum": "a", "result": 1}\n{"sum": "b", "result": 2}\n')
+    with pytest.raises(DataError, match="sums.jsonl row 1: column 'result' is no text but 1"):
+        Table(chat_backbone, tmp_path / "sums.jsonl", prompt="{sum}", answer="result")

@@ -27,8 +27,9 @@ def test_lists_of_names() -> None:
     assert kind.describe(LISTS, task) == "multi_label, labels 0 = good, 1 = long, 1 for each row"
 
 
-def test_columns_of_0_and_1_are_labels_in_their_order() -> None:
-    table = Dataset.from_dict({"text": ["one", "two"], "long": [1, 0], "good": [True, True]})
+@pytest.mark.parametrize("long", [[1, 0], ["1", "0"], ["True", "False"], ["1.0", "0.0"]])
+def test_columns_of_0_and_1_are_labels_in_their_order(long: list[Any]) -> None:
+    table = Dataset.from_dict({"text": ["one", "two"], "long": long, "good": [True, True]})
     kind = MultiLabel(Columns.given("text", "long,good"), "t.csv")
     task = kind.make_task(table)
     assert task.labels == ("long", "good")
@@ -55,7 +56,7 @@ def test_declared_names_keep_their_order() -> None:
         ("y", {"y": [["a"], ["b", "b"]]}, "t.json row 2: a label occurs twice"),
         ("y,z", {"y": [1, 0], "z": [0, 2]}, "t.json row 2: column 'z' holds 2, and not 0 or 1"),
         ("y,z", {"y": [1, 0], "z": [0, None]}, "t.json row 2: column 'z' is empty"),
-        ("y,z", {"y": ["1", "0"], "z": [0, 1]}, "t.json row 1: column 'y' holds '1', and not 0 or 1"),
+        ("y,z", {"y": ["1", "yes"], "z": ["0", "1"]}, "t.json row 2: column 'y' holds 'yes', and not 0 or 1"),
     ],
 )
 def test_labels_that_cannot_be_learnt(label: str, columns: dict[str, Any], message: str) -> None:

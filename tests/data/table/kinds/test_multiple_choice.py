@@ -22,9 +22,8 @@ def labels(label: list[Any], options: str, change: dict[str, Any] | None = None,
 
 
 @pytest.mark.parametrize("options", ["a,b", "all"])
-@pytest.mark.parametrize("label", [[1, 0], ["1", "7"], ["y", "7"], [1.0, 0.0]])
-def test_a_label_is_a_number_or_the_text_of_an_option(label: list[Any], options: str) -> None:
-    """A text goes before a number: "0" would be the second option of the second row."""
+@pytest.mark.parametrize("label", [[1, 0], ["1", "7"], ["y", "7"], [1.0, 0.0], ["B", "A"], ["B", " 7 "]])
+def test_a_label_is_the_number_letter_or_text_of_an_option(label: list[Any], options: str) -> None:
     task, examples = labels(label, options)
     assert isinstance(task, Task)
     assert (task.kind, task.labels, task.options) == (
@@ -60,9 +59,18 @@ def test_a_prompt_makes_it_a_choice_of_a_language_model(options: str, count: int
 @pytest.mark.parametrize(
     ("label", "options", "change", "message"),
     [
-        ([1, 2], "a,b", {}, "t.json row 2: label 2 is not one of the options. Give its number from 0 to 1, its column"),
+        ([1, 2], "a,b", {}, "t.json row 2: label 2 is not one of the options. Give its number from 0 to 1, its letter"),
+        (["1", "0"], "a,b", {}, "t.json row 2: label '0' may be option 0 or 1"),  # its number, and the second text
+        (["A", "B"], "a,b", {"b": ["A", "B"]}, "t.json row 1: label 'A' may be option 0 or 1"),
+        (["C", "A"], "a,b", {}, "t.json row 1: label 'C' is not one of"),
+        (["01", "0"], "a,b", {}, "t.json row 1: label '01' is not one of"),
         (["x", "x"], "a,b", {}, "t.json row 2: label 'x' is not one of the options"),
-        (["a", "b"], "a,b", {"b": ["a", "y"]}, "t.json row 1: label 'a' is not one of"),  # a column and another's text
+        (
+            ["a", "b"],
+            "a,b",
+            {"b": ["a", "y"]},
+            "t.json row 1: label 'a' may be option 0 or 1",
+        ),
         ([0, None], "a,b", {}, "t.json row 2: column 'label' is empty"),
         ([0, 1], "a,b", {"b": ["y", "7"]}, "t.json row 2: the option '7' occurs twice"),
         ([0, 1], "a,b", {"b": ["y", " "]}, "t.json row 2: column 'b' is empty"),

@@ -50,8 +50,6 @@ SIZES = (10, 50, 200)
 POOL, CHOICE = 60, 40
 #: The size, and the seed, with which rates are chosen.
 CHOSEN_WITH, CHOSEN_BY = 50, 0
-#: Split of the data -> its table.
-SPLITS: Mapping[str, str] = {"train": "pool", "validation": "choice", "test": "report"}
 #: The model's inputs, ``labels`` and ``id`` of several images.
 Batch = dict[str, Tensor]
 _QUIET: Mapping[str, Any] = {
@@ -161,8 +159,15 @@ class Study:
             write_images(images)
         if not (out / "backbone" / "known.json").is_file():
             pretrain(out / "backbone", images, epochs)
-        tables = {split: images / f"{name}.csv" for split, name in SPLITS.items()}
-        self.data = ImageTable(self.backbone, **tables, batch_size=5 * POOL, eval_batch_size=512, seed=0)
+        self.data = ImageTable(
+            self.backbone,
+            train=images / "pool.csv",
+            validation=images / "choice.csv",
+            test=images / "report.csv",
+            batch_size=5 * POOL,
+            eval_batch_size=512,
+            seed=0,
+        )
         for stage in ("fit", "test"):
             self.data.setup(stage)
         #: All images of a split as one batch, so that no run reads them again.

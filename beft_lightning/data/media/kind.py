@@ -10,7 +10,7 @@ from beft_lightning.data.media.task import MediaTask, located
 from beft_lightning.data.sources import Located
 from beft_lightning.data.table.columns import Columns
 from beft_lightning.data.table.kinds.classification import Classification
-from beft_lightning.data.table.labels import check_names, class_names, infer_names, is_score
+from beft_lightning.data.table.labels import are_scores, check_names, class_names, infer_names
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
 
@@ -37,9 +37,9 @@ class MediaKind(Classification):
             fields: Further fields of the record.
         """
         values = self.labels(table, self.train)
-        if scores := [value for value in values if is_score(value)]:
+        if are_scores(values):
             raise DataError(
-                f"{self.train}: column {self.label!r} holds {scores[0]!r}, and labels of images and sounds are "
+                f"{self.train}: column {self.label!r} holds numbers with a fraction, and labels of images and sounds are "
                 "classes: give texts, truth values or whole numbers."
             )
         names = class_names(table, self.label) or infer_names(values)

@@ -96,7 +96,7 @@ def test_sounds_are_filled_up_and_cut(wav2vec2: str, tmp_path: Path) -> None:
         ),
         ({"image": lambda f: [*f.image[:-1], "train.csv"]}, "train.csv row 16: not readable as an image"),
         ({"image": lambda f: [*f.image[:-1], None]}, "train.csv row 16: column 'image' is empty"),
-        ({"label": lambda f: f.id + 0.5}, "holds 0.5, and labels of images and sounds are classes"),
+        ({"label": lambda f: f.id + 0.5}, "holds numbers with a fraction, and labels of images and sounds are classes"),
         ({"label": lambda f: ["left"] * 16}, "every row has the label 'left'"),
         ({"image": None}, "no column 'image'; .* Set --data.image and --data.label to columns of the table"),
     ],

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import seed_everything
 
 import beft_lightning
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
@@ -15,9 +17,10 @@ from tests.media import SPEECH, VISION, picture, save_media_backbone, tone, writ
 
 
 def fit(backbone: str, data: MediaTable, make_trainer: Any, tune: str) -> tuple[LanguageTaskModule, Any]:
-    torch.manual_seed(0)
+    seed_everything(0, verbose=False)  # speech models draw masks from numpy's generator
     module = LanguageTaskModule(backbone, data.task, tune=tune, learning_rate=0.02)
-    selection = BiasSelectionCallback(batches=2)
+    # Whisper has no key bias, and one that starts at zero is not comparable.
+    selection = BiasSelectionCallback(terms=("query", "value"), batches=2)
     trainer = make_trainer(callbacks=[*([selection] if tune == "auto" else []), AdapterCheckpoint()])
     trainer.fit(module, datamodule=data)
     return module, selection.selected
@@ -48,7 +51,7 @@ def test_a_type_from_scores_to_predictions(model_type: str, make_trainer: Any, t
     fixed.trainer.save_checkpoint(tmp_path / "last.ckpt")
     inputs = [picture(0, 90), picture(1, 91)] if vision else [tone(0, 90), tone(1, 91)]
     assert fixed.model is not None
-    processed = fixed.trainer.datamodule.preprocessor.process([*map(_array, inputs)])  # type: ignore[attr-defined]
+    processed = fixed.trainer.datamodule.preprocessor.process([*map(np.asarray, inputs)])  # type: ignore[attr-defined]
     with torch.no_grad():
         probabilities = fixed.model.eval()(**processed).logits.softmax(dim=-1).tolist()
     labels = fixed.task.labels
@@ -58,9 +61,3 @@ def test_a_type_from_scores_to_predictions(model_type: str, make_trainer: Any, t
         rows = beft_lightning.load(tmp_path / source).predict(inputs)
         for row, values_ in zip(rows, probabilities, strict=True):
             assert row["probabilities"] == pytest.approx(dict(zip(labels, values_, strict=True)), abs=1e-5)
-
-
-def _array(value: Any) -> Any:
-    import numpy as np
-
-    return np.asarray(value)

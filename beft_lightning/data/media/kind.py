@@ -39,8 +39,8 @@ class MediaKind(Classification):
         values = self.labels(table, self.train)
         if are_scores(values):
             raise DataError(
-                f"{self.train}: column {self.label!r} holds numbers with a fraction, and labels of images and sounds are "
-                "classes: give texts, truth values or whole numbers."
+                f"{self.train}: column {self.label!r} holds numbers with a fraction, and labels of images and "
+                "sounds are classes: give texts, truth values or whole numbers."
             )
         names = class_names(table, self.label) or infer_names(values)
         check_names(names, values, self.label, self.train)

@@ -13,7 +13,7 @@ Each run leaves a file below DIR; runs that have one are not repeated.
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import ViTConfig
 
 from beft_lightning import LanguageTaskModule
@@ -130,16 +131,18 @@ def pretrain(folder: Path, images: Path, epochs: int) -> None:
     write_text_atomically(folder / "known.json", json.dumps(metrics))
 
 
-def batches_of(examples: Batch, size: int, steps: int, seed: int) -> Iterator[Batch]:
-    """Yield training batches: all examples in a new order, then again, until there are enough."""
+def batches_of(examples: Batch, size: int, steps: int, seed: int) -> list[Batch]:
+    """Return training batches: all examples in a new order, then again, until there are enough."""
     random = np.random.RandomState(seed)
     count = len(examples["id"])
     order: list[int] = []
+    batches = []
     for _ in range(steps):
         if len(order) < size:
             order += random.permutation(count).tolist()
         chosen, order = order[:size], order[size:]
-        yield {name: values[chosen] for name, values in examples.items()}
+        batches.append({name: values[chosen] for name, values in examples.items()})
+    return batches
 
 
 class Study:
@@ -191,8 +194,10 @@ class Study:
         module = LanguageTaskModule(self.backbone, self.data.task, tune=run.tune, learning_rate=run.rate)
         trainer = Trainer(max_epochs=1, gradient_clip_val=1.0, **_QUIET)
         batches = batches_of(self.draw(run.size, run.seed), min(run.size, 16), self.steps, run.seed)
-        trainer.fit(module, [*batches])
-        (metrics,) = Trainer(**_QUIET).validate(module, [self.examples[reported]], verbose=False)
+        trainer.fit(module, DataLoader(batches, batch_size=None))
+        (metrics,) = Trainer(**_QUIET).validate(
+            module, DataLoader([self.examples[reported]], batch_size=None), verbose=False
+        )
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         return {"accuracy": metrics["val_accuracy"], "trained": trained, "steps": self.steps}
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from beft_lightning.data.column_task import ColumnExample, ColumnTask
 from beft_lightning.data.labels import label_index
 from beft_lightning.data.sources import Row
@@ -54,7 +56,8 @@ class MediaTask(ColumnTask):
 
     def to_learn(self, value: Any, where: str) -> MediaExample:
         """Return the example of a cell, still without a label."""
-        check_filled({self.column: value}, (self.column,), where)
+        if not isinstance(value, np.ndarray):
+            check_filled({self.column: value}, (self.column,), where)
         return MediaExample(media=located(value, self.folder))
 
     to_predict = to_learn

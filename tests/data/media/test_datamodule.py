@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset, Image
+from datasets import Audio, Dataset, Image
 
 from beft_lightning.__main__ import main
 from beft_lightning.data import AudioTable, ImageTable
@@ -84,6 +84,12 @@ def test_sounds_are_filled_up_and_cut(wav2vec2: str, tmp_path: Path) -> None:
     assert batch["input_values"].shape[0] == 4
     assert batch["input_values"].shape[1] <= 0.3 * RATE
     assert set(batch) == {"input_values", "labels", "id"}
+    contents = [{"bytes": (tmp_path / name).read_bytes(), "path": None} for name in names]
+    saved = Dataset.from_dict({"audio": contents, "label": [Path(name).parent.name for name in names]})
+    saved.cast_column("audio", Audio()).save_to_disk(tmp_path / "saved")
+    again = AudioTable(wav2vec2, tmp_path / "saved", batch_size=4, seed=0, max_seconds=0.3)
+    again.setup("fit")
+    assert [feature["length"] for feature in again._splits["train"]] == [f["length"] for f in data._splits["train"]]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: str, arguments: list[str]) -> None:
     """Run a command with a configuration."""
     from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
+    from beft_lightning.log_noise import leave_out_noise
 
+    leave_out_noise()
     # Lightning warns of two command lines; ours is that of this process in another form.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:

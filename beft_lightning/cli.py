@@ -9,6 +9,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.enums import LightningEnum
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -24,6 +25,7 @@ from beft_lightning.callbacks import (
     NonFiniteCheck,
     PredictionWriter,
     RunSummary,
+    Terminal,
 )
 from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.data import LanguageDataModule
@@ -70,6 +72,7 @@ class BeftCLI(LightningCLI):
                 "callbacks": [AdapterCheckpoint(), RunSummary(), PredictionWriter(), Interruption()],
                 "gradient_clip_val": 1.0,
                 "log_every_n_steps": 10,
+                "enable_model_summary": False,  # Terminal says what is trained
             },
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
@@ -157,6 +160,9 @@ class BeftCLI(LightningCLI):
             raise BeftError("trainer.callbacks names a BiasSelectionCallback: give its options as selection instead.")
         if self.model.method is None or self.subcommand == "score":
             callbacks.append(config.selection)
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if config.trainer.enable_progress_bar is not False and not own_bar:
+            callbacks.append(Terminal())
         try:
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except (ValueError, TypeError) as error:

@@ -59,14 +59,14 @@ class Predictor:
         Raises:
             DataError: If an input lacks a column, or one is empty or of another type.
         """
-        check_batch_size(batch_size)
         if isinstance(inputs, (str, Mapping)):
             raise DataError("predict takes a list of texts or rows: put a single one into brackets.")
-        found = [
-            pair
-            for number, given in enumerate(inputs, start=1)
-            for pair in self.task.parse_input(self._row(given, f"row {number}"), f"row {number}")
-        ]
+        return self.predict_located(((f"row {n}", given) for n, given in enumerate(inputs, start=1)), batch_size)
+
+    def predict_located(self, inputs: Iterable[tuple[str, Input]], batch_size: int = 64) -> list[dict[str, Any]]:
+        """Do the same for inputs each of which stands behind its place, such as file and row, for error messages."""
+        check_batch_size(batch_size)
+        found = [pair for where, given in inputs for pair in self.task.parse_input(self._row(given, where), where)]
         if not found:
             return []
         examples = self.task.numbered([example for _, example in found])

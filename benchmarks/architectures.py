@@ -9,9 +9,10 @@ import gc
 import json
 import signal
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,9 +25,9 @@ from beft_lightning.bias import add_missing_biases, find_bias_terms, freeze_exce
 from beft_lightning.bias.discovery import Run, run_twin
 from beft_lightning.bias.owners import bias_owners
 from beft_lightning.bias.twin import first_line
-from beft_lightning.bias.watching import watch
 from beft_lightning.errors import BeftError
 from beft_lightning.export.merging import make_plain
+from benchmarks.observed_attention import Observer, first_changed
 
 _ATTENTION = ("query", "key", "value", "cross_query", "cross_key", "cross_value")
 _SECONDS = 60
@@ -40,8 +41,8 @@ class Row:
         model_type: Its name in transformers.
         found: Terms whose biases change that input of attention alone.
         scored: Whether each of them gets a finite score, and all but inert ones a positive one.
-        trained: Whether ten steps change the value biases and nothing else.
-        exported: Whether transformers builds the trained model from its configuration.
+        trained: Whether ten steps on each term change it and nothing else.
+        exported: Whether transformers reads the model with trained values from a folder, and computes the same.
         reason: Why something does not work.
     """
 
@@ -66,7 +67,7 @@ def prove(model_type: str) -> Row:
         add_missing_biases(twin, find_bias_terms_of(twin))
         row.found = tuple(found_terms(twin, runs))
         row.scored = scores_are_finite(twin, runs)
-        row.trained = only_values_move(twin, runs)
+        row.trained = nothing_else_moves(twin, runs, row.found)
         row.exported = exports(twin, runs)
     except TimeoutError:
         raise
@@ -98,41 +99,44 @@ def found_terms(twin: PreTrainedModel, runs: list[Run]) -> Iterator[str]:
         AssertionError: If a vector changes something else first, or nothing.
     """
     terms = find_bias_terms(twin)
-    before = attention_inputs(twin, runs)
+    before = attention_inputs(runs)
     for term in (term for term in terms if term in _ATTENTION):
-        for index in {min(terms[term]), max(terms[term])}:
+        for index in sorted({min(terms[term]), max(terms[term])}):
             bias = terms[term][index]
             kept = bias.detach().clone()
             with torch.no_grad():
                 bias.add_(torch.randn(bias.shape))
-            after = attention_inputs(twin, runs)
+            changed = first_changed(before, attention_inputs(runs))
             with torch.no_grad():
                 bias.copy_(kept)
-            changed = [
-                [name for name in one if not torch.equal(one[name], other[name])]
-                for one, other in zip(before, after, strict=True)
-            ]
-            first = next((names for names in changed if names), [])
-            assert first == [term.removeprefix("cross_")], f"{term}.{index} changes {first} of an attention"
+            assert changed == {term.removeprefix("cross_")}, f"{term}.{index} changes {sorted(changed)} of an attention"
         yield term
 
 
-def attention_inputs(twin: PreTrainedModel, runs: list[Run]) -> list[dict[str, Tensor]]:
-    """Return what each attention takes, in the order of the forward pass."""
+@torch.no_grad()
+def attention_inputs(runs: list[Run]) -> list[dict[str, Tensor]]:
+    """Return what each attention takes, in the order of the forward passes."""
     taken = []
     for run in runs:
         torch.manual_seed(0)
-        taken += [dict(one.inputs) for one in watch(twin, run.forward).attentions if one.inputs]
-    return [{name: tensor.detach().clone() for name, tensor in one.items()} for one in taken]
+        with Observer() as observer:
+            run.forward()
+        taken += observer.taken
+    return taken
+
+
+def outputs(runs: list[Run]) -> list[Tensor]:
+    """Return the outputs of all runs that depend on parameters."""
+    given: list[Tensor] = []
+    for run in runs:
+        torch.manual_seed(0)
+        given += _tensors(run.forward())
+    return given
 
 
 def output_sum(runs: list[Run]) -> Tensor:
     """Return a loss over all outputs."""
-    total = torch.zeros(())
-    for run in runs:
-        torch.manual_seed(0)
-        total = total + sum((out.float().pow(2).mean() for out in _tensors(run.forward())), torch.zeros(()))
-    return total
+    return sum((one.float().pow(2).mean() for one in outputs(runs)), torch.zeros(()))
 
 
 def _tensors(output: Any) -> list[Tensor]:
@@ -161,15 +165,21 @@ def scores_are_finite(twin: PreTrainedModel, runs: list[Run]) -> bool:
     return finite and all(max(values) > 0 for term, values in scores.items() if not term.endswith("key"))
 
 
-def only_values_move(twin: PreTrainedModel, runs: list[Run]) -> bool:
-    """Return whether ten steps on the value biases change them, and no other parameter."""
-    if not (values := [term for term in find_bias_terms(twin) if term.endswith("value")]):
-        return False
-    trained = set(freeze_except(twin, values))
-    before = {name: parameter.detach().clone() for name, parameter in twin.named_parameters()}
-    _train(twin, runs, steps=10)
-    moved = {name for name, parameter in twin.named_parameters() if not torch.equal(parameter, before[name])}
-    return bool(moved) and moved <= trained
+def nothing_else_moves(twin: PreTrainedModel, runs: list[Run], terms: Iterable[str]) -> bool:
+    """Return whether ten steps on each term change it, unless it is inert, and no other parameter.
+
+    The values stay trained; the other terms are as before.
+    """
+    for term in sorted(terms, key=lambda term: term.endswith("value")):
+        before = {name: parameter.detach().clone() for name, parameter in twin.named_parameters()}
+        trained = set(freeze_except(twin, [term]))
+        _train(twin, runs, steps=10)
+        moved = {name for name, parameter in twin.named_parameters() if not torch.equal(parameter, before[name])}
+        if not moved <= trained or not (moved or term.endswith("key")):
+            return False
+        if not term.endswith("value"):
+            twin.load_state_dict(before, strict=False)
+    return True
 
 
 def _train(twin: nn.Module, runs: list[Run], *, steps: int) -> None:
@@ -181,16 +191,21 @@ def _train(twin: nn.Module, runs: list[Run], *, steps: int) -> None:
 
 
 def exports(twin: PreTrainedModel, runs: list[Run]) -> bool:
-    """Return whether the trained model can be built from its configuration and its state."""
-    with torch.no_grad():
-        before = output_sum(runs)
+    """Return whether transformers reads the trained model from a folder, and it computes the same."""
+    before = [tensor.detach() for tensor in outputs(runs)]
     try:
         make_plain(twin)
     except BeftError:
         return False
-    type(twin)(twin.config).load_state_dict(twin.state_dict())
-    with torch.no_grad():
-        return torch.allclose(output_sum(runs), before, rtol=1e-3)
+    with TemporaryDirectory() as folder:
+        twin.save_pretrained(folder)
+        model_class: Any = type(twin)
+        loaded, problems = model_class.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    if problems["missing_keys"] or problems["unexpected_keys"]:
+        return False
+    twin.load_state_dict(loaded.state_dict())  # The runs are of this one.
+    after = outputs(runs)
+    return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in zip(before, after, strict=True))
 
 
 def page(rows: list[Row]) -> str:
@@ -244,11 +259,12 @@ _HEADER = (
     "`python -m benchmarks.architectures --rows rows.jsonl`, then the same with `--out docs/architectures.md`.",
     "",
     "- **found**: each of these biases, changed in the first or last layer, changes that input of the next attention,",
-    "  and no other. Types whose layers have names that speak against what was seen count as not found.",
+    "  and no other. This is observed where attention is computed, without a look at layers, names or gradients.",
+    "  Types whose layers have names that speak against what was seen count as not found.",
     "- **scored**: all of them get finite scores, and all but key biases, which may be inert, positive ones.",
-    "- **trained**: ten steps on the value biases change them and no other parameter.",
-    "- **exported**: transformers builds the trained model from its configuration and its state. Where a bias was",
-    "  added that the configuration has no place for, the format `peft` remains.",
+    "- **trained**: ten steps on each of these terms change it, unless it is an inert key, and no other parameter.",
+    "- **exported**: transformers reads the model with trained value biases from a folder, and computes the same.",
+    "  Where a bias was added that the configuration has no place for, the format `peft` remains.",
     "",
 )
 
@@ -274,6 +290,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="a file of JSON lines: rows in it are kept, new ones appended")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     known = {}
     if arguments.rows and arguments.rows.exists():
         known = {(row := json.loads(line))["model_type"]: row for line in arguments.rows.read_text().splitlines()}

@@ -47,7 +47,11 @@ def expected(module: LanguageTaskModule) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-@pytest.mark.parametrize("task", [replace(SST2, max_length=6), PROMPTED], ids=["texts", "prompts"])
+@pytest.mark.parametrize(
+    "task",
+    [replace(SST2, max_length=6), PROMPTED, replace(PROMPTED, calibrate=True)],
+    ids=["texts", "prompts", "calibrated"],
+)
 def test_a_checkpoint_and_its_exports_predict_alike(
     task: TaskRecord, backbone: str, decoder: str, tmp_path: Path
 ) -> None:
@@ -62,6 +66,15 @@ def test_a_checkpoint_and_its_exports_predict_alike(
         assert predictor.predict(TEXTS)[0].keys() == {"sentence", "label", "probabilities"}
         assert not task.adds_head or predictor.model.config.id2label == {0: "negative", 1: "positive"}
         assert predictor.task.max_length == task.max_length
+
+
+def test_what_was_evaluated_behind_demonstrations_does_not_predict_without(decoder: str, tmp_path: Path) -> None:
+    task = PROMPTED.with_baselines(2, calibrate=False)
+    fitted(LanguageTaskModule(decoder, task, tune="value"), tmp_path / "a.ckpt")
+    export(tmp_path / "a.ckpt", tmp_path / "hf", "hf")
+    for path in ("a.ckpt", "hf"):
+        with pytest.raises(CheckpointError, match=f"{path}: task 'sst2' is asked behind 2 demonstrations"):
+            load(tmp_path / path)
 
 
 @pytest.mark.parametrize(

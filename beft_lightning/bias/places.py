@@ -72,7 +72,7 @@ def crossed(place: AttentionPlace) -> AttentionPlace:
 def _is_cross(watch: Watch, seen: SeenAttention, place: AttentionPlace) -> bool:
     """Return whether key and query come from different sequences."""
     inside = common_path(path for path in place.paths)
-    query, key = (set(watch.walk(seen.inputs[term], inside=inside)) for term in ("query", "key"))
+    query, key = (watch.ancestors(seen.inputs[term], inside=inside) for term in ("query", "key"))
     return not query & key
 
 

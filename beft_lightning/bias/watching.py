@@ -4,27 +4,27 @@ Every attention ends in ``scaled_dot_product_attention(q, k, v)``, or is spelled
 a second matrix product. Both are seen as they are called. The graph of gradients leads from there back to the layers.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+from beft_lightning.bias.gradients import gradient_edge, is_vector, walk_back
 from beft_lightning.parameters import clean_name
 
 #: The order in which an attention takes its inputs.
 INPUTS = ("query", "key", "value")
 
-_SOFTMAXES = {torch.softmax, nn.functional.softmax, Tensor.softmax}
+_SOFTMAXES = {torch.softmax, torch.special.softmax, nn.functional.softmax, Tensor.softmax}
 _PRODUCTS = {
-    torch.matmul, torch.bmm, torch.baddbmm, torch.einsum,
-    Tensor.matmul, Tensor.__matmul__, Tensor.bmm, Tensor.baddbmm,
+    torch.matmul, torch.linalg.matmul, torch.mm, torch.bmm, torch.baddbmm, torch.einsum, torch.tensordot,
+    Tensor.matmul, Tensor.__matmul__, Tensor.mm, Tensor.bmm, Tensor.baddbmm,
 }  # fmt: skip
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -78,10 +78,15 @@ class Watch(TorchFunctionMode):
         #: The outputs of layers: where the walk back through the graph ends.
         self.calls: dict[GradientEdge, Call] = {}
         self.attentions: list[SeenAttention] = []
-        # The first product (its two factors) and the softmax of attentions that are spelled out, by their outputs.
+        #: What the module gave.
+        self.outputs: list[Tensor] = []
+        # Attentions that are spelled out: the factors of products, the products that a softmax is of, and its result.
         self._products: dict[GradientEdge, tuple[Tensor, Tensor]] = {}
-        self._softmaxes: dict[GradientEdge, tuple[Tensor, Tensor]] = {}
+        self._softmaxes: dict[GradientEdge, list[tuple[Tensor, Tensor]]] = {}
+        self._weighted: dict[GradientEdge, SeenAttention] = {}
         self._results: dict[GradientEdge, SeenAttention] = {}
+        # Inputs of layers that have no gradient -> what the layers take in their place.
+        self._followed: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -95,54 +100,82 @@ class Watch(TorchFunctionMode):
             self._saw_product(list(_tensors([*args, *kwargs.values()])), output)
         return output
 
-    def _found(self, inputs: dict[str, Tensor], output: Tensor, **facts: Any) -> None:
-        if output.requires_grad:
-            seen = SeenAttention(inputs, gradient_edge(output), **facts)
-            self.attentions.append(seen)
-            self._results[seen.output] = seen
+    def _found(self, inputs: dict[str, Tensor], output: Tensor, **facts: Any) -> SeenAttention | None:
+        if not output.requires_grad:
+            return None
+        seen = SeenAttention(inputs, gradient_edge(output), **facts)
+        self.attentions.append(seen)
+        self._results[seen.output] = seen
+        return seen
 
     def _saw_softmax(self, logits: Tensor, weights: Tensor) -> None:
         reached = set(self.walk(logits))
-        # Relative positions multiply too, but after queries and keys.
-        if (first := next((edge for edge in self._products if edge in reached), None)) is not None:
-            self._softmaxes[gradient_edge(weights)] = self._products[first]
+        if products := [factors for edge, factors in self._products.items() if edge in reached]:
+            self._softmaxes[gradient_edge(weights)] = products
 
     def _saw_product(self, factors: list[Tensor], output: Tensor) -> None:
-        if len(factors) < 2:
+        if len(factors) < 2 or not output.requires_grad:
             return
         left, right = factors[-2:]
         for weights, value in ((left, right), (right, left)):
             softmax = next((edge for edge in self.walk(weights) if edge in self._softmaxes), None)
             if softmax is not None:
-                query, key = self._softmaxes[softmax]
-                self._found({"query": query, "key": key, "value": value}, output)
+                self._saw_weighted(softmax, value, output)
                 return
         self._products[gradient_edge(output)] = (left, right)
 
+    def _saw_weighted(self, softmax: GradientEdge, value: Tensor, output: Tensor) -> None:
+        """Note a product of attention weights with a value."""
+        known = self._weighted.get(softmax)
+        if known is not None and not self._comes_from_layer(value):
+            return  # Relative positions have values, too.
+        query, key = self._query_and_key(softmax, value)
+        if known is not None and not self._comes_from_layer(known.inputs["value"]):
+            known.inputs["value"] = value
+        elif (seen := self._found({"query": query, "key": key, "value": value}, output)) is not None:
+            self._weighted[softmax] = seen
+
+    def _query_and_key(self, softmax: GradientEdge, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factors of the product, among those that a softmax is of, that queries and keys are in.
+
+        Queries and keys are multiplied with relative positions, too. These do not come from the sequence of the value.
+        """
+        products = self._softmaxes[softmax]
+        if len(products) == 1:
+            return products[0]
+        sequence = self.ancestors(value)
+        return max(products, key=lambda factors: sum(bool(sequence & self.ancestors(factor)) for factor in factors))
+
+    def _comes_from_layer(self, tensor: Tensor) -> bool:
+        return any(edge in self.calls for edge in self.walk(tensor))
+
+    def ancestors(self, tensor: Tensor, *, inside: str = "") -> set[GradientEdge]:
+        """Return where ``tensor`` comes from, back to the layers before a module, or to the results of attentions.
+
+        Vectors among the parameters are left out: a norm that two sequences pass does not make them one.
+
+        Args:
+            tensor: Where the walk starts.
+            inside: Name of the module whose layers it passes; all if empty.
+        """
+        return {edge for edge in self.walk(tensor, inside=inside) if not is_vector(edge)}
+
     def walk(self, tensor: Tensor, *, inside: str | None = None) -> Iterator[GradientEdge]:
-        """Yield the places in the graph of gradients that ``tensor`` comes from, nearest first.
+        """Return the places in the graph of gradients that ``tensor`` comes from, nearest first.
 
         The walk ends at outputs of layers, at results of attentions, and at parameters, which it still yields.
 
         Args:
             tensor: Where it starts.
-            inside: Name of a module whose layers it passes.
+            inside: Name of a module whose layers it passes; empty for all layers, None for none.
         """
-        if not tensor.requires_grad:
-            return
-        front = deque([gradient_edge(tensor)])
-        passed = set(front)
-        while front:
-            edge = front.popleft()
-            yield edge
+
+        def ends(edge: GradientEdge) -> bool:
             call = self.calls.get(edge)
-            passes = call and inside is not None and call.name.startswith(f"{inside}.")
-            if (call and not passes) or edge in self._results or edge in self._softmaxes:
-                continue
-            for node, number in edge.node.next_functions:
-                if node is not None and (further := GradientEdge(node, number)) not in passed:
-                    passed.add(further)
-                    front.append(further)
+            passes = call and inside is not None and call.name.startswith(inside and f"{inside}.")
+            return bool(call and not passes) or edge in self._results or edge in self._softmaxes
+
+        return walk_back([tensor], ends)
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
@@ -152,7 +185,7 @@ class Watch(TorchFunctionMode):
                 if isinstance(child, nn.MultiheadAttention):
                     stack.callback(child.register_forward_hook(self._after_attention, with_kwargs=True).remove)
                 elif _is_layer(child):
-                    stack.callback(child.register_forward_pre_hook(self._before_layer).remove)
+                    stack.callback(child.register_forward_pre_hook(self._before_layer, with_kwargs=True).remove)
                     stack.callback(child.register_forward_hook(self._after_layer).remove)
             # A compiled module runs uncompiled.
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -160,46 +193,51 @@ class Watch(TorchFunctionMode):
             stack.enter_context(self)
             yield
 
-    def _before_layer(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if inputs and isinstance(inputs[0], Tensor) and not isinstance(layer, nn.Embedding):
-            for edge in self.walk(inputs[0]):
-                if edge in self._results and not self._results[edge].consumer:
-                    self._results[edge].consumer = self.names[layer]
+    def _before_layer(self, layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        taken = next(iter([*args, *kwargs.values()]), None)
+        if not isinstance(taken, Tensor) or not taken.is_floating_point():
+            return None
+        for edge in self.walk(taken):
+            if edge in self._results and not self._results[edge].consumer:
+                self._results[edge].consumer = self.names[layer]
+        if taken.requires_grad or not args:
+            return None
+        # Layers that take one tensor show it, although it has no gradient: the input itself, or what is frozen.
+        _, followed = self._followed.setdefault(id(taken), (taken, _with_gradient(taken)))
+        return (followed, *args[1:]), kwargs
 
-    def _after_layer(self, layer: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, tuple) and output:
-            output = output[0]  # Quantized layers return a scale, too.
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            return
-        if not output.requires_grad:
-            output.requires_grad_()  # Everything below may be frozen.
-        edge = gradient_edge(output)
+    def _after_layer(self, layer: nn.Module, inputs: Any, output: Any) -> Any:
+        result = output[0] if isinstance(output, tuple) and output else output  # Quantized layers return a scale, too.
+        if not isinstance(result, Tensor) or not result.is_floating_point():
+            return None
+        result = _with_gradient(result)
+        edge = gradient_edge(result)
         self.calls[edge] = Call(
             self.names[layer], edge, 1 if isinstance(layer, _CONVOLUTIONS) else -1, isinstance(layer, nn.Embedding)
         )
+        return (result, *output[1:]) if isinstance(output, tuple) else result
 
-    def _after_attention(self, module: nn.Module, inputs: Any, kwargs: dict[str, Any], output: Any) -> None:
+    def _after_attention(self, module: nn.Module, inputs: Any, kwargs: dict[str, Any], output: Any) -> Any:
         taken = dict(zip(INPUTS, inputs, strict=False)) | kwargs
         shares = taken["query"] is taken["key"] or bool(set(self.walk(taken["query"])) & set(self.walk(taken["key"])))
-        result = output[0]
-        if not result.requires_grad:
-            result.requires_grad_()
+        result = _with_gradient(output[0])
         self._found({}, result, module=self.names[module], shares_input=shares)
+        return (result, *output[1:])
 
 
-def gradient_edge(tensor: Tensor) -> GradientEdge:
-    """Return where a tensor stands in the graph of gradients; equal for equal places."""
-    edge = get_gradient_edge(tensor)
-    return GradientEdge(edge.node, edge.output_nr)
+def _with_gradient(tensor: Tensor) -> Tensor:
+    """Return a copy that has a gradient, is no leaf, and no view, so that the walk finds it behind changes in place."""
+    with torch.enable_grad():
+        return (tensor if tensor.requires_grad else tensor.detach().requires_grad_()).clone()
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among ``values`` and in lists of them, as ``einsum`` takes."""
+    """Yield the tensors among ``values`` and in collections of them, as ``einsum`` takes and models give."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+        elif isinstance(value, list | tuple | Mapping):
+            yield from _tensors(value.values() if isinstance(value, Mapping) else value)
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -212,5 +250,5 @@ def watch(module: nn.Module, forward: Callable[[], Any]) -> Watch:
     """Run ``forward`` once and return what was seen of the attentions in ``module``."""
     seen = Watch(module)
     with seen.watching(module):
-        forward()
+        seen.outputs = list(_tensors([forward()]))
     return seen

@@ -7,6 +7,7 @@ from beft_lightning.callbacks.last_checkpoint import LastCheckpoint
 from beft_lightning.callbacks.nonfinite import NonFiniteCheck
 from beft_lightning.callbacks.prediction_writer import PredictionWriter
 from beft_lightning.callbacks.run_summary import RunSummary
+from beft_lightning.callbacks.terminal import Terminal
 
 __all__ = [
     "AdapterCheckpoint",
@@ -16,4 +17,5 @@ __all__ = [
     "NonFiniteCheck",
     "PredictionWriter",
     "RunSummary",
+    "Terminal",
 ]

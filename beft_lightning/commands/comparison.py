@@ -23,7 +23,8 @@ from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
-from beft_lightning.tasks.module import LanguageTaskModule, metric_prefix
+from beft_lightning.tasks.metrics import metric_prefix
+from beft_lightning.tasks.module import LanguageTaskModule
 from beft_lightning.tuning import tuned_terms
 
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
@@ -15,6 +14,7 @@ from beft_lightning.data.media.files import SUFFIXES, media_files
 from beft_lightning.data.media.task import MediaTask
 from beft_lightning.data.sources import Row, original_rows
 from beft_lightning.data.table.files import FORMATS, SEPARATORS, read_cells, read_file
+from beft_lightning.data.table.kinds.kind import place
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, DataError
 from beft_lightning.files import check_output_folder, write_text_atomically
@@ -83,11 +83,7 @@ def predict(
     official = None if submission is None else _official_path(submission, predictor.task, source)
     if official is not None and official.resolve() in (path.resolve(), Path(source).resolve()):
         raise BeftError(f"--submission {submission}: {official} is the input or --out, which it would replace.")
-    rows = read_inputs(source, predictor.task)
-    try:
-        predicted = predictor.predict(rows, batch_size)
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from error
+    predicted = predictor.predict_located(read_inputs(source, predictor.task), batch_size)
     write_text_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in predicted))
     rank_zero_info(f"Wrote {len(predicted):,} predictions to {path}")
     if official is not None:
@@ -123,8 +119,8 @@ def _submit(path: Path, task: TaskRecord, predicted: Sequence[Row], source: str)
         )
 
 
-def read_inputs(source: str, task: TaskRecord) -> Sequence[Input]:
-    """Read the rows of a file, or the lines of a text file or of the standard input.
+def read_inputs(source: str, task: TaskRecord) -> list[tuple[str, Input]]:
+    """Read the rows of a file, or the lines of a text file or of the standard input, each behind its place.
 
     Args:
         source: The file, or ``-``.
@@ -134,32 +130,32 @@ def read_inputs(source: str, task: TaskRecord) -> Sequence[Input]:
         DataError: If the content is not of the file's type.
     """
     if source == STDIN:
-        return _lines(sys.stdin.read())
+        return _lines(sys.stdin.read(), "standard input")
     path = Path(source)
     if path.is_dir():
         return _folder(path, task)
     if path.suffix.lower() == ".txt":
         try:
-            return _lines(path.read_text(encoding="utf-8-sig"))
+            return _lines(path.read_text(encoding="utf-8-sig"), source)
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not readable as UTF-8 text ({error}).") from error
     suffix = path.suffix.lower()
     if suffix == _ORIGINAL.get(task.hub[0]):
-        return [row for _, row in original_rows(path, _header(path, task))]
+        return [*original_rows(path, _header(path, task))]
     # Not through datasets, which gives all values of a column one type: a row keeps its cells as they are.
     if suffix == ".jsonl":
-        return [row for _, row in original_rows(path)]
-    rows: list[dict[str, Any]] = list(read_cells(path) if suffix in SEPARATORS else read_file(path))
-    return rows
+        return [*original_rows(path)]
+    rows = read_cells(path) if suffix in SEPARATORS else read_file(path)
+    return [(place(source, index), row) for index, row in enumerate(rows)]
 
 
-def _folder(folder: Path, task: TaskRecord) -> list[str]:
+def _folder(folder: Path, task: TaskRecord) -> list[tuple[str, Input]]:
     """Return the paths of the images or sounds in a folder, from the folder on."""
     if not isinstance(task, MediaTask):
-        raise DataError(f"--input {folder}: is a folder, and {task.name} is a task of texts: give a file.")
+        raise DataError(f"--input {folder}: is a folder. Give a file in it.")
     if not (paths := media_files(folder, task.media)):
         raise DataError(f"--input {folder}: holds no {task.media} files ({', '.join(SUFFIXES[task.media])}).")
-    return [str(path.relative_to(folder)) for path in paths]
+    return [(str(path), {task.column: str(path.relative_to(folder))}) for path in paths]
 
 
 def _header(path: Path, task: TaskRecord) -> Sequence[str]:
@@ -170,6 +166,7 @@ def _header(path: Path, task: TaskRecord) -> Sequence[str]:
     return () if {*task.input_columns} <= {*first} else header
 
 
-def _lines(text: str) -> list[str]:
+def _lines(text: str, source: str) -> list[tuple[str, Input]]:
     """Return the lines of a text; unlike ``splitlines``, separators of other kinds than a new line stay in them."""
-    return text.removesuffix("\n").split("\n") if text else []
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [(f"{source}:{number}", line) for number, line in enumerate(lines, start=1)]

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from beft_lightning.data.sources import Row, file_id
 from beft_lightning.data.task import TaskRecord
@@ -84,7 +84,8 @@ class ColumnTask(TaskRecord):
         """Return the id that each example has in its file; None where there is none."""
         return [example.file_id for example in examples]
 
-    def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
-        """Check that there are none: they belong to prompts."""
+    def with_baselines(self, demonstrations: int, calibrate: bool) -> Self:
+        """Return the task, after a check that there are none: they belong to prompts."""
         if demonstrations or calibrate:
             raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} has none.")
+        return self

@@ -63,7 +63,7 @@ class LanguageDataModule(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        task.check_baselines(demonstrations, calibrate)
+        task = task.with_baselines(demonstrations, calibrate)
         if demonstrations and dev_size:
             raise DataError("demonstrations need no dev set, as nothing is chosen by it: leave out one of the two.")
         _check_at_least(
@@ -90,7 +90,6 @@ class LanguageDataModule(LightningDataModule):
         self.padding = padding
         self.demonstrations = demonstrations
         self.demonstration_set = demonstration_set
-        self.calibrate = calibrate
         self.num_workers = num_workers
         #: What turns the raw inputs into the backbone's: its tokenizer, image processor or feature extractor.
         self.tokenizer: Any = None
@@ -137,7 +136,7 @@ class LanguageDataModule(LightningDataModule):
         """The preprocessor of the task, with the backbone's tokenizer."""
         if self._preprocessor is None:
             self.tokenizer = self.load_processor()
-            options = EncodingOptions(self.task.max_length, self.padding, self.calibrate)
+            options = EncodingOptions(self.task.max_length, self.padding)
             self._preprocessor = PREPROCESSORS[self.task.kind](self.task, self.tokenizer, options)
         return self._preprocessor
 
@@ -204,19 +203,25 @@ class LanguageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of examples of about the same length; seed and epoch determine their order."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        loader = self._loaders().training(self._splits[TRAIN], self.batch_size, epoch)
+        loader = self._loaders().training(self._rows(TRAIN), self.batch_size, epoch)
         vars(loader)["trainer"] = self.trainer
         return loader
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return a loader for each split to evaluate on during training."""
-        return [self._loaders().evaluation(self._splits[s], self.eval_batch_size) for s in self.task.validation_splits]
+        return [self._loaders().evaluation(self._rows(s), self.eval_batch_size) for s in self.task.validation_splits]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Return a loader for each split to report; as in the paper these are the labelled ones."""
+        return [self._loaders().evaluation(self._rows(s), self.eval_batch_size) for s in self.task.evaluation_splits]
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        """Return a loader for each split to report, of single examples."""
         return [self._loaders().evaluation(self._splits[s], self.eval_batch_size) for s in self.task.evaluation_splits]
 
-    predict_dataloader = test_dataloader
+    def _rows(self, split: str) -> list[dict[str, Any]]:
+        """Return the rows of a split that has been read."""
+        return self.preprocessor.rows(self._splits[split])
 
     def _loaders(self) -> LoaderFactory:
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -1,11 +1,12 @@
 """Free text as a task: every token is learnt from those before it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from beft_lightning.data.column_task import ColumnExample, ColumnTask
 from beft_lightning.data.sources import is_empty
+from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
 
 
@@ -18,13 +19,19 @@ class FreeText(ColumnExample):
 
 @dataclass(frozen=True, kw_only=True)
 class FreeTextTask(ColumnTask):
-    """Texts for causal language models."""
+    """Texts for causal language models.
+
+    Args:
+        packing: Join texts into rows of ``max_length`` tokens to learn and evaluate them. Without, and where single
+            texts are predicted, each text is a row, and a longer one loses its end.
+    """
 
     kinds = ("text",)
 
     kind: Literal["text"] = "text"
     metrics: tuple[str, ...] = ("perplexity",)
     max_length: int = 1024
+    packing: bool = False
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
@@ -42,3 +49,23 @@ class FreeTextTask(ColumnTask):
     def to_predict(self, value: Any, where: str) -> FreeText:
         """Return the same as for learning: the text itself is what is predicted."""
         return self.to_learn(value, where)
+
+
+def with_packing(task: TaskRecord, packing: bool | None) -> TaskRecord:
+    """Return a task with the option of packing that a user gives; texts are packed unless the user says otherwise.
+
+    Args:
+        task: The task's record.
+        packing: Whether to pack texts; None if the user does not say.
+
+    Raises:
+        DataError: If the task has no texts to pack.
+    """
+    if isinstance(task, FreeTextTask):
+        return replace(task, packing=packing is not False)
+    if packing is not None:
+        raise DataError(
+            f"--data.packing belongs to free text (--data.kind text), and {task.name} is of the kind {task.kind}: "
+            "leave it out."
+        )
+    return task

@@ -1,4 +1,4 @@
-"""The options of a table that say how answers are generated."""
+"""The options that say how answers are generated."""
 
 from collections.abc import Mapping
 from dataclasses import replace

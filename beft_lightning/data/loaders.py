@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from beft_lightning.data.batching import batches_of_like_length, collate_one
 from beft_lightning.data.preprocessors import Preprocessor
 from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
+from beft_lightning.errors import DataError
 from beft_lightning.signals import leave_ending_to_parent
 
 Features = dict[str, Any]
@@ -41,7 +42,15 @@ class LoaderFactory:
             features: The features of the training set.
             batch_size: Number of examples in a batch.
             epoch: The first epoch to run.
+
+        Raises:
+            DataError: If there are fewer than processes.
         """
+        if len(features) < self.processes:
+            raise DataError(
+                f"{len(features)} rows to train on are fewer than the {self.processes} processes. Use fewer processes, "
+                "or give more rows; packed texts give more with a lower --data.max_length, or --data.packing false."
+            )
         sampler = ResumableSampler(
             batch_size * self.processes,  # examples of one step, over all processes, are of like length
             num_replicas=self.processes,

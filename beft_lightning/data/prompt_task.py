@@ -90,6 +90,8 @@ class PromptTask(TaskRecord):
         max_length: Most tokens of prompt and answer together.
         flatten: Turns an object of the original file into rows; by default it is one row.
         generation: How answers are generated.
+        demonstrations: Number of solved training examples in front of each prompt that is evaluated.
+        calibrate: Compare options by how much the prompt's content changes their score (SFC).
     """
 
     kinds = ("choice", "generation")
@@ -108,6 +110,8 @@ class PromptTask(TaskRecord):
     max_length: int = 2048
     flatten: Callable[[Row], Iterable[Row]] = one_row
     generation: Generation = field(default_factory=Generation)
+    demonstrations: int = 0
+    calibrate: bool = False
 
     @classmethod
     def from_dict(
@@ -133,6 +137,7 @@ class PromptTask(TaskRecord):
             hub=tuple(record.get("hub", ("", None))),
             loss=record["loss"],
             generation=Generation(**record["generation"]),
+            calibrate=record.get("calibrate", False),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,6 +151,8 @@ class PromptTask(TaskRecord):
             "examples": _plain(self.examples),
             "flatten": None if self.flatten is one_row else _plain(self.flatten),
             "generation": self.generation.to_dict(),
+            "demonstrations": self.demonstrations,
+            "calibrate": self.calibrate,
         }
 
     @property
@@ -201,10 +208,11 @@ class PromptTask(TaskRecord):
         """Return the number of training examples of a named data regime, or all if there are fewer."""
         return min(super().regime_size(regime, available), available)
 
-    def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
-        """Check that there are options where they are to be calibrated."""
+    def with_baselines(self, demonstrations: int, calibrate: bool) -> Self:
+        """Return the task with them, after a check that there are options where they are to be calibrated."""
         if calibrate and self.kind == "generation":
             raise DataError(f"{self.name} generates its answers, so there are no options to calibrate.")
+        return replace(self, demonstrations=demonstrations, calibrate=calibrate)
 
 
 def _plain(value: Any) -> Any:

@@ -21,10 +21,8 @@ DEV = "dev"
 class TaskRecord(ABC):
     """Base of all task records: :class:`Task` for bare texts, :class:`~.prompt_task.PromptTask` for prompts.
 
-    The kind is the key to everything else: its preprocessor in ``PREPROCESSORS`` of
-    :mod:`beft_lightning.data.preprocessors`, its objective in ``OBJECTIVES`` of
-    :mod:`beft_lightning.tasks.objectives`, and the metrics that suit it in ``SUITABLE`` of
-    :mod:`beft_lightning.data.metrics`.
+    The kind is the key to everything else: its preprocessor in :mod:`beft_lightning.data.preprocessors`, its objective
+    in :mod:`beft_lightning.tasks.objectives`, and the metrics that suit it in :mod:`beft_lightning.data.metrics`.
 
     Args:
         name: Short name, as in ``--data.task``.
@@ -156,8 +154,8 @@ class TaskRecord(ABC):
         return self.sizes[regime]
 
     @abstractmethod
-    def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
-        """Check that baselines without training suit the task.
+    def with_baselines(self, demonstrations: int, calibrate: bool) -> Self:
+        """Return the task as it is evaluated with baselines that train nothing.
 
         Args:
             demonstrations: Number of solved examples in front of each prompt.
@@ -180,6 +178,7 @@ class Task(TaskRecord):
             choices.
         options: For multiple choice, instead of labels, the column that lists the choices of each row.
         columns: Column in the original file -> the column meant here, where the names differ.
+        mean_score: For regression, the prediction that a new head starts from. The published runs start from 0.
 
     Raises:
         DataError: If the kind does not go with the number of labels or of text columns.
@@ -192,6 +191,7 @@ class Task(TaskRecord):
     text: tuple[str, ...]
     options: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    mean_score: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -294,7 +294,8 @@ class Task(TaskRecord):
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
 
-    def check_baselines(self, demonstrations: int, calibrate: bool) -> None:
-        """Check that there are none: they belong to prompts."""
+    def with_baselines(self, demonstrations: int, calibrate: bool) -> Self:
+        """Return the task, after a check that there are none: they belong to prompts."""
         if demonstrations or calibrate:
             raise DataError(f"demonstrations and calibrate belong to prompts, and {self.name} is read without one.")
+        return self

@@ -64,9 +64,20 @@ def _prompt_task(record: Mapping[str, Any], labels: Sequence[str]) -> PromptTask
             f"the record of task {record['name']!r} is from a version that did not say how prompts are made: use "
             "`predict --config CONFIG` with the config.yaml of its fit, or continue the fit by an epoch."
         )
+    if record.get("demonstrations"):
+        raise CheckpointError(
+            f"task {record['name']!r} is asked behind {record['demonstrations']} demonstrations, examples of its "
+            "training set, which a checkpoint does not hold: use `predict --config CONFIG` with the config.yaml of its "
+            "fit, or continue the fit without --data.demonstrations."
+        )
     benchmark = PROMPT_TASKS.get(record["name"])
     if benchmark is not None and _same_examples(benchmark.to_dict(), record):
-        return replace(benchmark, max_length=record["max_length"], generation=Generation(**record["generation"]))
+        return replace(
+            benchmark,
+            max_length=record["max_length"],
+            generation=Generation(**record["generation"]),
+            calibrate=record.get("calibrate", False),
+        )
     fields = dict(record["examples"])
     template = TEMPLATES.get(fields.pop("type", ""))
     if template is None or record["flatten"] or any(isinstance(value, Mapping) for value in fields.values()):

@@ -20,7 +20,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from beft_lightning.data.metrics import suitable_metrics
 from beft_lightning.data.preprocessors.tokens import NO_TAG
-from beft_lightning.data.task import TaskRecord
+from beft_lightning.data.task import DEV, TaskRecord
 from beft_lightning.errors import BeftError
 from beft_lightning.tasks.entities import EntityScore
 from beft_lightning.tasks.text_metrics import answer_em, answer_f1, drop_em, drop_f1, rouge
@@ -215,3 +215,9 @@ class TaskMetrics(nn.Module):
     def named(self) -> dict[str, Metric]:
         """Return the metrics under the names they are logged with."""
         return {f"{self.prefix}{name}": metric for name, metric in self.metrics.items() if isinstance(metric, Metric)}
+
+
+def metric_prefix(stage: str, split: str) -> str:
+    """Return the prefix of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
+    name = "" if split in (DEV, stage) else split.removeprefix("validation").lstrip("_")
+    return "_".join(filter(None, [stage, name])) + "_"

@@ -12,7 +12,7 @@ from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
 from beft_lightning.checkpoint import MODEL_KEY
-from beft_lightning.data.task import DEV, TaskRecord
+from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.models import (
     check_dtype,
@@ -25,7 +25,7 @@ from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.collectives import check_same
 from beft_lightning.strategies.compatibility import check_model_options, check_precision
-from beft_lightning.tasks.metrics import TaskMetrics
+from beft_lightning.tasks.metrics import TaskMetrics, metric_prefix
 from beft_lightning.tasks.monitoring import check_monitors
 from beft_lightning.tasks.objectives import Objective, make_objective
 from beft_lightning.tasks.schedules import each_epoch, linear_decay, step_on_plateau
@@ -149,6 +149,7 @@ class LanguageTaskModule(LightningModule):
             **self.objective.config,
         )
         self.objective.check_model(self.model)
+        self.objective.start_head(self.model)
         if self.activation_checkpointing:
             checkpoint_activations(self.model)
         if self.method is not None:
@@ -255,7 +256,9 @@ class LanguageTaskModule(LightningModule):
         shared: dict[str, Any] = {"batch_size": 0 if repeated else len(batch["id"]), "add_dataloader_idx": False}
         self.log_dict(metrics.named(), prog_bar=True, **shared)
         if loss is not None:
-            self.log(f"{metrics.prefix}loss", loss, sync_dist=True, **shared)
+            assert self.objective is not None
+            weight = 0 if repeated else self.objective.loss_weight(batch)
+            self.log(f"{metrics.prefix}loss", loss, sync_dist=True, **{**shared, "batch_size": weight})
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return the predictions of a batch: ``rows``, each with ``id`` and decoded ``prediction``."""
@@ -296,9 +299,3 @@ class LanguageTaskModule(LightningModule):
         """Step a scheduler that looks at a metric, before the epoch's checkpoint is written."""
         if isinstance(scheduler := self.lr_schedulers(), ReduceLROnPlateau):
             step_on_plateau(scheduler, self.trainer)
-
-
-def metric_prefix(stage: str, split: str) -> str:
-    """Return the prefix of a split's metrics: ``val_``, or ``val_matched_`` where there are several."""
-    name = "" if split in (DEV, stage) else split.removeprefix("validation").lstrip("_")
-    return "_".join(filter(None, [stage, name])) + "_"

@@ -37,9 +37,53 @@ def value_first(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (value.mT @ (query @ key.mT).softmax(-1).mT).mT
 
 
-@pytest.mark.parametrize("attend", [scaled_dot_product_attention, with_relative_positions, value_first])
-def test_inputs_and_the_layer_that_takes_the_result(attend: Callable[..., Tensor]) -> None:
-    net = Net(attend)
+def positions_first(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """As in Transformer-XL, but for the order: queries and keys are multiplied with positions before each other."""
+    positions = nn.Linear(4, 4)(torch.randn(3, 4))
+    logits = query @ positions.mT + (key @ positions.mT).mT
+    return (logits + torch.einsum("bid,bjd->bij", query, key)).softmax(-1) @ value
+
+
+def with_positions_in_values(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    weights = nn.functional.softmax(query @ key.mT, dim=-1)
+    return torch.einsum("bij,ijd->bid", weights, nn.Parameter(torch.ones(3, 3, 4))) + weights @ value
+
+
+def batched(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    logits = torch.baddbmm(torch.zeros(1, 3, 3), query, key.mT, beta=0.0, alpha=0.5)
+    masked = torch.where(torch.ones(3, 3).tril().bool(), logits, torch.tensor(-1e4))
+    return torch.bmm(nn.Softmax(dim=-1)(masked), value)
+
+
+def changed_in_place(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    query *= 0.5
+    query[..., :2] = -query[..., 2:]
+    logits = query @ key.mT
+    logits += 1.0
+    logits.masked_fill_(torch.ones(3, 3).triu(1).bool(), -1e4)
+    return torch.matmul(torch.softmax(logits, -1), value)
+
+
+def one_by_one(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return (query[0].mm(key[0].T).softmax(-1).mm(value[0]))[None]
+
+
+ATTENTIONS = [
+    scaled_dot_product_attention,
+    with_relative_positions,
+    positions_first,
+    with_positions_in_values,
+    value_first,
+    batched,
+    changed_in_place,
+    one_by_one,
+]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("attend", ATTENTIONS)
+def test_inputs_and_the_layer_that_takes_the_result(attend: Callable[..., Tensor], frozen: bool) -> None:
+    net = Net(attend).requires_grad_(not frozen)
     seen = watch(net, lambda: net(torch.randn(1, 3, 4)))
     (attention,) = seen.attentions
     taken = {term: names_from(seen, tensor) for term, tensor in attention.inputs.items()}
@@ -58,6 +102,47 @@ def test_frozen_models_are_watched_without_gradients() -> None:
         seen = watch(net, lambda: net(torch.randn(1, 3, 4)))
     assert [attention.consumer for attention in seen.attentions] == ["out"]
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in net.parameters())
+
+
+def test_what_a_frozen_layer_gives_may_be_changed_in_place() -> None:
+    net = nn.ModuleDict({"embed": nn.Embedding(5, 4), "net": Net()}).requires_grad_(False)
+
+    def forward() -> Tensor:
+        embedded = net["embed"](torch.arange(3)[None])
+        embedded += 1
+        result: Tensor = net["net"](embedded)
+        return result
+
+    seen = watch(net, forward)
+    assert [attention.consumer for attention in seen.attentions] == ["net.out"]
+    assert torch.equal(seen.outputs[0], forward())
+
+
+def test_layers_that_run_without_gradients_are_seen_where_they_run_with_them() -> None:
+    net = Net()
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            x = net(torch.randn(1, 3, 4))
+        result: Tensor = net(x)
+        return result
+
+    assert len(watch(net, forward).attentions) == 1
+
+
+def test_what_two_inputs_have_in_common() -> None:
+    """Values that no gradient reaches count, and the norm that both pass does not."""
+    net = nn.ModuleDict({"norm": nn.LayerNorm(4), "k": nn.Linear(4, 4), "q": nn.Linear(4, 4)})
+    taken: list[Tensor] = []
+
+    def forward() -> None:
+        x, other = torch.randn(2, 3, 4)
+        taken.extend([net["q"](x), net["k"](x), net["q"](net["norm"](x)), net["k"](net["norm"](other))])
+
+    seen = watch(net, forward)
+    query, key, normed, other = (seen.ancestors(tensor) for tensor in taken)
+    assert query & key
+    assert not normed & other
 
 
 def test_nothing_is_watched_afterwards() -> None:

@@ -62,9 +62,12 @@ def test_rows_of_every_input_keep_their_columns_and_order(
     ("options", "message"),
     [
         (["--input", "nowhere.csv"], "--input nowhere.csv: no such file"),
-        (["--input", "{here}/empty.txt"], "empty.txt: row 2: column 'sentence' is empty"),
+        (["--input", "{here}/empty.txt"], "empty.txt:2: column 'sentence' is empty"),
         (["--input", "{here}/table.xls"], "table.xls: unknown type '.xls'; choose one of: .txt, .csv"),
-        (["--input", "{here}/other.csv"], "other.csv: row 1: no column 'sentence'.* there are: text"),
+        (["--input", "{here}/other.csv"], "other.csv row 1: no column 'sentence'.* there are: text"),
+        (["--input", "{here}/folder.csv"], "folder.csv: is a folder. Give a file in it"),
+        (["--input", "{here}/few.jsonl"], "few.jsonl:4: no column 'sentence'.* there are: text"),
+        (["--input", "{here}/bare.csv"], "bare.csv: no heading"),
         (["--input", "{here}/latin.txt"], "latin.txt: not readable as UTF-8"),
         (["--input", "-", "--batch_size", "0"], "batch_size 0 must be at least 1"),
         (["--input", "-", "--out", "p.csv"], "--out p.csv: give the name of a .jsonl file"),
@@ -78,12 +81,34 @@ def test_what_a_user_gets_wrong_is_one_message(
     (tmp_path / "empty.txt").write_text("a film\n\na plot\n")
     (tmp_path / "table.xls").write_text("")
     (tmp_path / "other.csv").write_text("text\na film\n")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "few.jsonl").write_text('{"sentence": "a film"}\n\n\n{"text": "a plot"}\n')
+    (tmp_path / "bare.csv").write_text("")
     (tmp_path / "latin.txt").write_bytes(b"\xe9\n")
     options = [option.format(here=tmp_path) for option in options]
     assert main(["predict", "--ckpt_path", checkpoint, "--out", str(tmp_path / "p.jsonl"), *options]) == 2
     error = capsys.readouterr().err
     assert re.search(f"error: .*{message}", error), error
     assert not (tmp_path / "p.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("none.csv", "sentence\n"), ("none.txt", ""), ("none.jsonl", ""), ("none.json", "[]"), ("none.tsv", "sentence\n")],
+)
+def test_an_input_without_rows_gives_none(name: str, content: str, checkpoint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    command = [
+        "predict",
+        "--ckpt_path",
+        checkpoint,
+        "--input",
+        str(tmp_path / name),
+        "--out",
+        str(tmp_path / "p.jsonl"),
+    ]
+    assert main(command) == 0
+    assert (tmp_path / "p.jsonl").read_text() == ""
 
 
 def test_a_failure_keeps_the_predictions_of_before(
@@ -98,7 +123,7 @@ def test_a_failure_keeps_the_predictions_of_before(
     def fail(self: Predictor, rows: Any, batch_size: int) -> None:
         raise DataError("no")
 
-    monkeypatch.setattr(Predictor, "predict", fail)
+    monkeypatch.setattr(Predictor, "predict_located", fail)
     assert main(arguments) == 2
     assert (tmp_path / "p.jsonl").read_text() == before
 
@@ -188,7 +213,7 @@ def test_original_files_keep_their_ids_and_become_official_ones(
 def test_rows_keep_their_cells(name: str, content: str, rows: list[Any], tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
     own = replace(GLUE_TASKS["sst2"], name="own", hub=("", None))
-    assert list(map(repr, read_inputs(str(tmp_path / name), own))) == list(map(repr, rows))
+    assert [repr(row) for _, row in read_inputs(str(tmp_path / name), own)] == list(map(repr, rows))
 
 
 def test_the_input_is_never_replaced(tmp_path: Path) -> None:
@@ -230,4 +255,4 @@ def test_a_submission_that_cannot_be_written(backbone: str, tmp_path: Path, caps
 def test_original_files_with_and_without_a_header_line(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
     rows: Any = read_inputs(str(tmp_path / name), GLUE_TASKS["cola"])
-    assert [row["sentence"] for row in rows] == ["the film was good", "the plot"]
+    assert [row["sentence"] for _, row in rows] == ["the film was good", "the plot"]

@@ -51,6 +51,6 @@ def test_a_missing_column() -> None:
 
 
 def test_baselines_belong_to_prompts() -> None:
-    TASK.check_baselines(0, False)
+    TASK.with_baselines(0, False)
     with pytest.raises(DataError, match="chats has none"):
-        TASK.check_baselines(2, False)
+        TASK.with_baselines(2, False)

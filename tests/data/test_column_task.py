@@ -62,6 +62,6 @@ def test_the_record_holds_the_column() -> None:
 
 @pytest.mark.parametrize("asked", [(1, False), (0, True)])
 def test_baselines_belong_to_prompts(asked: tuple[int, bool]) -> None:
-    TASK.check_baselines(0, False)
+    TASK.with_baselines(0, False)
     with pytest.raises(DataError, match="demonstrations and calibrate belong to prompts, and books has none"):
-        TASK.check_baselines(*asked)
+        TASK.with_baselines(*asked)

@@ -1,8 +1,11 @@
 """Free text as a task."""
 
+from dataclasses import replace
+
 import pytest
 
-from beft_lightning.data.free_text_task import FreeText, FreeTextTask
+from beft_lightning.data import GLUE_TASKS
+from beft_lightning.data.free_text_task import FreeText, FreeTextTask, with_packing
 from beft_lightning.errors import DataError
 
 TASK = FreeTextTask(name="books", column="page")
@@ -19,3 +22,12 @@ def test_texts_are_numbered() -> None:
 def test_what_is_no_text() -> None:
     with pytest.raises(DataError, match="row 1: column 'page' is no text but 5"):
         TASK.parse([("row 1", {"page": 5})], "b.txt")
+
+
+def test_texts_are_packed_unless_the_user_says_otherwise() -> None:
+    assert [with_packing(TASK, asked) for asked in (None, True, False)] == [
+        replace(TASK, packing=packing) for packing in (True, True, False)
+    ]
+    assert with_packing(GLUE_TASKS["sst2"], None) is GLUE_TASKS["sst2"]
+    with pytest.raises(DataError, match="--data.packing belongs to free text .* sst2 is of the kind classification"):
+        with_packing(GLUE_TASKS["sst2"], False)

@@ -6,6 +6,7 @@ import pytest
 
 from beft_lightning.data import Glue
 from beft_lightning.data.loaders import LoaderFactory, content_summary
+from beft_lightning.errors import DataError
 
 
 @pytest.fixture
@@ -27,6 +28,11 @@ def test_processes_share_the_training_set(data: Glue) -> None:
     ]
     assert len(parts[0]) == len(parts[1]) == 24
     assert sorted(parts[0] + parts[1]) == list(range(48))
+
+
+def test_fewer_rows_than_processes_are_an_error(data: Glue) -> None:
+    with pytest.raises(DataError, match="2 rows to train on are fewer than the 3 processes. Use fewer"):
+        LoaderFactory(data.preprocessor, 0, 0, 3, 0).training(data._splits["train"][:2], 4, 0)
 
 
 def test_each_process_evaluates_as_many_batches(data: Glue) -> None:

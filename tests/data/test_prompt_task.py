@@ -33,10 +33,11 @@ def test_a_regime_takes_all_there_is() -> None:
 
 
 def test_generated_answers_are_not_calibrated() -> None:
-    SST2.check_baselines(demonstrations=2, calibrate=True)
-    PROMPT_TASKS["drop"].check_baselines(demonstrations=2, calibrate=False)
+    asked = SST2.with_baselines(demonstrations=2, calibrate=True)
+    assert (asked.demonstrations, asked.calibrate) == (2, True)
+    assert PROMPT_TASKS["drop"].with_baselines(demonstrations=2, calibrate=False).demonstrations == 2
     with pytest.raises(DataError, match="generates its answers, so there are no options to calibrate"):
-        PROMPT_TASKS["drop"].check_baselines(demonstrations=0, calibrate=True)
+        PROMPT_TASKS["drop"].with_baselines(demonstrations=0, calibrate=True)
 
 
 def test_an_unknown_kind_is_an_error() -> None:

@@ -35,7 +35,9 @@ def own_examples(row: Any) -> list[Prompted]:
 
 
 @pytest.mark.parametrize("task", [CHOICE, ANSWER, *PROMPT_TASKS.values()], ids=lambda task: task.name)
-def test_a_prompted_task_is_restored(task: PromptTask) -> None:
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_a_prompted_task_is_restored(task: PromptTask, calibrate: bool) -> None:
+    task = replace(task, calibrate=calibrate)
     record = json.loads(json.dumps(task.to_dict()))  # plain types only
     restored = task_from_dict(record, task.labels)
     assert replace(restored, metrics=task.metrics) == task
@@ -57,6 +59,11 @@ def test_a_task_of_bare_texts_is_restored() -> None:
         (replace(PROMPT_TASKS["multirc"], name="mine"), {}, "a Python function of its own"),
         (CHOICE, {"kind": "painting"}, "unknown kind 'painting'"),
         (CHOICE, {"examples": {"type": "Verbalizer", "prompt": "a"}}, "the record of task 'reviews' is malformed"),
+        (
+            CHOICE,
+            {"demonstrations": 4},
+            "task 'reviews' is asked behind 4 demonstrations, examples of its training set",
+        ),
         (CHOICE, {"examples": 5}, "the record of task 'reviews' is malformed"),
         (ANSWER, {"generation": {"max_new_tokens": 0}}, "malformed .*max_new_tokens is 0"),
     ],

@@ -29,10 +29,10 @@ class GenerationPreprocessor(PromptPreprocessor):
     def _encode_options(self, example: Prompted) -> EncodedOptions:
         if not example.options:
             return encode_prompt(self.tokenizer, example.prompt, self.room)
+        answers = tuple(option.removesuffix("\n") for option in example.options)
         if self.task.generation.stop == "end_of_text":
-            return super()._encode_options(example).ended(end_of_text(self.tokenizer))
-        lines = tuple(option.removesuffix("\n") + "\n" for option in example.options)
-        return super()._encode_options(replace(example, options=lines))
+            return super()._encode_options(replace(example, options=answers)).ended(end_of_text(self.tokenizer))
+        return super()._encode_options(replace(example, options=tuple(f"{answer}\n" for answer in answers)))
 
     def positions(self, features: dict[str, Any]) -> int:
         """Return the number of positions that an example needs: those of the answer to learn, or to generate."""

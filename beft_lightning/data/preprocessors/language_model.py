@@ -62,11 +62,19 @@ class LanguageModelPreprocessor(ABC, Generic[Record]):
             raise DataError(f"{place}{first} So it is in {len(failed):,} of {len(examples):,} examples.") from first
         cut = sum(feature["encoded"].truncated > 0 for feature in features)
         if cut:
-            what, part = self.cut
-            rank_zero_info(
-                f"{cut:,} of {len(examples):,} {what} of {self.task.name} are longer than {self.max_length} tokens and "
-                f"lost their {part}; raise max_length if the model has the positions."
-            )
+            rank_zero_info(self._cut_message(cut, len(examples)))
+        return features
+
+    def _cut_message(self, cut: int, total: int) -> str:
+        """Return what is logged if ``cut`` of ``total`` examples are too long."""
+        what, part = self.cut
+        return (
+            f"{cut:,} of {total:,} {what} of {self.task.name} are longer than {self.max_length} tokens and lost their "
+            f"{part}; raise max_length if the model has the positions."
+        )
+
+    def rows(self, features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of a fit's batches: a row for each example."""
         return features
 
     @abstractmethod

@@ -12,7 +12,7 @@ class OptionPreprocessor(PromptPreprocessor):
 
     def _encode(self, example: Prompted) -> dict[str, Any]:
         features = super()._encode(example)
-        if self.calibrate:
+        if self.task.calibrate:
             prompt = example.calibration_prompt or ""
             features["calibration"] = encode_options(self.tokenizer, prompt, example.options, self.room)
         return features
@@ -24,6 +24,6 @@ class OptionPreprocessor(PromptPreprocessor):
 
     def _evaluation_inputs(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         inputs = self._pack([feature["encoded"] for feature in features])
-        if self.calibrate:
+        if self.task.calibrate:
             inputs["calibration"] = self._pack([feature["calibration"] for feature in features])
         return inputs

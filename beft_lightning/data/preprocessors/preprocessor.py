@@ -15,13 +15,10 @@ class EncodingOptions:
     Args:
         max_length: Longest input, in tokens.
         padding: ``longest`` pads each batch to its own longest example, ``max_length`` pads all bare texts alike.
-        calibrate: Encode options behind a prompt without content too, to subtract from an option's score what the
-            model gives it anyway (SFC).
     """
 
     max_length: int
     padding: Literal["longest", "max_length"] = "longest"
-    calibrate: bool = False
 
 
 class Preprocessor(Protocol):
@@ -29,6 +26,9 @@ class Preprocessor(Protocol):
 
     def encode(self, examples: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the features of the examples, in their order."""
+
+    def rows(self, features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows that a fit learns from and evaluates, which may join examples."""
 
     def length(self, features: dict[str, Any]) -> int:
         """Return the number of tokens that an example costs."""

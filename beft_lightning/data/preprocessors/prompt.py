@@ -27,7 +27,6 @@ class PromptPreprocessor(LanguageModelPreprocessor[PromptTask]):
 
     def __init__(self, task: PromptTask, tokenizer: PreTrainedTokenizerBase, options: EncodingOptions) -> None:
         super().__init__(task, tokenizer, options)
-        self.calibrate = options.calibrate
         #: Most tokens of the prompt and one option.
         self.room = options.max_length
 

@@ -40,6 +40,10 @@ class TextPreprocessor:
             for i, row in enumerate(examples)
         ]
 
+    def rows(self, features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of a fit's batches: a row for each example."""
+        return features
+
     def length(self, features: dict[str, Any]) -> int:
         """Return the number of tokens that an example costs."""
         # Padded to one length, all examples are equally long, and grouping them by length is a plain shuffle.

@@ -1,16 +1,19 @@
 """The DataModule for data of one's own: tables of texts and labels."""
 
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
 
+from beft_lightning.data.free_text_task import with_packing
 from beft_lightning.data.generation import Stop
 from beft_lightning.data.generation_options import with_generation
 from beft_lightning.data.table.columns import Columns
 from beft_lightning.data.table.file_data import FileData
 from beft_lightning.data.table.kinds import TableKind, find_kind
-from beft_lightning.data.task import TaskRecord
+from beft_lightning.data.task import TRAIN, TaskRecord
 
 
 class Table(FileData):
@@ -45,6 +48,8 @@ class Table(FileData):
         stop: What ends a generated answer behind a prompt: ``end_of_text``, the default, or ``line``.
         generate: Further options of transformers' ``generate``, such as ``{"num_beams": 4}``; by default an answer is
             greedy.
+        packing: For free text: join texts into rows of ``max_length`` tokens, the default. ``False`` makes each text a
+            row, which loses what is longer.
         kwargs: See :class:`~beft_lightning.data.datamodule.LanguageDataModule`.
     """
 
@@ -66,12 +71,14 @@ class Table(FileData):
         max_new_tokens: int | None = None,
         stop: Stop | None = None,
         generate: dict[str, Any] | None = None,
+        packing: bool | None = None,
         **kwargs: Any,
     ) -> None:
         def understand(table: Dataset) -> tuple[TableKind, TaskRecord]:
             columns = Columns.given(text, label, options, prompt, answer, messages)
             found = find_kind(kind, columns, table, f"{train}")
-            return found, with_generation(found.make_task(table), max_new_tokens, stop, generate)
+            task = with_packing(found.make_task(table), packing)
+            return found, with_generation(task, max_new_tokens, stop, generate)
 
         super().__init__(
             tokenizer=tokenizer,
@@ -83,3 +90,6 @@ class Table(FileData):
             understand=understand,
             **kwargs,
         )
+        if self.task.kind == "regression":
+            scores = [example["label"] for example in self.read(TRAIN)]
+            self.task = replace(self.task, mean_score=fmean(scores))  # type: ignore[call-arg]  # a Task, by its kind

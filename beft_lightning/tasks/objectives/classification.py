@@ -2,10 +2,12 @@
 
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from beft_lightning.bias import head_parameters
 from beft_lightning.data.task import Task
 from beft_lightning.tasks.objectives.objective import Objective, labelled_rows
 
@@ -76,6 +78,14 @@ class RegressionObjective(ClassificationObjective):
     def output_names(self) -> tuple[str, ...]:
         """No names."""
         return ()
+
+    @torch.no_grad()
+    def start_head(self, model: PreTrainedModel) -> None:
+        """Start from the mean score, so that a short fit need not learn the scores' offset; some heads have no bias."""
+        for name in head_parameters(model):
+            bias = model.get_parameter(name)
+            if name.endswith("bias") and bias.shape == (1,):
+                bias.fill_(self.task.mean_score)
 
     def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the ``score`` of each example."""

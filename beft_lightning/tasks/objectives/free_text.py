@@ -23,6 +23,10 @@ class FreeTextObjective(LanguageModelObjective[FreeTextTask]):
         sums, lengths = option_log_probabilities(model, batch)
         return torch.stack([sums, lengths], dim=1), language_model_loss(sums, lengths)
 
+    def loss_weight(self, batch: dict[str, Any]) -> int:
+        """Return the number of tokens that are scored."""
+        return len(batch["target_token"])
+
     def decode(self, predictions: Tensor, batch: dict[str, Any]) -> list[Any]:
         """Return the perplexity of each text."""
         return (-predictions[:, 0] / predictions[:, 1]).exp().tolist()

@@ -48,6 +48,10 @@ class GenerationObjective(LanguageModelObjective[PromptTask | ChatTask]):
         """Return the generated answers, and the loss of the answers to learn where they are known."""
         return self.answers(model, batch), self.loss(model, batch["learnt"]) if "learnt" in batch else None
 
+    def loss_weight(self, batch: dict[str, Any]) -> int:
+        """Return the number of the answers' tokens, where they are known."""
+        return len(batch["learnt"]["target_token"]) if "learnt" in batch else super().loss_weight(batch)
+
     def answers(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[str]:
         """Return the generated answers, greedy unless the task's options say otherwise."""
         prompt = batch["input_ids"]

@@ -48,6 +48,9 @@ class Objective(ABC, Generic[Record]):
             BackboneError: If it does not.
         """
 
+    def start_head(self, model: PreTrainedModel) -> None:
+        """Give a new head the starting values that the task knows, beside random ones."""
+
     def inputs(self, model: PreTrainedModel, batch: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of the model for a batch: the entries that it takes, without ``labels``."""
         taken = inspect.signature(model.forward).parameters
@@ -60,6 +63,10 @@ class Objective(ABC, Generic[Record]):
     @abstractmethod
     def evaluate(self, model: PreTrainedModel, batch: dict[str, Any]) -> tuple[Any, Tensor | None]:
         """Return the predictions of an evaluation batch, and its loss if it has one."""
+
+    def loss_weight(self, batch: dict[str, Any]) -> int:
+        """Return the number of what the loss of an evaluation batch is averaged over: its examples, or its tokens."""
+        return len(batch["id"])
 
     @abstractmethod
     def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:

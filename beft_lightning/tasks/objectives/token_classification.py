@@ -25,6 +25,10 @@ class TokenClassificationObjective(ClassificationObjective):
         """
         return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=NO_TAG)
 
+    def loss_weight(self, batch: dict[str, Any]) -> int:
+        """Return the number of words that have a tag."""
+        return int((batch["labels"] != NO_TAG).sum())
+
     def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the ``tags`` of each example's words, None for words that were cut off."""
         tags = self.decode(self.predictions_of(self.logits(model, batch)), batch)

@@ -8,6 +8,7 @@ import pytest
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.data import Drop, Squad
+from beft_lightning.data.generation import Generation
 from beft_lightning.errors import DataError
 
 
@@ -64,6 +65,23 @@ def test_answers_are_generated_so_there_are_no_options_to_calibrate(decoder: str
     write_drop(tmp_path, "validation", "2")
     with pytest.raises(DataError, match="generates its answers, so there are no options to calibrate"):
         Drop(decoder, data_dir=tmp_path, calibrate=True).setup("validate")
+
+
+def test_answers_are_generated_as_asked(decoder: str, tmp_path: Path) -> None:
+    squad_file(tmp_path / "train.json", begin=11)
+    squad_file(tmp_path / "validation.json", begin=11)
+    options: dict[str, Any] = {"data_dir": tmp_path, "batch_size": 1, "max_length": 60}
+    asked: Any = Squad(decoder, max_new_tokens=7, stop="end_of_text", generate={"num_beams": 2}, **options)
+    plain: Any = Squad(decoder, **options)
+    assert asked.task.generation == Generation(7, "end_of_text", {"num_beams": 2})
+    assert plain.task.generation == Generation(50, "line")
+    asked.setup("fit")
+    assert asked.tokenizer is not None
+    (learnt,) = asked._splits["train"]
+    assert learnt["encoded"].row(0)[-1] == asked.tokenizer.eos_token_id
+    for wrong in ({"max_new_tokens": 0}, {"stop": "word"}, {"generate": {"beams": 2}}, {"generate": {"num_beams": 0}}):
+        with pytest.raises(DataError, match="must be|is unknown|no option"):
+            Drop(decoder, **options, **wrong)
 
 
 def test_solved_questions_may_stand_in_front(decoder: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Free text as batches."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ TASK = FreeTextTask(name="books", column="page")
 TEXTS = [FreeText("the film was", id=3), FreeText("a", id=5)]
 
 
-def make(max_length: int = 64) -> FreeTextPreprocessor:
-    return FreeTextPreprocessor(TASK, TOKENIZER, EncodingOptions(max_length))
+def make(max_length: int = 64, packing: bool = False) -> FreeTextPreprocessor:
+    return FreeTextPreprocessor(replace(TASK, packing=packing), TOKENIZER, EncodingOptions(max_length))
 
 
 def words(ids: Any) -> str:
@@ -35,10 +36,25 @@ def test_a_long_text_loses_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
     monkeypatch.setattr("beft_lightning.data.preprocessors.language_model.rank_zero_info", messages.append)
     cut, whole = make(4).encode(TEXTS)
-    assert words(cut["encoded"].ids) == "the film "
-    assert words(whole["encoded"].ids) == "a[EOS]"
-    assert make().length(cut) == make().positions(cut) == 4
+    assert words(cut["encoded"].row(0)) == "the film "
+    assert words(whole["encoded"].row(0)) == "a[EOS]"
+    assert (make().length(cut), make(4).positions(cut)) == (3, 4)
     assert "1 of 2 texts of books are longer than 4 tokens and lost their end" in messages[0]
+
+
+def test_packed_texts_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[str] = []
+    for module in ("language_model", "free_text"):
+        monkeypatch.setattr(f"beft_lightning.data.preprocessors.{module}.rank_zero_info", messages.append)
+    preprocessor = make(4, packing=True)
+    features = preprocessor.encode(TEXTS)
+    first, second = preprocessor.rows(features)
+    # The two texts share no token: "the film was[EOS]" runs five, the first four of them in the first row.
+    assert words(first["encoded"].row(0)) == "the film was"
+    assert [words(piece) for piece in second["encoded"].own] == ["was[EOS]", "a[EOS]"]
+    assert messages[1] == "2 texts of books are packed into 2 rows of up to 4 tokens."
+    assert "1 of 2 texts of books are longer than 4 tokens: they go on in the next row" in messages[0]
+    assert make(4).rows(features) == features
 
 
 def test_a_text_of_one_token_has_nothing_to_learn() -> None:

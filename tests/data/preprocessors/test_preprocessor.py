@@ -21,4 +21,4 @@ def test_a_preprocessor_has_every_method_with_its_arguments(kind: str, name: str
 
 
 def test_each_batch_is_padded_to_its_own_longest_example_unless_asked() -> None:
-    assert EncodingOptions(128) == EncodingOptions(128, padding="longest", calibrate=False)
+    assert EncodingOptions(128) == EncodingOptions(128, padding="longest")

@@ -1,6 +1,7 @@
 """The likelihood of free text."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,3 +41,21 @@ def test_loss_and_perplexity_are_those_of_all_tokens() -> None:
     assert objective.decode(predictions, batch) == [row["perplexity"] for row in rows]
     metrics.update(predictions, batch)
     assert metrics.named()["val_perplexity"].compute().item() == pytest.approx(math.exp(mean), rel=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "opt", "gpt2", "bloom", "gpt_neo", "mistral"])
+def test_packed_texts_have_the_likelihood_that_each_has_alone(model_type: str) -> None:
+    """BLOOM's ALiBi and a sliding window count positions along the row: there each text gets a row of its own."""
+    tokenizer = chat_tokenizer()
+    window: dict[str, Any] = {"sliding_window": 8} if model_type == "mistral" else {}
+    model: Any = make_model(model_type, causal=True, vocab_size=len(CHAT_VOCABULARY), **window).eval()
+    objective = FreeTextObjective(TASK)
+    examples = [FreeText(text, id=i) for i, text in enumerate([*TEXTS, "very dull", "fine plot and story"])]
+    sums = []
+    for packing in (False, True):
+        preprocessor = FreeTextPreprocessor(replace(TASK, packing=packing), tokenizer, EncodingOptions(64))
+        batch = preprocessor.collate_evaluation(preprocessor.rows(preprocessor.encode(examples)))
+        assert len(batch["input_ids"]) == (1 if packing else 4)
+        with torch.no_grad():
+            sums.append(objective.evaluate(model, batch)[0])
+    torch.testing.assert_close(sums[0], sums[1], rtol=1e-5, atol=1e-4)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from beft_lightning import LanguageTaskModule
 from beft_lightning.__main__ import main
 from beft_lightning.data import Table
 from beft_lightning.errors import DataError
@@ -57,4 +58,30 @@ def test_a_table_that_cannot_be_learnt(
     texts: list[Any], options: dict[str, Any], message: str, chat_backbone: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=message):
-        Table(chat_backbone, write(tmp_path / "t.jsonl", texts), kind="text", batch_size=2, **options)
+        Table(chat_backbone, write(tmp_path / "t.jsonl", texts), **{"kind": "text", "batch_size": 2, **options})
+
+
+def test_loss_and_perplexity_do_not_depend_on_packing_or_batches(
+    chat_backbone: str, tmp_path: Path, make_trainer: Any
+) -> None:
+    data = write(tmp_path / "t.jsonl", [*TEXTS, "it"])
+    results = []
+    for options in ({"packing": False}, {}, {"max_length": 16}):
+        for size in (1, 2, 64):
+            table = Table(
+                chat_backbone, data, validation=data, kind="text", batch_size=2, eval_batch_size=size, **options
+            )
+            module = LanguageTaskModule(chat_backbone, table.task, tune="value")
+            (result,) = make_trainer().validate(module, datamodule=table, verbose=False)
+            assert result["val_loss"] == pytest.approx(math.log(result["val_perplexity"]), rel=1e-5)
+            results.append(result["val_loss"])
+    assert results == pytest.approx([results[0]] * len(results), rel=1e-5)
+
+
+def test_texts_are_predicted_one_by_one(chat_backbone: str, tmp_path: Path, make_trainer: Any) -> None:
+    data = write(tmp_path / "t.jsonl", TEXTS)
+    table = Table(chat_backbone, data, validation=data, kind="text", batch_size=2)
+    table.setup("fit")
+    assert [len(batch["input_ids"]) for batch in table.train_dataloader()] == [1]
+    predictions = make_trainer().predict(LanguageTaskModule(chat_backbone, table.task, tune="value"), datamodule=table)
+    assert sorted(row["id"] for batch in predictions for row in batch["rows"]) == [0, 1, 2, 3]

@@ -145,6 +145,10 @@ def batches_of(examples: Batch, size: int, steps: int, seed: int) -> list[Batch]
     return batches
 
 
+def _loader(batches: list[Batch]) -> DataLoader[Any]:
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list has what a data set needs
+
+
 class Study:
     """All runs of a folder.
 
@@ -194,7 +198,7 @@ class Study:
         module = LanguageTaskModule(self.backbone, self.data.task, tune=run.tune, learning_rate=run.rate)
         trainer = Trainer(max_epochs=1, gradient_clip_val=1.0, **_QUIET)
         batches = batches_of(self.draw(run.size, run.seed), min(run.size, 16), self.steps, run.seed)
-        trainer.fit(module, DataLoader(batches, batch_size=None))
+        trainer.fit(module, _loader(batches))
         (metrics,) = Trainer(**_QUIET).validate(
             module, DataLoader([self.examples[reported]], batch_size=None), verbose=False
         )

@@ -222,8 +222,7 @@ class LanguageTaskModule(LightningModule):
         assert self.objective is not None
         assert self.model is not None
         loss = self.objective.loss(self.model, batch)
-        size = len(batch["input_ids" if "input_ids" in batch else "labels"])
-        self.log("train_loss", loss, prog_bar=True, batch_size=size)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch.get("input_ids", batch.get("labels"))))
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:

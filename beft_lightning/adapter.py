@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from beft_lightning.bias.architecture import Architectures
+from beft_lightning.bias.parametrized import plain_name
 from beft_lightning.bias.structure import fit_state, fit_structure, split_layouts, zero_biases
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
@@ -121,6 +122,18 @@ def prepare(
 def remember_trained(module: nn.Module, names: Iterable[str]) -> None:
     """Note on a module that parameters have values of their own, which later checkpoints have to hold."""
     setattr(module, _TRAINED, sorted({*_remembered(module), *names}))
+
+
+def remember_divided(module: nn.Module, names: Iterable[str]) -> None:
+    """Note that biases were divided anew: if some part of one had a value of its own, all of its parts have now.
+
+    Args:
+        module: The module.
+        names: Names of the parts.
+    """
+    before = set(map(plain_name, _remembered(module)))
+    if held := [name for name in names if plain_name(name) in before]:
+        remember_trained(module, held)
 
 
 def trained_names(module: nn.Module) -> list[str]:

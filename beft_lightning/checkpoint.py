@@ -189,7 +189,7 @@ def _is_layout(value: Any) -> bool:
     if not isinstance(value, dict) or value.keys() != {"parts", "groups", "bias"}:
         return False
     parts, groups, bias = value["parts"], value["groups"], value["bias"]
-    if not isinstance(parts, dict) or len(parts) < 2 or not all(isinstance(text, str) for text in (*parts, bias)):
+    if not isinstance(parts, dict) or not parts or not all(isinstance(text, str) for text in (*parts, bias)):
         return False
     return all(type(count) is int and count > 0 for count in (*parts.values(), groups))
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Attention, Fused
 from beft_lightning.bias.architectures import ARCHITECTURES
+from beft_lightning.bias.attention_heads import set_heads_apart
 from beft_lightning.bias.discovery import described, discover
 from beft_lightning.bias.fused import fuse_biases
 from beft_lightning.bias.heads import head_parameters
@@ -63,6 +64,7 @@ __all__ = [
     "pretrained_model",
     "projection_score",
     "resolve",
+    "set_heads_apart",
     "split_fused_biases",
 ]
 

@@ -27,6 +27,8 @@ TERM_SYMBOLS: Mapping[str, str] = {
 #: The name, in a fused layer, of outputs that belong to no term.
 REST = "rest"
 
+_HEAD = re.compile(r"\.h\d+$")
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -49,11 +51,16 @@ class Fused:
 
     def __post_init__(self) -> None:
         """Check the shares and groups."""
-        if len(self.parts) < 2 or min(self.parts.values()) < 1 or self.groups < 1:
+        if (len(self.parts) < 2 and not self.by_heads) or min(self.parts.values()) < 1 or self.groups < 1:
             raise ArchitectureError(
                 f"a fused layer needs at least two parts with positive shares and at least one group, got parts "
                 f"{dict(self.parts)} and groups {self.groups}; for example parts {{query: 1, key: 1, value: 1}}."
             )
+
+    @property
+    def by_heads(self) -> bool:
+        """Whether some parts are single heads of a term, as in a bias whose heads are set apart: ``value.h5``."""
+        return any(_HEAD.search(part) for part in self.parts)
 
     def widths(self, outputs: int) -> list[int]:
         """Return the number of outputs of each part in a run, for a layer with ``outputs`` outputs.
@@ -82,6 +89,8 @@ class Attention:
             its count behind the ``padding`` token's id (RoBERTa).
         parallel_mlp: Whether attention and MLP read the same input and are added to the same sum, so that a constant
             may move from one to the other.
+        head_width: Number of values of a head; ``None`` if the modules around the projections say so, as in
+            transformers.
     """
 
     takes_prefix: bool = False
@@ -89,6 +98,7 @@ class Attention:
     window: int | None = None
     positions: Literal["column", "mask", "padding"] = "column"
     parallel_mlp: bool = False
+    head_width: int | None = None
 
 
 @dataclass(frozen=True)

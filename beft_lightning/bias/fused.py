@@ -62,6 +62,13 @@ def split_all(owners: Iterable[tuple[nn.Module, Fused]]) -> None:
                 parts.register_parameter(name, part)
 
 
+def split_again(owners: Iterable[tuple[nn.Module, Fused]]) -> None:
+    """Split the biases of several modules in another way, or for the first time."""
+    layouts = dict(owners)
+    fuse(layouts)
+    split_all(layouts.items())
+
+
 def own_parameter(owner: nn.Module, name: str) -> nn.Module | nn.Parameter:
     """Return what tells whether two modules have one bias: a parameter, or a module that has the bias to itself."""
     if is_split(owner):
@@ -88,16 +95,21 @@ def same_layout(one: Fused, other: Fused, outputs: int) -> bool:
     return same and one.widths(outputs) == other.widths(outputs)
 
 
-def fused_parts(owner: nn.Module, layout: Fused) -> dict[str, nn.Parameter]:
-    """Return each term's part of the bias of ``owner``.
+def fused_parts(owner: nn.Module, layout: Fused | None) -> dict[str, nn.Parameter]:
+    """Return each part of the bias of ``owner``, a term or one head of a term.
 
     Once split, the parts are the parameters themselves, of shape ``(d,)``. Before, they are views that share the bias'
     memory, of shape ``(groups, d / groups)`` if there are several groups: what is written into one changes the model,
     but no gradient arrives there.
+
+    Args:
+        owner: A layer.
+        layout: How it orders several terms. Once split, the layout of the split counts.
     """
-    if is_split(owner):
-        originals: Any = owner.parametrizations[layout.bias]  # type: ignore[index]
-        return {term: getattr(originals, f"original{place}") for place, term in enumerate(layout.parts)}
+    if (divided := layout_of(owner)) is not None:
+        originals: Any = owner.parametrizations[divided.bias]  # type: ignore[index]
+        return {part: getattr(originals, f"original{place}") for place, part in enumerate(divided.parts)}
+    assert layout is not None
     bias: Any = getattr(owner, layout.bias)
     views = [run.squeeze(0) for run in _runs(bias.detach(), layout)]
     return {term: nn.Parameter(view, bias.requires_grad) for term, view in zip(layout.parts, views, strict=True)}
@@ -105,8 +117,13 @@ def fused_parts(owner: nn.Module, layout: Fused) -> dict[str, nn.Parameter]:
 
 def fuse_biases(module: nn.Module) -> None:
     """Undo every split in ``module``: names and shapes of its parameters are those of transformers again."""
+    fuse(module.modules())
+
+
+def fuse(owners: Iterable[nn.Module]) -> None:
+    """Undo the splits of the biases that modules own. Where one bias was that of two, it is so again."""
     firsts: dict[Any, nn.Module] = {}
-    for owner in module.modules():
+    for owner in owners:
         if (layout := layout_of(owner)) is not None:
             first = firsts.setdefault(own_parameter(owner, layout.bias), owner)
             unparametrize(owner, layout.bias)

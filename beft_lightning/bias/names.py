@@ -1,7 +1,9 @@
-"""Names of what is tuned: of a term, of one tower's term, and of a single layer of a term."""
+"""Names of what is tuned: of a term, of one tower's term, and of a single layer or head of a term."""
 
 import re
 from collections.abc import Iterable
+
+from beft_lightning.errors import TermError
 
 _PLACES = re.compile(r"((?:\.h?\d+)*)$")
 
@@ -17,10 +19,35 @@ def split_name(name: str) -> tuple[str, str]:
     return name[: places.start()], places[1].removeprefix(".")
 
 
-def without_layers(names: Iterable[str]) -> list[str]:
-    """Return each term once, without the index of a layer.
+def parsed(name: str) -> tuple[str, int | None, int | None]:
+    """Return the term, with its tower, the layer and the head that a name says.
 
-    >>> without_layers(["value.3", "query", "value.4"])
+    >>> parsed("value"), parsed("value.3"), parsed("left.value.3.h5")
+    (('value', None, None), ('value', 3, None), ('left.value', 3, 5))
+
+    Raises:
+        TermError: If what stands behind the term is neither a layer nor one of its heads.
+    """
+    term, place = split_name(name)
+    if not (match := re.fullmatch(r"(?:(\d+)(?:\.h(\d+))?)?", place)):
+        raise TermError(f"{name!r} names no layer or head: layer 3 is '{term}.3', and its head 5 is '{term}.3.h5'.")
+    layer, head = match.groups()
+    return term, None if layer is None else int(layer), None if head is None else int(head)
+
+
+def has_head(name: str) -> bool:
+    """Return whether a name is that of a single head.
+
+    >>> has_head("value.3.h5"), has_head("value.3")
+    (True, False)
+    """
+    return parsed(name)[2] is not None
+
+
+def without_layers(names: Iterable[str]) -> list[str]:
+    """Return each term once, without the index of a layer or head.
+
+    >>> without_layers(["value.3", "query", "value.4.h0"])
     ['value', 'query']
     """
     return list(dict.fromkeys(split_name(name)[0] for name in names))

@@ -24,11 +24,13 @@ class Place:
         owner: The module that owns it.
         layout: How the module orders several terms; None where the bias is of one term alone.
         tied: Further modules whose bias is the same parameter.
+        head_width: Number of values of a head, if the architecture says so.
     """
 
     owner: nn.Module
     layout: Fused | None = None
     tied: list[nn.Module] = field(default_factory=list)
+    head_width: int | None = None
 
     @property
     def name(self) -> str:
@@ -42,8 +44,7 @@ class Place:
         return bias
 
     def parts(self) -> dict[str, nn.Parameter]:
-        """The biases of the terms in the owner's fused one."""
-        assert self.layout is not None
+        """The biases of the terms in the owner's fused one, or their heads."""
         return fused_parts(self.owner, self.layout)
 
 
@@ -142,7 +143,7 @@ def _stacks(tower: Tower, known: Architecture, inside: Collection[int]) -> dict[
                 layers = stacks[term].setdefault(stack, {})
                 if index in layers:
                     raise _ambiguous(term, index, name)
-                layers[index] = Place(_plain(child), layouts.get(term))
+                layers[index] = Place(_plain(child), layouts.get(term), head_width=known.attention.head_width)
     for term, found in stacks.items():
         # A path from the root on means this one alone.
         if whole[term]:

@@ -37,12 +37,22 @@ def parametrize_tensor(owner: nn.Module, name: str, parametrization: nn.Module, 
         parametrization: Computes the tensor.
         unsafe: Whether to skip torch's checks, which compute the tensor once.
     """
+    _part_from_copies(owner)
     parametrize.register_parametrization(owner, name, parametrization, unsafe=unsafe)
     copyreg.pickle(type(owner), _reduce)
 
 
+def _part_from_copies(owner: nn.Module) -> None:
+    """Give a parametrized module a class of its own: a deep copy shares the one whose properties torch changes."""
+    if parametrize.is_parametrized(owner):
+        shared = type(owner)
+        owner.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+        copyreg.pickle(type(owner), _reduce)
+
+
 def unparametrize(owner: nn.Module, name: str) -> None:
     """Make a parametrized tensor a plain parameter of the same values, frozen if all that it was computed from was."""
+    _part_from_copies(owner)
     computed_from = owner.get_submodule(f"parametrizations.{name}")
     frozen = not any(parameter.requires_grad for parameter in computed_from.parameters())
     computed_from.requires_grad_(True)  # torch leaves no parameter behind where nothing is trainable.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from beft_lightning.bias.architecture import Architectures, Fused
-from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, is_bias, layout_of, same_layout, split_all
+from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, fuse, is_bias, layout_of, same_layout, split_again
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.terms import split_fused_biases
@@ -41,7 +41,10 @@ def fit_structure(
     for path, layout in saved.items():
         _check_layout(path, owners[path], layout)
     add_biases(module, map(plain_name, names))
-    split_all((owners[path], layout) for path, layout in saved.items())
+    split_again((owners[path], layout) for path, layout in saved.items() if not _is_divided(owners[path], layout))
+    # A checkpoint of whole terms fits a module whose heads are set apart.
+    layouts_here = {path: here for path, owner in owners.items() if (here := layout_of(owner)) is not None}
+    fuse(owners[path] for path, here in layouts_here.items() if here.by_heads and f"{path}.{here.bias}" in names)
     split_named_biases(module, names, architecture)
 
 
@@ -53,11 +56,17 @@ def _check_layout(path: str, owner: nn.Module, saved: Fused) -> None:
             "was trained with."
         )
     here = layout_of(owner)
-    if here is not None and not same_layout(here, saved, len(getattr(owner, here.bias))):
+    if here is not None and not (_is_divided(owner, saved) or here.by_heads or saved.by_heads):
         raise CheckpointError(
             f"this model has the bias of {path!r} divided into {_described(here)}, and the checkpoint into "
             f"{_described(saved)}: give a fresh model, or the `architecture` that the fit was given."
         )
+
+
+def _is_divided(owner: nn.Module, layout: Fused) -> bool:
+    """Return whether the bias of ``owner`` is divided in a certain way."""
+    here = layout_of(owner)
+    return here is not None and same_layout(here, layout, len(getattr(owner, here.bias)))
 
 
 def _described(layout: Fused) -> str:

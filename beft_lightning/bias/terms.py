@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from torch import nn
 
 from beft_lightning.bias.architecture import TERM_SYMBOLS, Architectures
-from beft_lightning.bias.fused import add_bias, is_bias, split_all
-from beft_lightning.bias.names import in_towers, role, split_name
+from beft_lightning.bias.attention_heads import HeadedBias, headed_bias, pieces, set_heads_apart
+from beft_lightning.bias.fused import add_bias, is_bias, is_split, split_all
+from beft_lightning.bias.names import has_head, in_towers, parsed, role, without_layers
 from beft_lightning.bias.owners import Place, chosen, places_of
 from beft_lightning.bias.scope import Scope
 from beft_lightning.errors import TermError
@@ -26,8 +27,9 @@ def find_bias_terms(module: nn.Module, architecture: Architectures = None, scope
     Returns:
         Term name -> layer index (0-based) -> bias parameter. Terms without any bias are left out, so a bias-free
         model gives an empty dictionary; :func:`add_missing_biases` fills it. A part of a fused bias is a view of it, to
-        read or write, until :func:`split_fused_biases` has made it a parameter that can be trained. A bias that several
-        layers share is there once. In a scope of several submodules, the terms of each are apart:
+        read or write, until :func:`split_fused_biases` has made it a parameter that can be trained. A bias whose heads
+        are set apart is a copy of them, to read; its ``heads`` are the parameters. A bias that several layers share is
+        there once. In a scope of several submodules, the terms of each are apart:
         ``vision_model.value``.
 
     Raises:
@@ -41,8 +43,9 @@ def find_bias_terms(module: nn.Module, architecture: Architectures = None, scope
 
 
 def _bias_of(place: Place, term: str) -> nn.Parameter:
-    if place.layout is not None:
-        return place.parts()[role(term)]
+    if place.layout is not None or is_split(place.owner):
+        parts = place.parts()
+        return parts[role(term)] if role(term) in parts else headed_bias(parts, role(term))
     assert place.bias is not None
     return place.bias
 
@@ -79,7 +82,7 @@ def add_missing_biases(
 
     Args:
         module: A model, or any module that contains one.
-        terms: Names of the terms that shall exist.
+        terms: Names of the terms that shall exist; a layer or a head stands for its term.
         architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
         scope: Names of the submodules to look at; by default everything.
 
@@ -90,7 +93,7 @@ def add_missing_biases(
         TermError: If a term is unknown to the architecture or belongs to a layer that is not linear.
     """
     changed: list[Place] = []
-    for term, places in chosen(terms, places_of(module, architecture, scope)).items():
+    for term, places in chosen(without_layers(terms), places_of(module, architecture, scope)).items():
         for index, place in places.items():
             if place.bias is not None:
                 continue
@@ -114,26 +117,38 @@ def resolve(terms: BiasTerms, selection: Iterable[str]) -> list[nn.Parameter]:
 
     Args:
         terms: What the model has, from :func:`find_bias_terms`.
-        selection: Names such as ``"value"`` (all layers) or ``"value.3"`` (layer 3 only, 0-based). Where terms are
-            apart by tower, ``"value"`` is that of all towers, and ``"vision_model.value"`` that of one.
+        selection: Names such as ``"value"`` (all layers), ``"value.3"`` (layer 3 only, 0-based) or ``"value.3.h5"``
+            (head 5 of that layer, if :func:`set_heads_apart` has set it apart). Where terms are apart by tower,
+            ``"value"`` is that of all towers, and ``"vision_model.value"`` that of one.
 
     Raises:
         TermError: If ``selection`` is empty or names something the model lacks.
     """
     parameters: dict[int, nn.Parameter] = {}
     for name in in_towers(selection, terms):
-        term, index = split_name(name)
+        term, layer, head = parsed(name)
         if term not in terms:
             known = ", ".join(terms) or "none at all (add_missing_biases gives it some)"
             hint = "" if role(term) in TERM_SYMBOLS else f" Term names are: {', '.join(TERM_SYMBOLS)}."
             raise TermError(f"the model has no {term!r} bias; the bias terms it has: {known}.{hint}")
-        if index and (not index.isdecimal() or int(index) not in terms[term]):
+        if layer is not None and layer not in terms[term]:
             raise TermError(f"{name!r} names no layer; layers of {term!r}: {min(terms[term])}..{max(terms[term])}.")
-        chosen = [terms[term][int(index)]] if index else terms[term].values()
-        parameters.update((id(bias), bias) for bias in chosen)
+        biases = terms[term].values() if layer is None else [terms[term][layer]]
+        chosen = [piece for bias in biases for piece in pieces(bias)]
+        if head is not None:
+            chosen = [_head(name, next(iter(biases)), head)]
+        parameters.update((id(piece), piece) for piece in chosen)
     if not parameters:
         raise TermError(f"no bias term was named; the model has: {', '.join(terms) or 'none'}.")
     return list(parameters.values())
+
+
+def _head(name: str, bias: nn.Parameter, head: int) -> nn.Parameter:
+    if not isinstance(bias, HeadedBias):
+        raise TermError(f"{name!r}: the heads of this bias are not set apart; set_heads_apart() does so.")
+    if head >= len(bias.heads):
+        raise TermError(f"{name!r} names no head; heads of that layer: h0..h{len(bias.heads) - 1}.")
+    return bias.heads[head]
 
 
 def freeze_except(
@@ -144,12 +159,14 @@ def freeze_except(
     architecture: Architectures = None,
     scope: Scope = None,
 ) -> list[str]:
-    """Freeze every parameter of ``module`` but the chosen bias terms. Fused biases are split first.
+    """Freeze every parameter of ``module`` but the chosen bias terms.
+
+    Fused biases are split first, and heads set apart in the layers of which single heads are named.
 
     Args:
         module: A model, or any module that contains one.
-        terms: Names such as ``"value"``, ``"value.3"`` or, in a scope of several submodules, ``"vision_model.value"``;
-            may be empty if ``keep`` is not.
+        terms: Names such as ``"value"``, ``"value.3"`` (a layer), ``"value.3.h5"`` (a head of it) or, in a scope of
+            several submodules, ``"vision_model.value"``; may be empty if ``keep`` is not.
         keep: Names of further parameters to leave trainable, for example :func:`head_parameters`.
         architecture: Where the terms are; by default looked up by the model's type, or found by watching it.
         scope: Names of the submodules to look at; by default everything.
@@ -163,6 +180,7 @@ def freeze_except(
     terms, keep = list(terms), set(keep)
     if terms:
         split_fused_biases(module, architecture, scope)
+        set_heads_apart(module, filter(has_head, terms), architecture, scope)
     chosen = {id(bias) for bias in resolve(find_bias_terms(module, architecture, scope), terms)} if terms else set()
     if unknown := keep - {name for name, _ in module.named_parameters()}:
         raise TermError(f"keep names {sorted(unknown)[0]!r}, and {type(module).__name__} has no such parameter.")

@@ -9,17 +9,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
-from beft_lightning.adapter import remember_trained
-from beft_lightning.bias import (
-    Architecture,
-    BiasTerms,
-    add_missing_biases,
-    find_bias_terms,
-    freeze_except,
-)
+from beft_lightning.adapter import remember_divided, remember_trained
+from beft_lightning.bias import BiasTerms, add_missing_biases, find_bias_terms, freeze_except, set_heads_apart
+from beft_lightning.bias.architecture import Architecture
+from beft_lightning.bias.attention_heads import head_sizes
 from beft_lightning.bias.heads import AUTO, select_head
 from beft_lightning.bias.lookup import outermost_models
-from beft_lightning.bias.names import in_towers, without_layers
+from beft_lightning.bias.names import has_head, in_towers
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.bias.scope import inert_terms, models_in, must_be_watched, scoped
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
@@ -32,7 +28,7 @@ from beft_lightning.callbacks.training_checks import (
     check_still_frozen,
 )
 from beft_lightning.errors import CheckpointError, ScoringError, TermError
-from beft_lightning.parameters import clean_name, full_tensor
+from beft_lightning.parameters import clean_name, full_tensor, numel
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.reference_adam import check_learning_rate
 from beft_lightning.scoring.score_table import BiasScores
@@ -67,11 +63,11 @@ class BiasSelectionCallback(Callback):
             published), ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
             ``adam_gain`` (fall of the loss that a step of Adam promises), ``gradient_signal`` (share of the gradient
             that the batches have in common), or ``fixed``: train ``terms`` without scoring.
-        terms: Candidate terms; with ``fixed`` the terms, or single layers (``value.3``), to train. Models without
-            biases are given zero ones for these terms.
+        terms: Candidate terms; with ``fixed`` the terms, single layers (``value.3``) or heads (``value.3.h5``) to
+            train. Models without biases are given zero ones for these terms.
         keep: How many of the candidates to train.
         per_layer: Choose single layers of terms instead of whole terms.
-        budget: Instead of ``keep``: train at most this many bias values, in the best single layers of terms.
+        budget: Instead of ``keep``: train at most this many bias values, in the best single layers or heads of terms.
         batches: Most training batches to score on.
         patience: Stop scoring once the order has not changed for this many batches; 0 uses all ``batches``.
         learning_rate: Learning rate of the scoring pass.
@@ -82,6 +78,7 @@ class BiasSelectionCallback(Callback):
         architecture: Where the terms are, for attention that cannot be seen.
         scope: Name of the submodule to tune, such as ``vision_model``; a list keeps the terms of each apart
             (``vision_model.value``). By default the whole model.
+        per_head: Choose single heads of terms (``value.3.h5``), each scored from the same batches.
 
     Example::
 
@@ -104,6 +101,7 @@ class BiasSelectionCallback(Callback):
         scores: str | Path | None = None,
         architecture: Architecture | None = None,
         scope: str | list[str] | None = None,
+        per_head: bool = False,
     ) -> None:
         if isinstance(terms, str) or not terms:
             raise TermError(f"terms is {terms!r}: name at least one candidate in a list, for example ['value'].")
@@ -112,7 +110,7 @@ class BiasSelectionCallback(Callback):
         if isinstance(head, str) and head not in (AUTO, "none"):
             raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
         candidates = len(set(terms)) * (len(scope) if isinstance(scope, list) else 1)
-        if keep < 1 or (approach != FIXED and not per_layer and keep > candidates):
+        if keep < 1 or (approach != FIXED and not (per_layer or per_head) and keep > candidates):
             raise ScoringError(f"keep is {keep}, and there are {candidates} candidate terms to keep some of.")
         if budget is not None and (budget < 1 or keep != 1 or approach == FIXED):
             raise ScoringError(
@@ -122,11 +120,11 @@ class BiasSelectionCallback(Callback):
             given = f"batches ({batches}) and clip_norm ({clip_norm}) must be positive, patience ({patience})"
             raise ScoringError(f"{given} at least 0.")
         check_learning_rate(learning_rate, "selection.learning_rate")
-        if approach == FIXED and scores is not None:
-            raise ScoringError("approach 'fixed' does not look at scores: leave out one of the two.")
+        if approach == FIXED and (scores is not None or per_head):
+            raise ScoringError("approach 'fixed' does not look at scores: leave it out, or `scores` and `per_head`.")
         self.approach = approach
         self.terms = list(dict.fromkeys(terms))
-        self.rule = SelectionRule(keep, per_layer, budget)
+        self.rule = SelectionRule(keep, per_layer, budget, per_head)
         self.batches = batches
         self.patience = patience
         self.learning_rate = learning_rate
@@ -146,6 +144,7 @@ class BiasSelectionCallback(Callback):
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0
         self._found: Sequence[Architecture] | None = None
+        self._headed = self.terms if per_head else list(filter(has_head, self.terms))
 
     @property
     def is_fixed(self) -> bool:
@@ -175,22 +174,22 @@ class BiasSelectionCallback(Callback):
         Returns:
             What is trained, in words.
         """
-        added = add_missing_biases(module, without_layers(self.terms), **self._places)
+        added = add_missing_biases(module, self.terms, **self._places)
+        set_heads_apart(module, self._headed, **self._places)
         terms = find_bias_terms(module, **self._places)
         if self.is_fixed:
             selected, words = self.terms, ", ".join(self.terms)
         elif self.needs_pretrained_biases and added and "value" in self.terms:
             selected, words = ["value"], "value"  # Biases that all start at zero are not scored.
         else:
-            sizes = {t: [bias.numel() for bias in terms[t].values()] for t in in_towers(self.terms, terms)}
+            sizes = {term: head_sizes(terms[term]) for term in in_towers(self.terms, terms)}
             selected, words = self.rule.largest(sizes), self.rule.describe(self.terms)
         freeze_except(module, selected, keep=self._head_names(module), **self._places)
         return words
 
     def state_dict(self) -> dict[str, Any]:
         """The decision, so that a resumed fit does not make it twice. Plain types only."""
-        content = self.scores.to_dict() if self.scores else None
-        return {"selected": self.selected, "scores": content, "scope": self.scope}
+        return {"selected": self.selected, "scores": self.scores and self.scores.to_dict(), "scope": self.scope}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the decision of the run that is resumed."""
@@ -239,9 +238,10 @@ class BiasSelectionCallback(Callback):
                 return  # A checkpoint brings the structure.
             self._cast(trainer, pl_module)  # Its step runs in the precision of the fit.
             self._found = watch_training_step(trainer, pl_module)
-        if added := add_missing_biases(pl_module, without_layers(self.terms), **self._places):
-            values = f"{sum(bias.numel() for bias in added):,} values"
-            rank_zero_info(f"Added {len(added)} zero biases ({values}) where the model has none.")
+        if added := add_missing_biases(pl_module, self.terms, **self._places):
+            rank_zero_info(f"Added {len(added)} zero biases ({sum(map(numel, added)):,} values) where there were none.")
+        # While the model is whole.
+        remember_divided(pl_module, set_heads_apart(pl_module, self._headed, **self._places))
         self._cast(trainer, pl_module)
 
     def _cast(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -255,10 +255,8 @@ class BiasSelectionCallback(Callback):
         terms = find_bias_terms(pl_module, **self._places)
         head = self._head_names(pl_module)
         decided_before = self.selected is not None
-        if self.selected is None:
-            self.selected = self._select(trainer, pl_module, terms, head)
-        trained = freeze_except(pl_module, self.selected, keep=head, **self._places)
-        self.trained = list(map(clean_name, trained))
+        self.selected = self.selected or self._select(trainer, pl_module, terms, head)
+        self.trained = list(map(clean_name, freeze_except(pl_module, self.selected, keep=head, **self._places)))
         if self.scores is not None and not decided_before:
             self.scores.selected = self.selected
             report(trainer, self.scores, self.folder)
@@ -273,7 +271,7 @@ class BiasSelectionCallback(Callback):
         model_type = " + ".join(model.config.model_type for model in models) or "custom"
         if self.scores_file is not None:
             layers = {term: len(terms[term]) for term in candidates}
-            self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers)
+            self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers, self.rule.per_head)
             return self.rule.select(self.scores)
         inert = inert_terms(pl_module, **self._places)
         if inert is not None and set(candidates) <= set(inert):
@@ -291,7 +289,8 @@ class BiasSelectionCallback(Callback):
             )
             return selected
         start = time.perf_counter()
-        scoring = ScoringPass(self.approach, self.batches, self.patience, self.learning_rate, self.clip_norm)
+        settings = (self.batches, self.patience, self.learning_rate, self.clip_norm, self.rule.per_head)
+        scoring = ScoringPass(self.approach, *settings)
         self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)
         self.seconds = time.perf_counter() - start
         return self.rule.select(self.scores)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from beft_lightning.data.loaders import LoaderFactory, content_summary
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
+from beft_lightning.data.resumable import Grouping
 from beft_lightning.data.subsets import draw, draw_demonstrations, draw_training, evaluation_size, training_size
 from beft_lightning.data.task import DEV, TRAIN, TaskRecord
 from beft_lightning.errors import DataError
@@ -41,6 +42,9 @@ class LanguageDataModule(LightningDataModule):
         demonstration_set: ``per_example`` draws others for each example, ``fixed`` shows all the same ones.
         calibrate: Subtract from an option's score what it has behind a prompt without content (SFC).
         num_workers: Number of processes that prepare batches.
+        group_by_length: Which training examples share a batch: ``blocks`` sorts blocks of the epoch by length, a
+            quarter of it or 50 batches; ``epoch`` sorts all of it and shuffles the batches, with the least padding;
+            ``none`` shuffles freely.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class LanguageDataModule(LightningDataModule):
         demonstration_set: Literal["per_example", "fixed"] = "per_example",
         calibrate: bool = False,
         num_workers: int = 0,
+        group_by_length: Grouping = "blocks",
     ) -> None:
         super().__init__()
         task = task.with_baselines(demonstrations, calibrate)
@@ -91,6 +96,7 @@ class LanguageDataModule(LightningDataModule):
         self.demonstrations = demonstrations
         self.demonstration_set = demonstration_set
         self.num_workers = num_workers
+        self.group_by_length: Grouping = group_by_length
         #: What turns the raw inputs into the backbone's: its tokenizer, image processor or feature extractor.
         self.tokenizer: Any = None
         self._preprocessor: Preprocessor | None = None
@@ -225,7 +231,7 @@ class LanguageDataModule(LightningDataModule):
 
     def _loaders(self) -> LoaderFactory:
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return LoaderFactory(self.preprocessor, self.seed, self.num_workers, processes, rank)
+        return LoaderFactory(self.preprocessor, self.seed, self.num_workers, processes, rank, self.group_by_length)
 
 
 def _check_at_least(least: int, **options: int | None) -> None:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from beft_lightning.data.batching import batches_of_like_length, collate_one
 from beft_lightning.data.preprocessors import Preprocessor
-from beft_lightning.data.resumable import ResumableDataLoader, ResumableSampler
+from beft_lightning.data.resumable import Grouping, ResumableDataLoader, ResumableSampler
 from beft_lightning.errors import DataError
 from beft_lightning.signals import leave_ending_to_parent
 
@@ -27,6 +27,7 @@ class LoaderFactory:
         num_workers: Number of worker processes that prepare batches.
         processes: Number of processes of the run.
         rank: Number of this process.
+        grouping: How the training examples of a step are brought together by their length.
     """
 
     preprocessor: Preprocessor
@@ -34,6 +35,7 @@ class LoaderFactory:
     num_workers: int = 0
     processes: int = 1
     rank: int = 0
+    grouping: Grouping = "blocks"
 
     def training(self, features: list[Features], batch_size: int, epoch: int) -> ResumableDataLoader:
         """Return batches of examples of about the same length; seed and epoch determine their order.
@@ -53,6 +55,7 @@ class LoaderFactory:
             )
         sampler = ResumableSampler(
             batch_size * self.processes,  # examples of one step, over all processes, are of like length
+            self.grouping,
             num_replicas=self.processes,
             rank=self.rank,
             seed=self.seed,

@@ -2,25 +2,52 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import DistributedLengthGroupedSampler
 
+from beft_lightning.data.batching import shuffled_steps
 from beft_lightning.errors import DataError
+
+#: How the examples of a step are brought together by their length.
+Grouping = Literal["none", "blocks", "epoch"]
 
 
 class ResumableSampler(DistributedLengthGroupedSampler):
-    """Sampler of examples of like length, in an order of seed and epoch, that can leave out the first ones."""
+    """Sampler of examples of like length, in an order of seed and epoch, that can leave out the first ones.
+
+    Args:
+        size: Number of examples in a step, over all processes.
+        grouping: ``blocks`` sorts blocks of the epoch, a quarter of it or 50 steps, by length; ``epoch`` all of it, and
+            shuffles the steps; ``none`` shuffles freely.
+        options: Those of torch's ``DistributedSampler``, and ``lengths``.
+    """
 
     #: Number of this process's indices to leave out when they are next asked for.
     skipped = 0
 
+    def __init__(self, size: int, grouping: Grouping = "blocks", **options: Any) -> None:
+        super().__init__(size, **options)
+        self.grouping = grouping
+
     def __iter__(self) -> Iterator[int]:
         """Yield the indices of this process."""
         skipped, self.skipped = self.skipped, 0
-        return islice(super().__iter__(), skipped, None)
+        indices = super().__iter__() if self.grouping == "blocks" else self._own_order()
+        return islice(indices, skipped, None)
+
+    def _own_order(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        if self.grouping == "epoch":
+            indices = shuffled_steps(self.lengths, self.batch_size, generator)
+        else:
+            indices = torch.randperm(len(self.lengths), generator=generator).tolist()
+        # Each process needs as many.
+        indices += indices[: self.total_size - len(indices)]
+        return iter(indices[self.rank :: self.num_replicas])
 
 
 class ResumableDataLoader(DataLoader[Any]):
@@ -37,11 +64,11 @@ class ResumableDataLoader(DataLoader[Any]):
             self._given += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the number of batches that each process has finished in this epoch, and what identifies the epoch."""
         return {"batches": self._done, **self._identity} if self._resumable else {"batches": 0}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Begin where the checkpoint was written.
 
         Args:
@@ -56,8 +83,8 @@ class ResumableDataLoader(DataLoader[Any]):
         if there != self._identity:
             raise DataError(
                 f"the checkpoint was written in the middle of an epoch with {_described(there)}, and this run has "
-                f"{_described(self._identity)}: use the same data, seed, and batch size times number of processes, or "
-                "resume from a checkpoint of the end of an epoch."
+                f"{_described(self._identity)}: use the same data, seed, grouping, and batch size times number of "
+                "processes, or resume from a checkpoint of the end of an epoch."
             )
         self._sampler.skipped = state["batches"] * self._size
 
@@ -86,14 +113,16 @@ class ResumableDataLoader(DataLoader[Any]):
         return self.batch_size
 
     @property
-    def _identity(self) -> dict[str, int]:
+    def _identity(self) -> dict[str, Any]:
         sampler = self._sampler
         return {
             "examples_a_step": self._size * sampler.num_replicas,
             "examples": len(sampler.lengths),
             "seed": sampler.seed,
+            # Checkpoints of earlier versions say nothing of it.
+            **({"group_by_length": sampler.grouping} if sampler.grouping != "blocks" else {}),
         }
 
 
-def _described(identity: dict[str, int]) -> str:
+def _described(identity: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in identity.items())

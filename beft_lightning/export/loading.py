@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 
 from beft_lightning.bias.fused import bias_name
 from beft_lightning.bias.parametrized import MARK, plain_name
-from beft_lightning.bias.structure import add_biases, split_named_biases
+from beft_lightning.bias.structure import add_biases, fit_structure
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
+    LAYOUTS_KEY,
     MODEL_KEY,
     TRAINED_KEY,
     check_state_dict,
@@ -119,7 +120,7 @@ def _trained_values(
     added = add_biases(module, map(plain_name, fitted))
     pretrained = {name: p.detach().clone() for name, p in module.named_parameters() if p.dim() == 1}
     if method is None:
-        split_named_biases(module, fitted)
+        fit_structure(module, fitted, layouts=checkpoint.get(LAYOUTS_KEY))
     elif any(MARK in name for name in fitted):
         method.apply(model)
     tensors = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in trained or MARK in name}

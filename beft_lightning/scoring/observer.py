@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from beft_lightning.bias import BiasTerms
+from beft_lightning.bias.attention_heads import HeadedBias, pieces, whole_vector
 from beft_lightning.errors import ScoringError
 from beft_lightning.parameters import full_tensor
 from beft_lightning.scoring.approaches import Approach
@@ -17,8 +18,16 @@ from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies.adapter import AdapterStrategy
 
-#: Scores of the candidate terms: term -> layer -> score.
-ScoreTable = dict[str, dict[int, float]]
+
+class VectorScore(NamedTuple):
+    """The score of a bias vector, and those of its heads, where they are asked for."""
+
+    whole: float
+    heads: list[float]
+
+
+#: Scores of the candidate terms: term -> layer -> scores of the vector.
+ScoreTable = dict[str, dict[int, VectorScore]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Observer:
         candidates: The terms to score: term -> layer -> vector.
         optimizer: Over all that is trained while scoring; its gradients are clipped jointly.
         clip_norm: Gradient norm to clip to; ``None`` clips nothing.
+        per_head: Whether heads that are set apart are scored, too.
     """
 
     approach: Approach
@@ -48,11 +58,16 @@ class Observer:
     candidates: BiasTerms
     optimizer: ReferenceAdam
     clip_norm: float | None
+    per_head: bool = False
 
     @property
     def vectors(self) -> list[nn.Parameter]:
-        """The candidate vectors, term by term and layer by layer."""
-        return [bias for layers in self.candidates.values() for bias in layers.values()]
+        """What is scored: the candidate vectors, term by term and layer by layer, each before its heads."""
+        biases = [bias for layers in self.candidates.values() for bias in layers.values()]
+        return [vector for bias in biases for vector in (bias, *self._heads(bias))]
+
+    def _heads(self, bias: nn.Parameter) -> list[nn.Parameter]:
+        return bias.heads if self.per_head and isinstance(bias, HeadedBias) else []
 
     def tables(self, batches: Iterator[Any]) -> Iterator[ScoreTable]:
         """Yield the scores after each batch."""
@@ -68,7 +83,10 @@ class Observer:
                 pairs = zip(means, observation.sums, strict=True)
                 means = [mean + (total - observation.count * mean) / count for mean, total in pairs]
             values = iter(map(self.approach.value, means))
-            yield {term: {layer: next(values) for layer in layers} for term, layers in self.candidates.items()}
+            yield {
+                term: {i: VectorScore(next(values), [next(values) for _ in self._heads(b)]) for i, b in layers.items()}
+                for term, layers in self.candidates.items()
+            }
 
     def _batches(self, batches: Iterator[Any], pretrained: list[Tensor]) -> Iterator[Observation]:
         """Yield the statistics of whole batches, whose gradients are averaged over the processes and clipped."""
@@ -113,7 +131,7 @@ class Observer:
 
     def _statistics(self, pretrained: list[Tensor]) -> list[Tensor]:
         pairs = zip(pretrained, self.vectors, strict=True)
-        return [self.approach.statistic(before, vector) for before, vector in pairs]
+        return [self.approach.statistic(before, whole_vector(vector)) for before, vector in pairs]
 
     def _averaged(self, sums: list[Tensor], count: float) -> Observation:
         """Average sums and count over the processes, in one message."""
@@ -133,7 +151,7 @@ class Observer:
             )
         if loss.requires_grad:
             loss.backward()
-        if all(vector.grad is None for vector in self.vectors):
+        if all(piece.grad is None for vector in self.vectors for piece in pieces(vector)):
             return (
                 "no gradient reaches the candidate biases: `training_step` must return a loss that depends on the "
                 "model, not one that is detached or computed under no_grad."

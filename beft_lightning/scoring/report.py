@@ -24,10 +24,11 @@ def ranking_table(scores: BiasScores) -> Table:
     best = max(entry.score for entry in scores.terms.values())
     for term in scores.ranking:
         entry = scores.terms[term]
-        layers = [place for name, place in map(split_name, scores.selected) if name == term and place]
+        places = [place for name, place in map(split_name, scores.selected) if name == term and place]
+        unit = "heads" if any("h" in place for place in places) else "layers"
         notes = [
             *(["[bold green]selected[/]"] if term in scores.selected else []),
-            *([f"[bold green]selected: layers {', '.join(layers)}[/]"] if layers else []),
+            *([f"[bold green]selected: {unit} {', '.join(places)}[/]"] if places else []),
             *(["[yellow]inert: cannot change the output[/]"] if entry.inert else []),
         ]
         share = f"{entry.score / best:.1%}" if best > 0 else "-"

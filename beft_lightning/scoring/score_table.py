@@ -27,12 +27,19 @@ class TermScore:
         inert: Whether the term cannot change the model's output.
         parameters: Number of values in the term, over all layers.
         history: The term's score after each batch; empty if unknown.
+        heads: Scores of the heads of each layer, where they were asked for; else empty.
     """
 
     layers: list[float]
     inert: bool
     parameters: int
     history: list[float] = field(default_factory=list)
+    heads: list[list[float]] = field(default_factory=list)
+
+    @property
+    def head_size(self) -> int:
+        """Number of values of a head."""
+        return self.parameters // sum(map(len, self.heads))
 
     @property
     def score(self) -> float:
@@ -49,7 +56,8 @@ class BiasScores:
         model_type: The model's type as transformers names it.
         steps: Number of batches the scores come from.
         terms: Term name -> its scores.
-        selected: Names of the selected terms (``"value"``) or single layers of terms (``"value.3"``).
+        selected: Names of the selected terms (``"value"``), or single layers (``"value.3"``) or heads of terms
+            (``"value.3.h5"``).
     """
 
     approach: str
@@ -91,6 +99,9 @@ class BiasScores:
         """Return the content of ``scores.json``: plain types only."""
         margins = {term: {"margin": m.difference, "spread": m.spread} for term, m in self.margins.items()}
         terms = {t: {"score": scores.score, **margins.get(t, {}), **asdict(scores)} for t, scores in self.terms.items()}
+        for entry in terms.values():
+            if not entry["heads"]:
+                del entry["heads"]
         return {
             "approach": self.approach,
             "model_type": self.model_type,
@@ -116,6 +127,7 @@ class BiasScores:
                     parameters=int(entry["parameters"]),
                     # The first version called it "course".
                     history=[float(score) for score in entry.get("history", entry.get("course", []))],
+                    heads=[[float(score) for score in heads] for heads in entry.get("heads", [])],
                 )
                 for term, entry in content["terms"].items()
             }
@@ -128,24 +140,35 @@ class BiasScores:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ScoringError(f"not a table of bias scores: {type(error).__name__} {error}.") from error
-        finite = all(math.isfinite(score) for e in terms.values() for score in (*e.layers, *e.history))
+        numbers = (numbers for e in terms.values() for numbers in (e.layers, e.history, *e.heads))
+        finite = all(math.isfinite(score) for of_one in numbers for score in of_one)
         if not (finite and terms and all(entry.layers for entry in terms.values())):
             raise ScoringError("not a table of bias scores: every term needs a finite score for each layer.")
+        if any(len(entry.heads) not in (0, len(entry.layers)) for entry in terms.values()):
+            raise ScoringError("not a table of bias scores: heads need a list of scores for each layer.")
         approach_named(scores.approach)
         if {len(entry.history) for entry in terms.values()} not in ({0}, {scores.steps}):
             raise ScoringError(f"not a table of bias scores: a term's history is not one of {scores.steps} batches.")
         return scores
 
     def to_csv(self) -> str:
-        """Return the table as CSV, best term first: term, symbol, score, inert, parameters, layer_0, layer_1, ..."""
+        """Return the table as CSV, best term first: term, symbol, score, inert, parameters, layer_0, ...
+
+        Scores of heads, if there are any, stand behind: layer_0_h0, layer_0_h1, ...
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         width = max(len(scores.layers) for scores in self.terms.values())
-        writer.writerow(["term", "symbol", "score", "inert", "parameters", *(f"layer_{i}" for i in range(width))])
+        heads = max((len(heads) for scores in self.terms.values() for heads in scores.heads), default=0)
+        layers = [f"layer_{i}" for i in range(width)]
+        names = [*layers, *(f"{layer}_h{j}" for layer in layers for j in range(heads))]
+        writer.writerow(["term", "symbol", "score", "inert", "parameters", *names])
         for term in self.ranking:
             scores = self.terms[term]
             symbol = TERM_SYMBOLS.get(term, term)
-            writer.writerow([term, symbol, scores.score, scores.inert, scores.parameters, *scores.layers])
+            cells = [*scores.layers, *[""] * (width - len(scores.layers))] if heads else scores.layers
+            of_heads = [score for of_one in scores.heads for score in (*of_one, *[""] * (heads - len(of_one)))]
+            writer.writerow([term, symbol, scores.score, scores.inert, scores.parameters, *cells, *of_heads])
         return text.getvalue()
 
     def save(self, folder: str | Path) -> None:
@@ -169,7 +192,9 @@ class BiasScores:
             raise ScoringError(f"{path}: {error} Make a new file with `python -m beft_lightning score`.") from error
 
     @classmethod
-    def load_for(cls, path: str | Path, approach: str, model_type: str, layers: Mapping[str, int]) -> "BiasScores":
+    def load_for(
+        cls, path: str | Path, approach: str, model_type: str, layers: Mapping[str, int], per_head: bool = False
+    ) -> "BiasScores":
         """Read the scores of some terms of a model from a ``scores.json``.
 
         Args:
@@ -177,6 +202,7 @@ class BiasScores:
             approach: The approach that the scores must come from.
             model_type: The type that the model must have.
             layers: Candidate term -> number of layers that the model has it in.
+            per_head: Whether the scores of single heads are needed.
 
         Raises:
             ScoringError: If the scores are those of another model, approach or term.
@@ -193,6 +219,8 @@ class BiasScores:
             raise ScoringError(f"{path}: these are {scores.approach} scores, and approach is {approach!r}.")
         if wrong := [term for term, count in layers.items() if len(scores.terms[term].layers) != count]:
             raise ScoringError(f"{path}: {wrong[0]!r} has scores of another number of layers than this model has.")
+        if per_head and (without := [term for term in layers if not scores.terms[term].heads]):
+            raise ScoringError(f"{path}: no scores of single heads of {', '.join(without)}: score again with per_head.")
         scores.terms = {term: scores.terms[term] for term in layers}
         return scores
 

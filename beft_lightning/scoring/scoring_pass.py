@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 
 from beft_lightning.bias import BiasTerms, inert_by_gradient
+from beft_lightning.bias.attention_heads import pieces
 from beft_lightning.errors import ScoringError
 from beft_lightning.parameters import full_tensor, numel
 from beft_lightning.scoring.approaches import approach_named
@@ -42,6 +43,7 @@ class ScoringPass:
         patience: Stop once the order of the terms has not changed for this many batches; 0 never stops early.
         learning_rate: Learning rate of the all-bias fine-tuning.
         clip_norm: Joint gradient norm to clip to; ``None`` clips nothing.
+        per_head: Whether heads that are set apart are scored, too, from the same batches.
     """
 
     approach: str
@@ -49,6 +51,7 @@ class ScoringPass:
     patience: int
     learning_rate: float
     clip_norm: float | None
+    per_head: bool = False
 
     def run(
         self,
@@ -77,7 +80,7 @@ class ScoringPass:
         approach = approach_named(self.approach)
         strategy = adapt(trainer.strategy)
         named = dict(module.named_parameters())
-        biases = [bias for layers in terms.values() for bias in layers.values()]
+        biases = _parameters(terms)
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
         with (
             strategy.scoring(trained),
@@ -95,7 +98,7 @@ class ScoringPass:
             # For a training step that asks for its optimizer or scheduler, to log the learning rate.
             strategy.optimizers = [optimizer]
             strategy.lr_scheduler_configs = [LRSchedulerConfig(ConstantLR(optimizer, factor=1.0))]
-            observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm)
+            observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm, self.per_head)
             tables = observer.tables(itertools.islice(batches, self.batches))
             with nullcontext() if approach.fine_tunes else eval_mode(module):
                 table, history = self._until_stable(tables)
@@ -105,7 +108,8 @@ class ScoringPass:
             steps=len(next(iter(history.values()))),
             terms={
                 term: TermScore(
-                    layers=list(layers.values()),
+                    layers=[scores.whole for scores in layers.values()],
+                    heads=[scores.heads for scores in layers.values()] if self.per_head else [],
                     inert=term in inert,
                     parameters=sum(map(numel, terms[term].values())),
                     history=history[term],
@@ -121,13 +125,14 @@ class ScoringPass:
         order: list[str] = []
         unchanged = 0
         for step, table in enumerate(tables, start=1):
-            if not all(math.isfinite(score) for layers in table.values() for score in layers.values()):
+            vectors = [vector for layers in table.values() for vector in layers.values()]
+            if not all(math.isfinite(score) for vector in vectors for score in (vector.whole, *vector.heads)):
                 raise ScoringError(
                     f"the scores are not finite after batch {step}: the gradients are not, or the scoring learning "
                     f"rate ({self.learning_rate:g}) is too high."
                 )
             for term, layers in table.items():
-                history.setdefault(term, []).append(sum(layers.values()) / len(layers))
+                history.setdefault(term, []).append(sum(scores.whole for scores in layers.values()) / len(layers))
             latest = sorted(history, key=lambda term: -history[term][-1])
             unchanged = unchanged + 1 if latest == order else 0
             order = latest
@@ -135,7 +140,7 @@ class ScoringPass:
                 break
         if not history:
             raise ScoringError("no training batch gave a loss to score on.")
-        if not any(score > 0 for layers in table.values() for score in layers.values()):
+        if not any(scores.whole > 0 for layers in table.values() for scores in layers.values()):
             raise ScoringError("every score is zero: the biases have no gradient, so nothing tells the terms apart.")
         return table, history
 
@@ -148,12 +153,17 @@ def _probe(
         loss = training_loss(strategy, module, batch, 0)
     if loss is None or not loss.requires_grad:
         raise ScoringError("the first training batch gives no loss with a gradient to probe for inert terms.")
-    biases = [bias for layers in terms.values() for bias in layers.values()]
+    biases = _parameters(terms)
     loss.backward()
     # The owners' weights are frozen, so the head stands for what is live, should no candidate be.
     strategy.average_gradients([*biases, *head])
     gradients = {p: torch.zeros_like(p) if p.grad is None else full_tensor(p.grad) for p in (*biases, *head)}
-    by_term = {term: [gradients[bias] for bias in layers.values()] for term, layers in terms.items()}
+    by_term = {term: [gradients[piece] for piece in _parameters({term: layers})] for term, layers in terms.items()}
     inert = inert_by_gradient(by_term, [gradients[parameter] for parameter in head])
     module.zero_grad(set_to_none=True)
     return inert
+
+
+def _parameters(terms: BiasTerms) -> list[nn.Parameter]:
+    """Return the parameters that the bias vectors of terms consist of."""
+    return [piece for layers in terms.values() for bias in layers.values() for piece in pieces(bias)]

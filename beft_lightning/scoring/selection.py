@@ -1,4 +1,4 @@
-"""The selection rule: which terms, or single layers of terms, are trained."""
+"""The selection rule: which terms, or single layers or heads of terms, are trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,28 +6,44 @@ from dataclasses import dataclass
 from beft_lightning.bias.names import role, split_name
 from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.approaches import APPROACHES
-from beft_lightning.scoring.score_table import BiasScores
+from beft_lightning.scoring.score_table import BiasScores, TermScore
 
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """Select the best terms, or the best single layers of terms, but never an inert term.
+    """Select the best terms, or the best single layers or heads of terms, but never an inert term.
 
     Args:
-        keep: Number of terms, or of layers, to select.
+        keep: Number of terms, of layers, or of heads to select.
         per_layer: Select single layers of terms (``"value.3"``) instead of whole terms.
-        budget: Instead of ``keep``: select single layers of terms with at most this many values in all, from the best
-            to the worst each that still fits.
+        budget: Instead of ``keep``: select single layers, or heads, of terms with at most this many values in all, from
+            the best to the worst each that still fits.
+        per_head: Select single heads of terms (``"value.3.h5"``).
     """
 
     keep: int = 1
     per_layer: bool = False
     budget: int | None = None
+    per_head: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that it says one thing.
+
+        Raises:
+            ScoringError: If single layers and single heads are asked for.
+        """
+        if self.per_layer and self.per_head:
+            raise ScoringError("per_layer and per_head ask for single layers and for single heads: leave out one.")
 
     @property
     def of_layers(self) -> bool:
         """Whether single layers are selected."""
-        return self.per_layer or self.budget is not None
+        return not self.per_head and (self.per_layer or self.budget is not None)
+
+    @property
+    def unit(self) -> str:
+        """What is selected, in words."""
+        return "heads of terms" if self.per_head else "layers of terms" if self.of_layers else "terms"
 
     def select(self, scores: BiasScores) -> list[str]:
         """Return the selected names, best first.
@@ -36,17 +52,20 @@ class SelectionRule:
             ScoringError: If fewer than ``keep`` are live, or none fits the budget.
         """
         live = scores.live
-        if self.of_layers:
-            scored = [(f"{t}.{i}", s) for t in live for i, s in enumerate(scores.terms[t].layers)]
+        if self.of_layers or self.per_head:
+            scored = [pair for term in live for pair in self._scored(term, scores.terms[term])]
             # The sort is stable, so equal scores keep the terms' order.
             live = [name for name, _ in sorted(scored, key=lambda item: -item[1])]
         if self.budget is not None:
-            # The layers of a term have one size.
-            sizes = {term: entry.parameters // len(entry.layers) for term, entry in scores.terms.items()}
+            # The layers of a term have one size, and so have its heads.
+            sizes = {
+                term: entry.head_size if self.per_head else entry.parameters // len(entry.layers)
+                for term, entry in scores.terms.items()
+            }
             chosen = _within(self.budget, {name: sizes[split_name(name)[0]] for name in live})
             if not chosen:
                 raise ScoringError(
-                    f"a budget of {self.budget} values is too small for any layer of any live term ("
+                    f"a budget of {self.budget} values is too small for any of the live {self.unit} ("
                     + (", ".join(f"{term}: {sizes[term]}" for term in scores.terms if term in scores.live) or "none")
                     + ")."
                 )
@@ -55,29 +74,38 @@ class SelectionRule:
             inert = [term for term, entry in scores.terms.items() if entry.inert]
             raise ScoringError(
                 f"cannot keep {self.keep} of the {len(live)} selectable "
-                f"{'layers of terms' if self.per_layer else 'terms'} ({', '.join(live) or 'none'})"
+                f"{self.unit} ({', '.join(live) or 'none'})"
                 + (f"; inert and therefore left out: {', '.join(inert)}" if inert else "")
                 + ". Name more candidate terms, keep fewer, or name the terms outright with approach 'fixed'."
             )
         return live[: self.keep]
 
-    def largest(self, sizes: Mapping[str, Sequence[int]]) -> list[str]:
+    def _scored(self, term: str, entry: TermScore) -> list[tuple[str, float]]:
+        """Return the names of a term's layers or heads, with their scores."""
+        if self.per_head:
+            return [(f"{term}.{i}.h{j}", s) for i, heads in enumerate(entry.heads) for j, s in enumerate(heads)]
+        return [(f"{term}.{i}", score) for i, score in enumerate(entry.layers)]
+
+    def largest(self, sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[str]:
         """Return the selection with the most values that is possible, whatever the scores.
 
         Args:
-            sizes: Candidate term -> number of values of each of its layers.
+            sizes: Candidate term -> for each of its layers, the number of values of each of its heads, or of all.
         """
-        candidates = {term: sum(layers) for term, layers in sizes.items()}
+        candidates = {term: sum(map(sum, layers)) for term, layers in sizes.items()}
         if self.of_layers:
-            candidates = {f"{term}.{i}": size for term, layers in sizes.items() for i, size in enumerate(layers)}
+            candidates = {f"{term}.{i}": sum(heads) for term, layers in sizes.items() for i, heads in enumerate(layers)}
+        elif self.per_head:
+            places = ((term, i, heads) for term, layers in sizes.items() for i, heads in enumerate(layers))
+            candidates = {f"{term}.{i}.h{j}": size for term, i, heads in places for j, size in enumerate(heads)}
         candidates = dict(sorted(candidates.items(), key=lambda item: -item[1]))
         return list(candidates)[: self.keep] if self.budget is None else _within(self.budget, candidates)
 
     def describe(self, terms: Sequence[str]) -> str:
         """Return the rule in words, for example ``2 layers of query, value``."""
         if self.budget is not None:
-            return f"at most {self.budget:,} values of {', '.join(terms)}"
-        return f"{self.keep} {'layers ' * self.per_layer}of {', '.join(terms)}"
+            return f"at most {self.budget:,} values of {'heads of ' * self.per_head}{', '.join(terms)}"
+        return f"{self.keep} {'heads ' * self.per_head or 'layers ' * self.per_layer}of {', '.join(terms)}"
 
 
 def value_alone(approach: str, rule: SelectionRule, terms: Sequence[str], zero: Sequence[str]) -> list[str]:

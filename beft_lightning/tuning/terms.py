@@ -19,7 +19,7 @@ class TermTuning(TuningMethod):
     ``tune`` names the terms themselves: the method has no name of its own and no ``tune_options``.
 
     Args:
-        terms: Names such as ``value`` (all layers) or ``value.3`` (layer 3, counted from 0).
+        terms: Names such as ``value`` (all layers), ``value.3`` (layer 3, counted from 0), ``value.3.h5`` (its head 5).
         methods: Names of the other methods, for the error that an unknown term causes.
     """
 
@@ -47,7 +47,7 @@ class TermTuning(TuningMethod):
 
     def apply(self, model: nn.Module) -> None:
         """Add the biases that are missing, and freeze all but the chosen ones."""
-        add_missing_biases(model, without_layers(self.terms))
+        add_missing_biases(model, self.terms)
         freeze_except(model, self.terms)
 
 

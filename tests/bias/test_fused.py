@@ -77,6 +77,17 @@ def test_splitting_changes_no_number_and_can_be_undone(form: str) -> None:
     torch.testing.assert_close(dict(model.state_dict()), dict(state), rtol=0, atol=0)
 
 
+def test_a_copy_is_put_together_without_the_original() -> None:
+    model = make_model("gpt2").eval()
+    split_fused_biases(model)
+    other = copy.deepcopy(model)
+    fuse_biases(other)
+    assert torch.equal(logits(other), logits(model))
+    again = copy.deepcopy(model)
+    split_fused_biases(other)
+    assert torch.equal(logits(again), logits(other))
+
+
 @pytest.mark.parametrize("form", MODEL_FORMS)
 def test_added_zero_biases_change_nothing(form: str) -> None:
     model = make_model(form).eval()

@@ -30,6 +30,16 @@ def test_processes_share_the_training_set(data: Glue) -> None:
     assert sorted(parts[0] + parts[1]) == list(range(48))
 
 
+@pytest.mark.parametrize("grouping", ["blocks", "epoch", "none"])
+def test_a_step_has_the_same_examples_in_any_number_of_processes(grouping: Any, data: Glue) -> None:
+    features = data._splits["train"][:44]  # the last step is not full
+    alone, first, second = (
+        ids(LoaderFactory(data.preprocessor, 0, 0, processes, rank, grouping).training(features, 8 // processes, 1))
+        for processes, rank in ((1, 0), (2, 0), (2, 1))
+    )
+    assert [sorted(a + b) for a, b in zip(first, second, strict=True)] == [sorted(step) for step in alone]
+
+
 def test_fewer_rows_than_processes_are_an_error(data: Glue) -> None:
     with pytest.raises(DataError, match="2 rows to train on are fewer than the 3 processes. Use fewer"):
         LoaderFactory(data.preprocessor, 0, 0, 3, 0).training(data._splits["train"][:2], 4, 0)

@@ -27,13 +27,13 @@ def ids(batches: Any) -> list[list[int]]:
     return [batch["id"].tolist() for batch in batches]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_rest_of_an_epoch_is_what_had_not_been_seen(workers: int, make: Any) -> None:
-    whole = ids(make())
-    first = make()
+@pytest.mark.parametrize(("workers", "grouping"), [(0, "blocks"), (1, "blocks"), (0, "epoch"), (0, "none")])
+def test_the_rest_of_an_epoch_is_what_had_not_been_seen(workers: int, grouping: str, make: Any) -> None:
+    whole = ids(make(group_by_length=grouping))
+    first = make(group_by_length=grouping)
     batches = iter(first)
     seen = ids([next(batches), next(batches)])
-    again = make(num_workers=workers)
+    again = make(num_workers=workers, group_by_length=grouping)
     again.load_state_dict(first.state_dict())
     assert seen + ids(again) == whole
     assert len(ids(again)) == len(whole)  # and the next epoch is whole
@@ -64,7 +64,7 @@ def test_after_a_whole_epoch_the_next_one_begins(make: Any) -> None:
     assert len(ids(again)) == 6
 
 
-@pytest.mark.parametrize("options", [{"seed": 1}, {"train_size": 40}, {"batch_size": 4}])
+@pytest.mark.parametrize("options", [{"seed": 1}, {"train_size": 40}, {"batch_size": 4}, {"group_by_length": "epoch"}])
 def test_the_middle_of_another_epoch_is_an_error(options: dict[str, Any], make: Any) -> None:
     first = make()
     next(iter(first))

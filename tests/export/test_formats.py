@@ -51,6 +51,8 @@ def test_a_trained_part_of_a_fused_bias_is_merged_into_the_whole(model_type: str
         ("mistral", "value", True, False),
         ("gpt_neo", "value", True, True),
         ("qwen3", "value", True, True),
+        ("gpt_neox", "value.1.h2,query.0.h0", True, True),
+        ("gpt_neo", "value.1.h2", True, True),
     ],
 )
 def test_parts_of_fused_biases_leave_as_whole_ones(

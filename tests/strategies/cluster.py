@@ -28,6 +28,7 @@ ALIKE = [
     *(("mixed", strategy) for strategy in TORCH),
     *(("accumulated", strategy) for strategy in ("fsdp", "fsdp2")),
     *(("fused", strategy) for strategy in [*TORCH, "zero2"]),
+    *(("heads", strategy) for strategy in [*TORCH, "zero2"]),
     *(("lora", strategy) for strategy in ("ddp", "fsdp2", "zero2")),
     *(("recomputed", strategy) for strategy in [*TORCH, "zero2"]),
     *(run for run in (("int8", "ddp"), ("nf4", "ddp"), ("nf4", "fsdp2")) if find_spec("bitsandbytes")),

@@ -68,7 +68,7 @@ def with_deepspeed(cluster: Cluster) -> None:
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed: pip install deepspeed")
     jobs = [*(f"protocol:{s}" for s in DEEPSPEED), *(f"config:{s}" for s in DEEPSPEED_CONFIGS)]
-    jobs += ["decoder:zero2", "decoder:zero3", "drift:zero2", "drift:zero3", "generate:zero3"]
+    jobs += ["decoder:zero2", "decoder:zero3", "drift:zero2", "drift:zero3", "generate:zero3", "heads:zero3"]
     jobs += [*(f"middle:{s}" for s in DEEPSPEED), *(f"{job}:{s}" for job, s in ALIKE if s in DEEPSPEED)]
     cluster.run_once("deepspeed", *jobs)
 

@@ -21,6 +21,15 @@ def test_further_runs_of_two_processes_are_as_those_of_one(
         assert first["trained"][name] == pytest.approx(values, abs=tolerance)
     if job == "fused":
         assert [name.rpartition(".")[2] for name in first["trained"]] == ["original2"] * 3  # value alone
+    if job == "heads":
+        assert [len(values) for values in first["trained"].values() if len(values) == 8] == [8, 8]
+        assert sum(name.rpartition(".")[2].startswith("original") for name in first["trained"]) == 2
+
+
+def test_heads_are_refused_where_the_model_is_sharded_as_it_is_loaded(results: Job) -> None:
+    for result in results("heads", "zero3"):
+        assert "heads cannot be set apart any more" in result["error"]
+        assert "use another strategy for single heads" in result["error"]
 
 
 @pytest.mark.parametrize("strategy", [*TORCH, "zero2", "zero3"])

@@ -47,12 +47,13 @@ class Runs:
         self.rank = int(os.environ.get("RANK", "0"))
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.losses = Losses()
-        self.selection = BiasSelectionCallback(batches=4, patience=0)
+        self.choice: dict[str, Any] = {"batches": 4, "patience": 0}
+        self.selection = BiasSelectionCallback(**self.choice)
 
     def trainer(self, *callbacks: Callback, every: int | None = None, **options: Any) -> Trainer:
         """A trainer that keeps all checkpoints: one for each epoch, or after ``every`` so many steps."""
         self.losses = Losses()
-        self.selection = BiasSelectionCallback(batches=4, patience=0)
+        self.selection = BiasSelectionCallback(**self.choice)
         name = "{epoch}" if every is None else "{step}"
         saving = ModelCheckpoint(self.folder, filename=name, save_top_k=-1, every_n_train_steps=every)
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -213,6 +214,11 @@ class Runs:
 
     def fused(self) -> dict[str, Any]:
         """The value part of GPT-2's fused bias."""
+        return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
+
+    def heads(self) -> dict[str, Any]:
+        """The two best heads in GPT-2's fused bias."""
+        self.choice |= {"approach": "gradient", "per_head": True, "keep": 2}
         return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
 
     def lora(self) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def batches_of(examples: Batch, size: int, steps: int, seed: int) -> list[Batch]
 
 
 def _loader(batches: list[Batch]) -> DataLoader[Any]:
-    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list has what a data set needs
+    sequence: Any = batches  # a list has what a data set needs
+    return DataLoader(sequence, batch_size=None)
 
 
 class Study:

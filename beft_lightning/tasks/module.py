@@ -48,8 +48,7 @@ class LanguageTaskModule(LightningModule):
         dtype: Precision of the frozen weights: ``float32``, ``bfloat16``, ``float16``, or the linear layers' in
             ``int8`` or ``nf4``. Biases are always fp32.
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
-        optimizer: Another optimizer than the published update rule (Adam, epsilon 1e-6 on the uncorrected second
-            moment, no weight decay).
+        optimizer: Instead of the published rule: Adam, epsilon 1e-6 on the uncorrected second moment, no weight decay.
         lr_scheduler: A learning-rate scheduler, stepped after each epoch. One that looks at a metric is
             ``lightning.pytorch.cli.ReduceLROnPlateau`` with ``monitor``.
         schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
@@ -221,8 +220,9 @@ class LanguageTaskModule(LightningModule):
         """Return the batch's loss."""
         assert self.objective is not None
         assert self.model is not None
+        size = len(batch["input_ids" if "input_ids" in batch else "labels"])
         loss = self.objective.loss(self.model, batch)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch.get("input_ids", batch.get("labels"))))
+        self.log("train_loss", loss, prog_bar=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -17,16 +17,21 @@ _SAMPLES = 4
 _QUANTIZED_TOLERANCE = 1e-4
 
 
-def fingerprint(module: nn.Module) -> dict[str, list[Any]]:
+def fingerprint(module: nn.Module, known: Mapping[int, list[Any]] | None = None) -> dict[str, list[Any]]:
     """Identify a module's parameters.
 
     Where processes hold parts of a tensor, all of them must call this together; one tensor at a time is gathered.
+
+    Args:
+        module: The module.
+        known: The ``id`` of a parameter -> what identifies it, for those that were identified before and are unchanged.
 
     Returns:
         For each parameter its precision, four of its values and the checksum of all of its bytes; if it is quantized,
         also the mean of its codes. Plain types only.
     """
-    return {name: _identity(parameter) for name, parameter in module.named_parameters()}
+    known = known or {}
+    return {name: known.get(id(parameter)) or _identity(parameter) for name, parameter in module.named_parameters()}
 
 
 def is_identity(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Load the base of a checkpoint and the trained values, by the names that they have in transformers."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +55,19 @@ def load_trained(
         ExportError: If it holds something that cannot be exported.
         BackboneError: If the base cannot be loaded.
     """
-    checkpoint = _read_fit(path)
+    checkpoint = read_fit(path)
     record = checkpoint[MODEL_KEY] | ({"backbone": backbone} if backbone else {})
     method = tuning_method(record["tune"], record["tune_options"])
-    _check_exportable(path, record, method)
+    check_exportable(path, record, method)
     model = _load_base(record)
-    trained = _trained_values(model, method, checkpoint)
+    trained = trained_values(model, method, checkpoint)
     if bad := [name for name, tensor in trained.items() if not tensor.isfinite().all()]:
         raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
     name_labels(model, record["labels"])
     return record, model.eval(), trained
 
 
-def _read_fit(path: str | Path) -> dict[str, Any]:
+def read_fit(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint that says which parameters were trained, and over which backbone."""
     checkpoint = read_checkpoint(path)
     if TRAINED_KEY not in checkpoint:
@@ -83,7 +83,7 @@ def _read_fit(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_exportable(path: str | Path, record: Mapping[str, Any], method: TuningMethod | None) -> None:
+def check_exportable(path: str | Path, record: Mapping[str, Any], method: TuningMethod | None) -> None:
     """Check that some format can express what was trained, before the base is loaded."""
     if record["random_init"]:
         raise ExportError(
@@ -110,10 +110,23 @@ def _load_base(record: Mapping[str, Any]) -> PreTrainedModel:
     )
 
 
-def _trained_values(
-    model: PreTrainedModel, method: TuningMethod | None, checkpoint: Mapping[str, Any]
+def trained_values(
+    model: PreTrainedModel,
+    method: TuningMethod | None,
+    checkpoint: Mapping[str, Any],
+    identify: Callable[[nn.Module], Mapping[str, list[Any]]] = fingerprint,
 ) -> dict[str, Tensor]:
-    """Return the trained values by their names in ``model``, which has its pretrained biases again afterwards."""
+    """Return the trained values by their names in ``model``, which has its pretrained biases again afterwards.
+
+    Args:
+        model: The base.
+        method: The method of the fit; None if it trained bias terms.
+        checkpoint: The content of its file.
+        identify: Gives the fingerprint of a module.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another base.
+    """
     module = nn.ModuleDict({"model": model})  # Names in a checkpoint are those in the LightningModule.
     trained = held_names(checkpoint)
     fitted = [*trained, *checkpoint[FINGERPRINT_KEY]]
@@ -125,7 +138,7 @@ def _trained_values(
         method.apply(model)
     tensors = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in trained or MARK in name}
     check_state_dict(module, tensors)
-    check_fingerprint(checkpoint[FINGERPRINT_KEY], fingerprint(module), trained)
+    check_fingerprint(checkpoint[FINGERPRINT_KEY], identify(module), trained)
     names = {plain_name(name) for name in trained}
     tensors |= _materialized(module, tensors, names, pretrained)
     _remove_biases(added)

@@ -128,6 +128,28 @@ def adapter_base(folder: Path) -> str:
     return base
 
 
+def read_values(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Read the values of an adapter.
+
+    Args:
+        folder: The folder of the adapter.
+
+    Returns:
+        Path of a layer -> the difference of its bias from the base's, shape ``(outputs,)``; and the names of the
+        head's parameters -> their values.
+
+    Raises:
+        CheckpointError: If the values are missing or damaged.
+    """
+    path = folder / ADAPTER_VALUES
+    try:
+        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not readable ({error}).") from error
+    deltas = {name.removesuffix(f".{_BIAS}"): t.squeeze(0) for name, t in tensors.items() if name.endswith(_BIAS)}
+    return deltas, {name: tensor for name, tensor in tensors.items() if not name.endswith(_BIAS)}
+
+
 @torch.no_grad()
 def add_adapter(model: PreTrainedModel, folder: Path) -> None:
     """Add the biases and the head of an adapter to its base: the inverse of :func:`peft_adapter`.
@@ -139,16 +161,12 @@ def add_adapter(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         CheckpointError: If the adapter's values are missing, damaged, or of another model.
     """
-    path = folder / ADAPTER_VALUES
-    try:
-        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not readable ({error}).") from error
-    deltas = {f"{name.removesuffix(_BIAS)}bias": t.squeeze(0) for name, t in tensors.items() if name.endswith(_BIAS)}
-    heads = {name: tensor for name, tensor in tensors.items() if not name.endswith(_BIAS)}
+    layers, heads = read_values(folder)
+    deltas = {f"{layer}.bias": delta for layer, delta in layers.items()}
     add_biases(model, deltas)
     parameters = dict(model.named_parameters())
     for name, tensor in {**deltas, **heads}.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
-            raise CheckpointError(f"{path}: of another model: it holds {name!r} of shape {tuple(tensor.shape)}.")
+            shape = tuple(tensor.shape)
+            raise CheckpointError(f"{folder / ADAPTER_VALUES}: of another model: it holds {name!r} of shape {shape}.")
         parameters[name].copy_(tensor + parameters[name].float() if name in deltas else tensor)

@@ -20,10 +20,10 @@ SST2, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["copa"]
 HEADED, CAUSAL = AutoModelForSequenceClassification, AutoModelForCausalLM
 
 
-def fitted(module: LanguageTaskModule, path: Path) -> LanguageTaskModule:
+def fitted(module: LanguageTaskModule, path: Path, seed: int = 7) -> LanguageTaskModule:
     """The module with other values where it is trained, and its checkpoint at ``path``."""
     module.configure_model()
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         if parameter.requires_grad:
             parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)

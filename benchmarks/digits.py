@@ -53,13 +53,9 @@ POOL, CHOICE = 60, 40
 CHOSEN_WITH, CHOSEN_BY = 50, 0
 #: The model's inputs, ``labels`` and ``id`` of several images.
 Batch = dict[str, Tensor]
-_QUIET: Mapping[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
+_QUIET: Mapping[str, Any] = {"accelerator": "cpu", "logger": False} | dict.fromkeys(
+    ("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+)
 
 
 @dataclass(frozen=True)
@@ -145,9 +141,8 @@ def batches_of(examples: Batch, size: int, steps: int, seed: int) -> list[Batch]
     return batches
 
 
-def _loader(batches: list[Batch]) -> DataLoader[Any]:
-    sequence: Any = batches  # a list has what a data set needs
-    return DataLoader(sequence, batch_size=None)
+def _loader(batches: Any) -> DataLoader[Any]:
+    return DataLoader(batches, batch_size=None)  # a list has what a data set needs
 
 
 class Study:

@@ -16,6 +16,7 @@ from beft_lightning.data import (
     SuperGlue,
     Table,
 )
+from beft_lightning.data.table.file_data import FileData
 
 #: The DataModules that a user names.
 DATA: Sequence[type[LanguageDataModule]] = (Table, ImageTable, AudioTable, Glue, SuperGlue, Squad, Drop, MovieReviews)
@@ -27,15 +28,17 @@ def option_groups() -> Iterator[tuple[str, str]]:
     """Yield a title and a description for DataModules with the same options, and for the options that all share."""
     owners: dict[type, list[str]] = {}
     for data in DATA:
-        owners.setdefault(_owner(data), []).append(data.__name__)
+        for owner in _owners(data):
+            owners.setdefault(owner, []).append(data.__name__)
     for owner, names in owners.items():
         yield f"Data of {' or '.join(f'--data {name}' for name in names)}", describe(owner)
     yield "Data of all kinds, after --data", describe(LanguageDataModule, "task")
 
 
-def _owner(data: type) -> type:
-    """Return the class that has the options of a DataModule."""
-    return next(base for base in data.__mro__ if "__init__" in vars(base))
+def _owners(data: type) -> list[type]:
+    """Return the classes that have the options of a DataModule, without those whose options it names itself."""
+    bases = data.__mro__[: data.__mro__.index(LanguageDataModule)]
+    return [base for base in bases if "__init__" in vars(base) and base is not FileData]
 
 
 def describe(data: type, *given: str) -> str:

@@ -25,6 +25,7 @@ def test_the_help_of_fit_lists_every_option_of_every_datamodule(help_of_fit: str
         }:
             assert f" --data.{name}: " in help_of_fit, (data, name)
     assert "--data Glue or --data SuperGlue or --data Squad or --data Drop" in help_of_fit
+    assert "Data of --data Squad or --data Drop: " in help_of_fit
 
 
 def test_an_option_has_its_description_and_its_default() -> None:

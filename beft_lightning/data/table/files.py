@@ -120,6 +120,11 @@ def _delimited_rows(path: Path) -> Iterator[dict[str, str | None]]:
             heading = next(lines, [])
             if not heading:
                 raise DataError(f"{path}: no heading. The first line names the columns.")
+            if len(heading) == 1 and {*heading[0]} & _WRONG_SEPARATORS - {separator}:
+                raise DataError(
+                    f"{path}: the heading is one cell, {heading[0]!r}. Cells of a .csv file are separated by commas, "
+                    "those of a .tsv file by tabs."
+                )
             if twice := [name for name in heading if heading.count(name) > 1]:
                 raise DataError(f"{path}: the heading has the column {twice[0]!r} twice: rename one.")
             # In a table of one column, an empty line is an empty cell.
@@ -129,7 +134,8 @@ def _delimited_rows(path: Path) -> Iterator[dict[str, str | None]]:
                 yield dict(zip_longest(heading, row))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path} row {number + 1} or soon after: not readable as {path.suffix.lower()[1:]} ({error})."
+            f"{path} row {number + 1} or soon after: not readable as {path.suffix.lower()[1:]} ({error}). The file is "
+            "UTF-8 text, and quotation marks inside a cell are doubled."
         ) from error
 
 
@@ -155,6 +161,8 @@ def _read_delimited(path: Path) -> Dataset:
 
 #: Suffix of a file of cells -> what separates them.
 SEPARATORS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
+#: What separates the cells of other files that programs write under these suffixes.
+_WRONG_SEPARATORS = {",", ";", "\t", "|"}
 #: Suffix -> reader.
 FORMATS: Mapping[str, Callable[[Path], Dataset]] = {
     **dict.fromkeys(SEPARATORS, _read_delimited),

@@ -1,6 +1,7 @@
 """Labels of a table: their types and names, found from the values."""
 
 from collections.abc import Callable, Sequence
+from reprlib import repr as shown
 from typing import Any
 
 from datasets import ClassLabel, Dataset
@@ -57,8 +58,13 @@ def are_scores(values: Sequence[Any]) -> bool:
     >>> are_scores(["1", "2.5"]), are_scores(["1.0", "2"]), are_scores(["1", "2.5", "many"])
     (True, False, False)
     """
-    numbers = [_number(value) for value in values]
-    return None not in numbers and any(number is not None and not number.is_integer() for number in numbers)
+    fraction = False
+    for value in values:
+        number = _number(value)
+        if number is None:
+            return False
+        fraction = fraction or not number.is_integer()
+    return fraction
 
 
 def infer_names(values: Sequence[Any]) -> tuple[str, ...]:
@@ -93,7 +99,7 @@ def check_types(values: Sequence[Any], column: str, where: Callable[[int], str])
         if is_empty(value):
             raise DataError(f"{where(index)}: column {column!r} is empty. Fill it, or remove the row.")
         if type(value) not in _TYPES:
-            raise DataError(f"{where(index)}: label {value!r} is no text, number or truth value.")
+            raise DataError(f"{where(index)}: label {shown(value)} is no text, number or truth value.")
         first, here = _TYPES[type(values[0])], _TYPES[type(value)]
         if here != first:
             raise DataError(

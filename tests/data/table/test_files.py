@@ -87,6 +87,8 @@ def test_an_empty_line_is_an_empty_cell_where_there_is_one_column(tmp_path: Path
     [
         ("t.xlsx", "PK", "t.xlsx: unknown type '.xlsx'; files that can be read: .csv, .tsv"),
         ("t.csv", "", "t.csv: no heading. The first line names the columns"),
+        ("t.csv", "text;label\na;1\n", "t.csv: the heading is one cell, 'text;label'. Cells of a .csv file are"),
+        ("t.tsv", "text,label\na,1\n", "t.tsv: the heading is one cell, 'text,label'"),
         ("t.csv", "text,label\n", "t.csv: no rows"),
         ("t.jsonl", "", "t.jsonl: no rows"),
         ("t.csv", "text,label\na,1\nb,1,2\n", "t.csv row 2: 3 cells, and the heading has 2"),

@@ -16,6 +16,7 @@ from beft_lightning.data import (
     SuperGlue,
     Table,
 )
+from beft_lightning.data.media.datamodule import MediaTable
 from beft_lightning.data.table.file_data import FileData
 
 #: The DataModules that a user names.
@@ -38,7 +39,7 @@ def option_groups() -> Iterator[tuple[str, str]]:
 def _owners(data: type) -> list[type]:
     """Return the classes that have the options of a DataModule, without those whose options it names itself."""
     bases = data.__mro__[: data.__mro__.index(LanguageDataModule)]
-    return [base for base in bases if "__init__" in vars(base) and base is not FileData]
+    return [base for base in bases if "__init__" in vars(base) and base not in (FileData, MediaTable)]
 
 
 def describe(data: type, *given: str) -> str:

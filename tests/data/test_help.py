@@ -16,13 +16,7 @@ def test_the_help_of_fit_lists_every_option_of_every_datamodule(help_of_fit: str
     for title, description in option_groups():
         assert f"{title}: {' '.join(description.split())}" in help_of_fit
     for data in (*DATA, LanguageDataModule):
-        for name in inspect.signature(data).parameters.keys() - {
-            "task",
-            "tokenizer",
-            "gguf_file",
-            "random_init",
-            "kwargs",
-        }:
+        for name in inspect.signature(data).parameters.keys() - LINKED:
             assert f" --data.{name}: " in help_of_fit, (data, name)
     assert "--data Glue or --data SuperGlue or --data Squad or --data Drop" in help_of_fit
     assert "Data of --data Squad or --data Drop: " in help_of_fit

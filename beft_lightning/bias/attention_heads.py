@@ -93,6 +93,8 @@ def set_heads_apart(
         TermError: If a term has no heads, or the model has no such bias, layer or head.
         ArchitectureError: If nothing says how many values a head has, or the model is sharded.
     """
+    if not (names := list(names)):
+        return []
     places = places_of(module, architecture, scope)
     paths = {child: clean_name(path) for path, child in module.named_modules()}
     layouts: dict[nn.Module, Fused] = {}

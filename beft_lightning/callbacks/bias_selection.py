@@ -13,13 +13,14 @@ from beft_lightning.adapter import remember_divided, remember_trained
 from beft_lightning.bias import BiasTerms, add_missing_biases, find_bias_terms, freeze_except, set_heads_apart
 from beft_lightning.bias.architecture import Architecture
 from beft_lightning.bias.attention_heads import head_sizes
-from beft_lightning.bias.heads import AUTO, select_head
+from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.names import has_head, in_towers
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.bias.scope import inert_terms, models_in, must_be_watched, scoped
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.score_report import report
+from beft_lightning.callbacks.selection_checks import FIXED, RACE, check_candidates, check_scoring, check_selection
 from beft_lightning.callbacks.training_checks import (
     cast_trainable,
     check_no_adapters,
@@ -27,19 +28,19 @@ from beft_lightning.callbacks.training_checks import (
     check_scorable,
     check_still_frozen,
 )
-from beft_lightning.errors import CheckpointError, ScoringError, TermError
+from beft_lightning.errors import CheckpointError
 from beft_lightning.parameters import clean_name, full_tensor, numel
 from beft_lightning.scoring.approaches import APPROACHES
-from beft_lightning.scoring.reference_adam import check_learning_rate
+from beft_lightning.scoring.race.fit import give_rate
+from beft_lightning.scoring.race.scores import RaceScores
+from beft_lightning.scoring.race.settings import RaceSettings
+from beft_lightning.scoring.race.terms import race_terms
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
 from beft_lightning.scoring.watched_step import watch_training_step
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.compatibility import check_half_weights, check_precision
-
-#: In place of an approach: train the named terms without scoring.
-FIXED = "fixed"
 
 
 class BiasSelectionCallback(Callback):
@@ -62,7 +63,8 @@ class BiasSelectionCallback(Callback):
         approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
             published), ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
             ``adam_gain`` (fall of the loss that a step of Adam promises), ``gradient_signal`` (share of the gradient
-            that the batches have in common), or ``fixed``: train ``terms`` without scoring.
+            that the batches have in common), ``race`` (train each candidate for a few batches at a few learning
+            rates, and compare), or ``fixed``: train ``terms`` without scoring.
         terms: Candidate terms; with ``fixed`` the terms, single layers (``value.3``) or heads (``value.3.h5``) to
             train. Models without biases are given zero ones for these terms.
         keep: How many of the candidates to train.
@@ -79,6 +81,7 @@ class BiasSelectionCallback(Callback):
         scope: Name of the submodule to tune, such as ``vision_model``; a list keeps the terms of each apart
             (``vision_model.value``). By default the whole model.
         per_head: Choose single heads of terms (``value.3.h5``), each scored from the same batches.
+        race: Settings of a race, which also chooses the fit's learning rate, unless the user gave one.
 
     Example::
 
@@ -102,29 +105,13 @@ class BiasSelectionCallback(Callback):
         architecture: Architecture | None = None,
         scope: str | list[str] | None = None,
         per_head: bool = False,
+        race: RaceSettings = RaceSettings(),  # noqa: B008  # frozen
     ) -> None:
-        if isinstance(terms, str) or not terms:
-            raise TermError(f"terms is {terms!r}: name at least one candidate in a list, for example ['value'].")
-        if approach not in (*APPROACHES, FIXED):
-            raise ScoringError(f"approach is {approach!r}; choose one of: {', '.join([*APPROACHES, FIXED])}.")
-        if isinstance(head, str) and head not in (AUTO, "none"):
-            raise TermError(f"head is {head!r}; choose 'auto', 'none', or a list of patterns such as ['*{head}*'].")
-        candidates = len(set(terms)) * (len(scope) if isinstance(scope, list) else 1)
-        if keep < 1 or (approach != FIXED and not (per_layer or per_head) and keep > candidates):
-            raise ScoringError(f"keep is {keep}, and there are {candidates} candidate terms to keep some of.")
-        if budget is not None and (budget < 1 or keep != 1 or approach == FIXED):
-            raise ScoringError(
-                f"budget is {budget}: give a positive number of values, no keep ({keep}), and an approach that scores."
-            )
-        if batches < 1 or patience < 0 or (clip_norm is not None and not clip_norm > 0):
-            given = f"batches ({batches}) and clip_norm ({clip_norm}) must be positive, patience ({patience})"
-            raise ScoringError(f"{given} at least 0.")
-        check_learning_rate(learning_rate, "selection.learning_rate")
-        if approach == FIXED and (scores is not None or per_head):
-            raise ScoringError("approach 'fixed' does not look at scores: leave it out, or `scores` and `per_head`.")
+        self.rule = SelectionRule(keep, per_layer, budget, per_head)
+        check_selection(approach, terms, head, len(scope) if isinstance(scope, list) else 1, self.rule, scores)
+        check_scoring(batches, patience, learning_rate, clip_norm)
         self.approach = approach
         self.terms = list(dict.fromkeys(terms))
-        self.rule = SelectionRule(keep, per_layer, budget, per_head)
         self.batches = batches
         self.patience = patience
         self.learning_rate = learning_rate
@@ -133,10 +120,12 @@ class BiasSelectionCallback(Callback):
         self.scores_file = scores
         self.architecture = architecture
         self.scope = scope
+        self.race = race
         #: What is trained, once decided: names such as ``value`` or ``value.3``.
         self.selected: list[str] | None = None
         #: The scores the decision rests on, unless it was fixed.
         self.scores: BiasScores | None = None
+        self.raced: RaceScores | None = None  # The same with the approach ``race``.
         #: Names of all parameters left trainable.
         self.trained: list[str] = []
         #: Where the scores are written; by default into the run's log folder.
@@ -154,7 +143,7 @@ class BiasSelectionCallback(Callback):
     @property
     def needs_pretrained_biases(self) -> bool:
         """Whether the approach cannot rank biases that start at zero."""
-        return not self.is_fixed and APPROACHES[self.approach].needs_pretrained_biases
+        return self.approach in APPROACHES and APPROACHES[self.approach].needs_pretrained_biases
 
     @property
     def _places(self) -> dict[str, Any]:
@@ -189,7 +178,8 @@ class BiasSelectionCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The decision, so that a resumed fit does not make it twice. Plain types only."""
-        return {"selected": self.selected, "scores": self.scores and self.scores.to_dict(), "scope": self.scope}
+        scores, raced = (each and each.to_dict() for each in (self.scores, self.raced))
+        return {"selected": self.selected, "scores": scores, "race": raced, "scope": self.scope}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the decision of the run that is resumed."""
@@ -201,6 +191,7 @@ class BiasSelectionCallback(Callback):
             )
         self.selected = state_dict["selected"]
         self.scores = BiasScores.from_dict(state_dict["scores"]) if state_dict["scores"] else None
+        self.raced = RaceScores.from_dict(state_dict["race"]) if state_dict.get("race") else None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Arrange for missing biases to be added once the model exists and, in a fit, for the selection."""
@@ -212,7 +203,7 @@ class BiasSelectionCallback(Callback):
             check_precision(trainer)
             if not self.is_fixed:
                 check_scorable(pl_module)
-            self.selected, self.scores, self.seconds = None, None, 0.0
+            self.selected, self.scores, self.raced, self.seconds = None, None, None, 0.0
             strategy.before_restore(lambda: copy_again(trainer, pl_module))
             strategy.before_optimizers(lambda: self._select_and_freeze(trainer, pl_module))
 
@@ -221,8 +212,10 @@ class BiasSelectionCallback(Callback):
         release(trainer.strategy)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that the optimizers have what was selected, and that averages leave alone what was not."""
+        """Check the optimizers and averages for what was selected, and set the learning rate that a race has chosen."""
         check_optimizers(trainer, pl_module, self.trained)
+        if self.raced is not None:
+            give_rate(trainer, self.raced.result.winner.rate)
         remember_trained(pl_module, self.trained)
         average_exactly(trainer)
 
@@ -257,29 +250,21 @@ class BiasSelectionCallback(Callback):
         decided_before = self.selected is not None
         self.selected = self.selected or self._select(trainer, pl_module, terms, head)
         self.trained = list(map(clean_name, freeze_except(pl_module, self.selected, keep=head, **self._places)))
-        if self.scores is not None and not decided_before:
-            self.scores.selected = self.selected
-            report(trainer, self.scores, self.folder)
+        if (scores := self.scores or self.raced) is not None and not decided_before:
+            scores.selected = self.selected
+            report(trainer, scores, self.folder)
 
     def _select(self, trainer: Trainer, pl_module: LightningModule, terms: BiasTerms, head: list[str]) -> list[str]:
         if self.is_fixed:
             return self.terms
         candidates = in_towers(self.terms, terms)
-        if missing := [name for name in candidates if name not in terms]:
-            raise TermError(f"no candidate {', '.join(map(repr, missing))} in this model; it has: {', '.join(terms)}.")
         models = [] if self._is_custom(pl_module) else models_in(pl_module, self.scope)
         model_type = " + ".join(model.config.model_type for model in models) or "custom"
+        inert = None if self.scores_file is not None else inert_terms(pl_module, **self._places)
+        check_candidates(candidates, terms, inert, model_type)
         if self.scores_file is not None:
-            layers = {term: len(terms[term]) for term in candidates}
-            self.scores = BiasScores.load_for(self.scores_file, self.approach, model_type, layers, self.rule.per_head)
-            return self.rule.select(self.scores)
-        inert = inert_terms(pl_module, **self._places)
-        if inert is not None and set(candidates) <= set(inert):
-            raise TermError(
-                f"every candidate ({', '.join(candidates)}) is inert in {model_type}: it cannot change the model's "
-                "output, so there is nothing to choose. Add another candidate, or train it anyway with "
-                "approach 'fixed'."
-            )
+            self._load_scores(self.scores_file, model_type, {term: len(terms[term]) for term in candidates})
+            return self._chosen()
         zero = [term for term in candidates if not any(full_tensor(bias).any() for bias in terms[term].values())]
         if self.needs_pretrained_biases and zero:
             selected = value_alone(self.approach, self.rule, candidates, zero)
@@ -289,10 +274,26 @@ class BiasSelectionCallback(Callback):
             )
             return selected
         start = time.perf_counter()
-        settings = (self.batches, self.patience, self.learning_rate, self.clip_norm, self.rule.per_head)
-        scoring = ScoringPass(self.approach, *settings)
-        self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)
+        if self.approach == RACE:
+            running = {term: terms[term] for term in candidates}
+            self.raced = race_terms(trainer, pl_module, running, head, inert, model_type, self.race)
+        else:
+            settings = (self.batches, self.patience, self.learning_rate, self.clip_norm, self.rule.per_head)
+            scoring = ScoringPass(self.approach, *settings)
+            self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)
         self.seconds = time.perf_counter() - start
+        return self._chosen()
+
+    def _load_scores(self, path: str | Path, model_type: str, layers: dict[str, int]) -> None:
+        if self.approach == RACE:
+            self.raced = RaceScores.load_for(path, model_type, list(layers))
+        else:
+            self.scores = BiasScores.load_for(path, self.approach, model_type, layers, self.rule.per_head)
+
+    def _chosen(self) -> list[str]:
+        if self.raced is not None:
+            return [self.raced.result.winner.term]
+        assert self.scores is not None
         return self.rule.select(self.scores)
 
     def _head_names(self, module: nn.Module) -> list[str]:

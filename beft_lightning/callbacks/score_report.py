@@ -4,13 +4,15 @@ from pathlib import Path
 
 import rich
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from beft_lightning.scoring.race.report import plot_race, race_table, race_warning, verdict
+from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 
 
-def report(trainer: Trainer, scores: BiasScores, folder: str | Path | None) -> None:
+def report(trainer: Trainer, scores: BiasScores | RaceScores, folder: str | Path | None) -> None:
     """Print the ranking, write the scores and their picture, and log each term's score.
 
     Args:
@@ -21,11 +23,18 @@ def report(trainer: Trainer, scores: BiasScores, folder: str | Path | None) -> N
     folder = folder or trainer.log_dir  # Asked on every rank: it is broadcast.
     if not trainer.is_global_zero:
         return
-    rich.print(ranking_table(scores))
-    if warning := near_tie_warning(scores):
+    if isinstance(scores, RaceScores):
+        table, warning, by_term = race_table(scores), race_warning(scores.result), scores.scores
+        rank_zero_info(verdict(scores.result))
+    else:
+        table, warning = ranking_table(scores), near_tie_warning(scores)
+        by_term = {term: entry.score for term, entry in scores.terms.items()}
+    rich.print(table)
+    if warning:
         rank_zero_warn(warning)
     if folder is not None:
         scores.save(folder)
-        plot_scores(scores, Path(folder) / "scores.png")
+        picture = Path(folder) / "scores.png"
+        plot_race(scores, picture) if isinstance(scores, RaceScores) else plot_scores(scores, picture)
     for logger in trainer.loggers:
-        logger.log_metrics({f"bias_score/{term}": entry.score for term, entry in scores.terms.items()}, step=0)
+        logger.log_metrics({f"bias_score/{term}": score for term, score in by_term.items()}, step=0)

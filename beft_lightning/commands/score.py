@@ -6,6 +6,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.callbacks.selection_checks import RACE
 from beft_lightning.errors import BeftError
 from beft_lightning.files import check_output_folder
 from beft_lightning.scoring.approaches import APPROACHES
@@ -34,12 +35,14 @@ def score(
     if selection.scores_file is not None:
         raise BeftError("score makes new scores: leave out --selection.scores.")
     if selection.is_fixed:
-        raise BeftError(f"score has nothing to do with approach 'fixed': choose one of {', '.join(APPROACHES)}.")
+        raise BeftError(
+            f"score has nothing to do with approach 'fixed': choose one of {', '.join([*APPROACHES, RACE])}."
+        )
     assert trainer.fit_loop is not None
     trainer.fit_loop.max_epochs = 0  # A fit of no epochs ends right after the selection.
     selection.folder = out
     trainer.fit(module, datamodule=data)
-    if selection.scores is None:
+    if selection.scores is None and selection.raced is None:
         others = [name for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
         raise BeftError(
             f"nothing was scored: biases that all start at zero cannot be ranked by {selection.approach}. Set "

@@ -10,27 +10,23 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import LRSchedulerConfig
-from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 
-from beft_lightning.bias import BiasTerms, inert_by_gradient
-from beft_lightning.bias.attention_heads import pieces
+from beft_lightning.bias import BiasTerms
 from beft_lightning.errors import ScoringError
-from beft_lightning.parameters import full_tensor, numel
+from beft_lightning.parameters import numel
 from beft_lightning.scoring.approaches import approach_named
 from beft_lightning.scoring.batches import training_batches, training_data
+from beft_lightning.scoring.inertness import probe_inert, term_parameters
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
 from beft_lightning.scoring.observer import Observer, ScoreTable
 from beft_lightning.scoring.reference_adam import ReferenceAdam
 from beft_lightning.scoring.score_table import BiasScores, TermScore
-from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies.adaptation import adapt
-from beft_lightning.strategies.adapter import AdapterStrategy
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class ScoringPass:
         approach = approach_named(self.approach)
         strategy = adapt(trainer.strategy)
         named = dict(module.named_parameters())
-        biases = _parameters(terms)
+        biases = term_parameters(terms)
         trained = list({id(p): p for p in [*biases, *(named[name] for name in head)]}.values())
         with (
             strategy.scoring(trained),
@@ -91,7 +87,7 @@ class ScoringPass:
             batches = training_batches(data)
             if inert is None:
                 first = next(batches)
-                inert = _probe(strategy, module, terms, [named[name] for name in head], first)
+                inert = probe_inert(strategy, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
             optimizer = ReferenceAdam(trained, lr=self.learning_rate)
@@ -143,27 +139,3 @@ class ScoringPass:
         if not any(scores.whole > 0 for layers in table.values() for scores in layers.values()):
             raise ScoringError("every score is zero: the biases have no gradient, so nothing tells the terms apart.")
         return table, history
-
-
-def _probe(
-    strategy: AdapterStrategy, module: LightningModule, terms: BiasTerms, head: list[nn.Parameter], batch: Any
-) -> tuple[str, ...]:
-    """Return the terms whose gradient on a batch is nothing but rounding."""
-    with eval_mode(module):
-        loss = training_loss(strategy, module, batch, 0)
-    if loss is None or not loss.requires_grad:
-        raise ScoringError("the first training batch gives no loss with a gradient to probe for inert terms.")
-    biases = _parameters(terms)
-    loss.backward()
-    # The owners' weights are frozen, so the head stands for what is live, should no candidate be.
-    strategy.average_gradients([*biases, *head])
-    gradients = {p: torch.zeros_like(p) if p.grad is None else full_tensor(p.grad) for p in (*biases, *head)}
-    by_term = {term: [gradients[piece] for piece in _parameters({term: layers})] for term, layers in terms.items()}
-    inert = inert_by_gradient(by_term, [gradients[parameter] for parameter in head])
-    module.zero_grad(set_to_none=True)
-    return inert
-
-
-def _parameters(terms: BiasTerms) -> list[nn.Parameter]:
-    """Return the parameters that the bias vectors of terms consist of."""
-    return [piece for layers in terms.values() for bias in layers.values() for piece in pieces(bias)]

@@ -80,9 +80,7 @@ class LanguageTaskModule(LightningModule):
         #: The ``tune_options`` as they were asked for, defaults included.
         self.asked_options = dict(tune_options or {})
         if activation_checkpointing and self.method is not None and self.method.needs_cache:
-            raise BeftError(
-                f"tune {self.tune!r} stands in a cache, which activation_checkpointing drops: leave out one."
-            )
+            raise BeftError(f"tune {self.tune!r} is in a cache, which activation_checkpointing drops: leave out one.")
         if optimizer is not None and learning_rate is not None:
             raise BeftError("learning_rate belongs to the default optimizer: set the other optimizer's own lr instead.")
         self.backbone = backbone
@@ -90,7 +88,8 @@ class LanguageTaskModule(LightningModule):
         self.task = task
         self.random_init = random_init
         self.dtype_name = dtype
-        self.learning_rate = learning_rate if learning_rate is not None else task.learning_rate
+        self.learning_rate_given = learning_rate is not None  # A race keeps it then.
+        self.learning_rate = task.learning_rate if learning_rate is None else learning_rate
         check_learning_rate(self.learning_rate, "model.learning_rate")
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler

@@ -244,7 +244,7 @@ def test_no_candidates_are_an_error(options: dict[str, Any]) -> None:
     [
         (
             {"approach": "projektion"},
-            "choose one of: projection, magnitude, fisher, .*, gradient_signal, fixed",
+            "choose one of: projection, magnitude, fisher, .*, gradient_signal, race, fixed",
         ),
         ({"head": "classifier"}, r"a list of patterns such as \['\*classifier\*'\]"),
         ({"keep": 4}, "keep is 4, and there are 3 candidate terms"),
@@ -293,7 +293,7 @@ def test_a_frozen_teacher_beside_the_student_is_left_alone(make_trainer: MakeTra
 
 
 def test_a_fixed_choice_and_a_score_file_exclude_each_other() -> None:
-    with pytest.raises(ScoringError, match="leave out one of the two"):
+    with pytest.raises(ScoringError, match="does not look at scores"):
         BiasSelectionCallback(approach="fixed", scores="scores.json")
 
 

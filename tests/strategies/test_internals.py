@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.utilities import data
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.core import optimizer
 from lightning.pytorch.plugins.io import wrapper
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer.connectors import data_connector
@@ -48,6 +49,7 @@ def check(library: str, owner: Any, name: str) -> None:
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "barebones"),
         ("lightning", Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), "_accelerator_connector"),
         ("lightning", WeightAveraging(), "_average_model"),
+        ("lightning", optimizer, "_init_optimizers_and_lr_schedulers"),
         ("lightning", wrapper, "_WrappingCheckpointIO"),
         ("lightning", wrapper._WrappingCheckpointIO(), "_checkpoint_io"),
         ("lightning", LightningModule(), "_on_before_batch_transfer"),

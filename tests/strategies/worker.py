@@ -217,9 +217,9 @@ class Runs:
         return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
 
     def heads(self) -> dict[str, Any]:
-        """The two best heads in GPT-2's fused bias."""
+        """The two best heads of the encoder."""
         self.choice |= {"approach": "gradient", "per_head": True, "keep": 2}
-        return self._fit(self.parts(backbone=f"{self.backbone}-gpt2", learning_rate=1e-2))
+        return self._fit(self.parts())
 
     def lora(self) -> dict[str, Any]:
         """A way of training that a module sets up itself."""

@@ -7,10 +7,13 @@ from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.plugins.io.wrapper import _WrappingCheckpointIO as WrappingCheckpointIO
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.trainer.connectors.data_connector import _DataLoaderSource, _request_dataloader
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from beft_lightning.strategies.internals.torch import drop_iterator
@@ -121,3 +124,11 @@ def step_inside_forward(strategy: Strategy, module: LightningModule, *arguments:
     Lightning does so in ``Strategy.training_step``, but with the engine, which switches off autocast.
     """
     return strategy._forward_redirection(module, module, "training_step", *arguments)
+
+
+def configured_optimizers(module: LightningModule) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:
+    """Return what ``configure_optimizers`` gives, in whichever of its forms, without keeping it in the strategy.
+
+    ``Strategy.setup_optimizers`` does the same and replaces the strategy's own.
+    """
+    return _init_optimizers_and_lr_schedulers(module)

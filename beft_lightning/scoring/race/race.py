@@ -1,0 +1,121 @@
+"""The run of a race inside a fit, before its optimizer is built."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+
+from beft_lightning.errors import BeftError, ScoringError
+from beft_lightning.scoring.batches import training_data
+from beft_lightning.scoring.isolation import leave_no_trace
+from beft_lightning.scoring.race.entrant import Entrant
+from beft_lightning.scoring.race.gap import gap
+from beft_lightning.scoring.race.result import Placed, RaceCost, RaceResult
+from beft_lightning.scoring.race.rounds import Round, rounds, survivors
+from beft_lightning.scoring.race.settings import RaceSettings
+from beft_lightning.scoring.race.split import collect_batches, split_batches
+from beft_lightning.scoring.race.track import Track
+from beft_lightning.strategies.adaptation import adapt
+from beft_lightning.strategies.sharded import ShardedAdapterStrategy
+
+
+def run_race(
+    trainer: Trainer,
+    module: LightningModule,
+    candidates: Mapping[str, Sequence[nn.Parameter]],
+    settings: RaceSettings,
+) -> RaceResult:
+    """Train each candidate alone for a few batches at each learning rate, and compare their held-out losses.
+
+    The entrants see the same batches in the same order with the same random numbers, through the module's own
+    ``training_step`` and optimizer. Only the values of what is trained are kept apart. Afterwards everything is as it
+    was, see :func:`~beft_lightning.scoring.isolation.leave_no_trace`.
+
+    Args:
+        trainer: A trainer inside ``fit``, at the point where its strategy lets the term be selected.
+        module: The module that is going to be fitted.
+        candidates: Name -> what is trained, the head included.
+        settings: The settings of the race.
+
+    Raises:
+        BeftError: If the strategy has parts of the model in other processes, or the optimizer no learning rate.
+        ScoringError: If there are too few batches for a race or in the allowance, or no candidate can be trained.
+    """
+    strategy = adapt(trainer.strategy)
+    if isinstance(strategy, ShardedAdapterStrategy):
+        raise BeftError(
+            f"a race trains with the fit's own optimizer on a whole model, and {type(strategy).__name__} shards both: "
+            "use DDPStrategy or a single device, or another approach."
+        )
+    rates: Sequence[float | None] = settings.rates or [None]
+    entrants = [Entrant(name, rate, list(trained)) for name, trained in candidates.items() for rate in rates]
+    planned = planned_rounds(len(entrants), settings)
+    everyone = list(dict.fromkeys(parameter for entrant in entrants for parameter in entrant.parameters))
+    start = time.perf_counter()
+    with (
+        strategy.scoring(everyone),
+        leave_no_trace(trainer, module, everyone) as snapshot,
+        training_data(trainer, snapshot) as data,
+        torch.enable_grad(),
+    ):
+        batches = collect_batches(strategy, data.epoch(0), settings.held_out + planned[-1].batches)
+        split = split_batches(batches, settings.held_out, settings.seed)
+        checkpoint = {parameter: parameter.detach().clone() for parameter in everyone}
+        track = Track(trainer, strategy, module, checkpoint, split)
+        initial = track.evaluate()
+        if not all(map(math.isfinite, initial)):
+            raise ScoringError("the loss of the checkpoint is not finite on the held-out training batches.")
+        trained = _hold(track, entrants, planned)
+        evaluations = 1 + sum(len(entrant.laps) for entrant in entrants)
+        fit_batches = float(trainer.estimated_stepping_batches) * trainer.accumulate_grad_batches
+    if all(entrant.has_diverged for entrant in entrants):
+        raise ScoringError("every candidate of the race has diverged: give lower race.rates.")
+    return RaceResult(
+        entrants=[Placed(entrant.term, entrant.rate or 0.0, entrant.laps) for entrant in entrants],
+        initial=initial,
+        cost=RaceCost(
+            training_batches=trained,
+            held_out_batches=evaluations * len(split.held_out),
+            seconds=time.perf_counter() - start,
+            fit_batches=int(fit_batches) if math.isfinite(fit_batches) else None,
+        ),
+    )
+
+
+def planned_rounds(entrants: int, settings: RaceSettings) -> list[Round]:
+    """Return the rounds of a race, at most.
+
+    Raises:
+        ScoringError: If the allowance is too small for the first.
+    """
+    if planned := rounds(entrants, settings):
+        return planned
+    raise ScoringError(
+        f"race.allowance is {settings.allowance} batches, and a first round of {entrants} entrants (candidates times "
+        f"rates) on {settings.batches} batches each takes {entrants * (settings.batches + settings.held_out / 2):g}: "
+        "raise it, or name fewer."
+    )
+
+
+def _hold(track: Track, entrants: Sequence[Entrant], planned: Sequence[Round]) -> int:
+    """Hold the rounds; return the number of training batches."""
+    alive, trained = list(entrants), 0
+    for each in planned:
+        trained += sum(track.advance(entrant, each.batches) for entrant in alive)
+        alive.sort(key=lambda entrant: entrant.laps[-1].loss)
+        going_on = [entrant for entrant in alive[: survivors(len(alive))] if not entrant.has_diverged]
+        for entrant in entrants:
+            if entrant not in going_on:
+                entrant.drop_out()
+        alive = going_on
+        if len(alive) < 2 or (len(alive) == 2 and _is_decided(*alive)):
+            break
+    return trained
+
+
+def _is_decided(best: Entrant, other: Entrant) -> bool:
+    """Return whether two entrants leave no choice of a term open: they are of one term, or told apart."""
+    return best.term == other.term or not gap(other.laps[-1].losses, best.laps[-1].losses).is_tie

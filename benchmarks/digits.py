@@ -195,9 +195,7 @@ class Study:
         trainer = Trainer(max_epochs=1, gradient_clip_val=1.0, **_QUIET)
         batches = batches_of(self.draw(run.size, run.seed), min(run.size, 16), self.steps, run.seed)
         trainer.fit(module, _loader(batches))
-        (metrics,) = Trainer(**_QUIET).validate(
-            module, DataLoader([self.examples[reported]], batch_size=None), verbose=False
-        )
+        (metrics,) = Trainer(**_QUIET).validate(module, _loader([self.examples[reported]]), verbose=False)
         trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         return {"accuracy": metrics["val_accuracy"], "trained": trained, "steps": self.steps}
 

@@ -24,7 +24,7 @@ SUBCOMMANDS = {
     "compare": "Train with several methods, each with several seeds, and write one table.",
     "plan": "Print what a fit will train, store and send, before any weights are loaded.",
     "download": "Fetch backbone and data into their caches, for machines without network.",
-    "export": "Write a checkpoint as a PEFT adapter, or as a plain folder of transformers.",
+    "export": "Write a checkpoint as a PEFT adapter, a plain folder of transformers, or a GGUF file.",
 }
 
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
                 options = export_parser().parse_args(arguments[1:])
                 from beft_lightning.export import export
 
-                export(options.checkpoint, options.out, options.form, dtype=options.dtype, backbone=options.backbone)
+                export(**vars(options))
             elif predicts_new_texts(arguments):
                 options = predict_parser().parse_args(arguments[1:])
                 from beft_lightning.commands.predict import predict
@@ -197,16 +197,21 @@ def export_parser() -> argparse.ArgumentParser:
         "--format",
         required=True,
         dest="form",
-        choices=("peft", "hf"),
-        help="peft: an adapter beside the unchanged base; hf: the whole model with the trained values in it",
+        choices=("peft", "hf", "gguf"),
+        help="peft: an adapter beside the unchanged base; hf: the whole model with the trained values in it; gguf: the "
+        "base's GGUF file with the trained biases in it, for llama.cpp",
     )
-    parser.add_argument("--out", required=True, help="new folder for the result")
+    parser.add_argument("--out", required=True, help="new folder for the result; with gguf, the new file")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
         help="with hf, the precision to store (default: the one that the base had in the fit)",
     )
     parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
+    parser.add_argument("--base_gguf", help="with gguf, the base as a GGUF file, if the fit's base was none")
+    parser.add_argument(
+        "--push", metavar="USER/NAME", help="repository of the Hugging Face hub to upload the result to"
+    )
     return parser
 
 

@@ -4,6 +4,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -31,6 +32,8 @@ from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.data.help import option_groups as data_groups
 from beft_lightning.errors import BeftError
+from beft_lightning.export.peft_checkpoint import write_as_checkpoint
+from beft_lightning.export.peft_source import is_adapter
 from beft_lightning.resume import NAMES, find_checkpoint
 from beft_lightning.tasks import LanguageTaskModule
 from beft_lightning.trainer import BeftTrainer
@@ -119,7 +122,13 @@ class BeftCLI(LightningCLI):
             found = find_checkpoint(config["ckpt_path"], root, required=required)
             config["ckpt_path"] = None if found is None else str(found)
         if path := config.get("ckpt_path"):
-            read_checkpoint(path)
+            if not is_adapter(path):
+                read_checkpoint(path)
+            elif self.config.get("subcommand") == "fit":
+                raise BeftError(
+                    f"--ckpt_path {path}: an adapter of PEFT, without the state of an optimizer that a fit goes on "
+                    "with: evaluate or export it, or go on from a checkpoint of a fit."
+                )
             # Unset, it would mean that Lightning may execute code from the file.
             config["weights_only"] = True
 
@@ -136,6 +145,13 @@ class BeftCLI(LightningCLI):
             raise BeftError("compare has its own callback for each run: leave out trainer.callbacks.")
         if self.subcommand in ("validate", "test", "predict") and not config.get("ckpt_path"):
             rank_zero_warn("No --ckpt_path is given: what is evaluated is the backbone as it is, under a new head.")
+        if (path := config.get("ckpt_path")) and is_adapter(path):
+            # The Trainer evaluates files of its own format; the folder lives as long as this object.
+            self._converted = TemporaryDirectory(prefix="beft-adapter-")
+            model, converted = config.model, Path(self._converted.name) / "adapter.ckpt"
+            config["ckpt_path"] = str(
+                write_as_checkpoint(Path(path), converted, model.backbone, model.gguf_file, model.dtype)
+            )
         for name, base in _FACTORIES.items():
             _check_factory(f"model.{name}", config.model[name], base)
         if self.subcommand == "score" and config.trainer.logger in (None, True):

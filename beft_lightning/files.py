@@ -123,6 +123,25 @@ def check_new_folder(path: str | Path) -> Path:
     return path
 
 
+def check_new_file(path: str | Path, suffix: str) -> Path:
+    """Check that ``path`` can become a file without overwriting anything.
+
+    Args:
+        path: Name of the file.
+        suffix: How it has to end.
+
+    Raises:
+        BeftError: If it ends otherwise, is taken, or its folder is no place to write; see :func:`check_output_folder`.
+    """
+    path = Path(path)
+    if path.suffix != suffix:
+        raise BeftError(f"{path}: give the name of a file that ends in {suffix}.")
+    if path.exists() or path.is_symlink():
+        raise BeftError(f"{path} exists: give a new name, or remove it first.")
+    check_output_folder(path.parent)
+    return path
+
+
 @contextmanager
 def _unfinished(parent: Path) -> Iterator[Path]:
     """A new folder in ``parent`` for unfinished content, which is removed at the end."""

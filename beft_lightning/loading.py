@@ -94,7 +94,8 @@ def _load_adapter(folder: Path, backbone: str | None) -> _Loaded:
     record = read_record(folder)
     if record is None:
         raise CheckpointError(
-            f"{folder}: an adapter that does not say which task it was trained on: export the checkpoint anew."
+            f"{folder}: an adapter that does not say which task it was trained on: `validate --config CONFIG "
+            "--ckpt_path FOLDER` evaluates it; for new texts, export a checkpoint of a fit."
         )
     task = _task(record, folder)
     model, tokenizer = _load_base(task, backbone or adapter_base(folder), record)

@@ -1,5 +1,6 @@
 """Load backbones and tokenizers: from the hub, a folder, an installed package, or a config alone."""
 
+import struct
 from collections.abc import Container, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +25,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
+from beft_lightning.attention import attention_options
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BackboneError
@@ -74,6 +77,24 @@ def resolve_backbone(backbone: str) -> str:
     return str(path)
 
 
+def gguf_location(backbone: str, gguf_file: str) -> Path:
+    """Return where the GGUF file of a backbone is.
+
+    Args:
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Its name in there.
+
+    Raises:
+        BackboneError: If there is none.
+    """
+    try:
+        path = cached_file(resolve_backbone(backbone), gguf_file)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(backbone, "GGUF file", error) from error
+    assert path is not None
+    return Path(path)
+
+
 def check_dtype(name: str) -> None:
     """Check that the name of a precision is known.
 
@@ -110,6 +131,7 @@ def load_model(
     gguf_file: str | None = None,
     random_init: bool = False,
     dtype: str = "float32",
+    attention: str | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """Return a backbone under the head that ``auto_class`` puts on it, in training mode.
@@ -121,10 +143,12 @@ def load_model(
         random_init: Build the architecture from the config with random weights.
         dtype: Precision of the weights: one of ``float32``, ``bfloat16``, ``float16``, ``int8``, ``nf4``. Biases,
             layer norms and the head are always fp32.
+        attention: The attention's implementation, such as ``sdpa``; by default transformers chooses.
         options: Config values to set, such as ``num_labels``.
 
     Raises:
-        BackboneError: If the backbone cannot be loaded, or lacks pretrained weights of its own layers.
+        BackboneError: If the backbone cannot be loaded, lacks pretrained weights of its own layers, or cannot have the
+            attention.
     """
     source = resolve_backbone(backbone)
     check_dtype(dtype)
@@ -141,8 +165,9 @@ def load_model(
         # A checkpoint may name any backbone, and a backbone's folder may hold Python code.
         config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, trust_remote_code=False, **options)
         _check_head(auto_class, config, backbone)
+        chosen = attention_options(auto_class, config, attention)
         if random_init:
-            model: PreTrainedModel = auto_class.from_config(config, dtype=precision, trust_remote_code=False)
+            model: PreTrainedModel = auto_class.from_config(config, dtype=precision, trust_remote_code=False, **chosen)
         else:
             # A head made for other labels is replaced; _check_loaded sees to it that nothing else is.
             quantization = (
@@ -157,11 +182,14 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 weights_only=True,
                 trust_remote_code=False,
+                **chosen,
                 **quantization,
             )
             replaced = [key for key, *_ in info["mismatched_keys"]]
             _check_loaded(backbone, model, [*info["missing_keys"], *replaced])
-            unused = unused_gguf_biases(model, Path(source) / gguf_file) if gguf_file else info["unexpected_keys"]
+            unused = (
+                unused_gguf_biases(model, gguf_location(backbone, gguf_file)) if gguf_file else info["unexpected_keys"]
+            )
             check_stored_biases(backbone, model, unused)
             if replaced:
                 rank_zero_info(f"{backbone}: a new head replaces the checkpoint's, which has another size.")
@@ -170,7 +198,7 @@ def load_model(
             f"backbone {backbone!r}: cannot load the model: its weights are damaged, or a pickle that holds more than "
             "tensors, which is never executed. Give a backbone with weights in safetensors."
         ) from error
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, struct.error) as error:  # of a GGUF file
         raise _not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)

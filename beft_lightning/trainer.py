@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
@@ -50,7 +50,7 @@ class BeftTrainer(Trainer):
         tune: list[str],
         out: str,
         seeds: list[int] = [0],  # noqa: B006  # read by the parser, never changed
-        rates: dict[str, float] | None = None,
+        rates: dict[str, float] | Literal["auto"] | None = None,
         options: dict[str, dict[str, Any]] | None = None,
         datamodule: LightningDataModule | None = None,
     ) -> None:
@@ -63,6 +63,7 @@ class BeftTrainer(Trainer):
                 holds are not repeated, and reported along.
             seeds: Seeds of the runs. A `data.seed` holds for all of them, as in a fit.
             rates: Learning rates of single methods; the configuration's holds for the others, but 1e-5 for `full`.
+                With `auto`, a short race chooses the rate of each run, and the table names it.
             options: `tune_options` of single methods, for example `{"lora": {"r": 4}}`; the configuration's hold for
                 the others.
             datamodule: The data. With `dev_size`, the best epoch is chosen and reported beside the last.

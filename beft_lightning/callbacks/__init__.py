@@ -6,6 +6,7 @@ from beft_lightning.callbacks.interruption import Interruption
 from beft_lightning.callbacks.last_checkpoint import LastCheckpoint
 from beft_lightning.callbacks.nonfinite import NonFiniteCheck
 from beft_lightning.callbacks.prediction_writer import PredictionWriter
+from beft_lightning.callbacks.rate_race import RateRace
 from beft_lightning.callbacks.run_summary import RunSummary
 from beft_lightning.callbacks.terminal import Terminal
 
@@ -16,6 +17,7 @@ __all__ = [
     "LastCheckpoint",
     "NonFiniteCheck",
     "PredictionWriter",
+    "RateRace",
     "RunSummary",
     "Terminal",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import rich
 from lightning.pytorch import Callback, Trainer
@@ -24,7 +24,7 @@ def compare(
     tunes: Sequence[str],
     seeds: Sequence[int],
     out: Path,
-    rates: Mapping[str, float] | None = None,
+    rates: Mapping[str, float] | Literal["auto"] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Train one module with several methods, each with several seeds, and report all results in a folder.
@@ -37,7 +37,7 @@ def compare(
         tunes: What to train: values of ``tune``, and ``zero_shot``.
         seeds: Seeds of the runs.
         out: Folder for ``results.csv``, ``results.md``, ``results.png`` and each run's own file.
-        rates: Learning rates of single methods.
+        rates: Learning rates of single methods, or ``auto``: a short race finds the rate of each run.
         options: ``tune_options`` of single methods.
 
     Raises:

@@ -85,7 +85,7 @@ def summarized(runs: Sequence[Run]) -> pd.DataFrame:
             f"{metric}, best dev epoch": groups[f"best_{metric}"].apply(_spread),
             "trained": first["trained_parameters"].map("{:,}".format),
             "share": (first["trained_parameters"] / first["total_parameters"]).map("{:.4%}".format),
-            "learning rate": first["learning_rate"].map("{:g}".format).where(first["trained_parameters"] > 0, "-"),
+            "learning rate": groups["learning_rate"].apply(_rates).where(first["trained_parameters"] > 0, "-"),
             "seconds": groups["seconds"].mean().map("{:.0f}".format),
             "peak memory": groups["peak_memory"].max().map(_mebibytes),
         }
@@ -102,6 +102,8 @@ def to_markdown(runs: Sequence[Run]) -> str:
     legend = f"Mean and standard deviation over seeds {', '.join(map(str, seeds))}; seconds are a run's mean.\n"
     if options := {run.tune: run.options for run in runs if run.options}:
         legend += f"\nOptions: {'; '.join(f'{tune} {json.dumps(given)}' for tune, given in options.items())}.\n"
+    if any(run.raced for run in runs):
+        legend += "\nA short race has chosen the learning rate of each run.\n"
     if note := diverged_note(runs):
         legend += f"\n{note}\n"
     return f"{markdown_table(summarized(runs))}\n{legend}"
@@ -178,6 +180,10 @@ def _spread_or_diverged(values: pd.Series) -> str:
     if missing == len(values):
         return "diverged"
     return _spread(values) + (f" ({missing} of {len(values)} diverged)" if missing else "")
+
+
+def _rates(values: pd.Series) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(set(values)))
 
 
 def _mebibytes(size: int) -> str:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from beft_lightning.bias import TERM_SYMBOLS
+from beft_lightning.callbacks.rate_race import RateRace
 from beft_lightning.commands.best_epoch import BestEpoch
 from beft_lightning.commands.compared_method import ComparedMethod
 from beft_lightning.commands.run import Run, read_json
@@ -25,7 +26,7 @@ from beft_lightning.files import write_text_atomically
 from beft_lightning.memory import peak_memory, reset_peak_memory
 from beft_lightning.tasks.metrics import metric_prefix
 from beft_lightning.tasks.module import LanguageTaskModule
-from beft_lightning.tuning import tuned_terms
+from beft_lightning.tuning import AUTO, tuned_terms
 
 
 class Comparison:
@@ -41,7 +42,8 @@ class Comparison:
         make_trainer: Makes a fresh trainer, given callbacks.
         folder: Where results are kept.
         configuration: The configuration as text.
-        rates: Learning rates of single methods; by default a method's own, or else the module's.
+        rates: Learning rates of single methods, by default a method's own, or else the module's; or ``auto``: a short
+            race finds the rate of each run.
         options: ``tune_options`` of single methods; the module's own for all others.
 
     Raises:
@@ -55,16 +57,17 @@ class Comparison:
         make_trainer: Callable[[list[Callback]], Trainer],
         folder: Path,
         configuration: str,
-        rates: Mapping[str, float] | None = None,
+        rates: Mapping[str, float] | Literal["auto"] | None = None,
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        if module.optimizer is not None and rates:
+        if module.optimizer is not None and rates and rates != AUTO:
             raise BeftError("rates belong to the default optimizer: leave out one of model.optimizer and rates.")
         self.module = module
         self.data = data
         self.make_trainer = make_trainer
         self.folder = RunFolder(folder, configuration)
-        self.rates = rates or {}
+        self.races_rates = rates == AUTO
+        self.rates: Mapping[str, float] = rates if isinstance(rates, Mapping) else {}
         self.options = options or {}
         self.default_options = module.asked_options
 
@@ -130,7 +133,7 @@ class Comparison:
 
     def _method(self, tune: str) -> ComparedMethod:
         method = ComparedMethod(tune, options=dict(self.options.get(tune, self.default_options)))
-        if self.module.optimizer is not None:
+        if self.module.optimizer is not None or self.races_rates:
             return method
         rate = method.own_learning_rate or self.module.learning_rate
         return replace(method, learning_rate=self.rates.get(tune, rate))
@@ -147,7 +150,7 @@ class Comparison:
             method.check()
             if not method.trains and self.module.task.adds_head:
                 raise BeftError(f"{self.module.task.name} is learnt with a new head, so there is no zero-shot result.")
-            self.folder.check_settings(method.tune, method.learning_rate, method.options)
+            self.folder.check_settings(method.tune, method.learning_rate, method.options, raced=self.races_rates)
 
     def _load(self, seed: int) -> LanguageTaskModule:
         """Return the pretrained model as ``fit`` finds it with this seed; random values are drawn anew."""
@@ -166,7 +169,8 @@ class Comparison:
         with isolate_rng():
             module = method.copy_of(pretrained, seed)
             watch = BestEpoch(f"{metric_prefix('val', split)}{metric}", keep=data.task.dev)
-            trainer = self.make_trainer([watch])
+            race = [RateRace()] if self.races_rates and method.trains else []
+            trainer = self.make_trainer([watch, *race])
             device = trainer.strategy.root_device
             reset_peak_memory(device)
             start = time.perf_counter()
@@ -195,6 +199,7 @@ class Comparison:
             peak_memory=peak,
             options=method.options,
             configuration=self.folder.digest,
+            raced=bool(race),
             diverged=not (finite and all(map(math.isfinite, last.values()))),
         )
 

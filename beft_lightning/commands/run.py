@@ -30,6 +30,7 @@ class Run:
         options: The ``tune_options`` that were asked for.
         configuration: Hash of the comparison's configuration; empty in files of the first version.
         diverged: True if a trained value or a metric was not finite after the last epoch.
+        raced: True if a race has chosen the learning rate.
     """
 
     tune: str
@@ -46,6 +47,7 @@ class Run:
     options: dict[str, Any] = field(default_factory=dict)
     configuration: str = ""
     diverged: bool = False
+    raced: bool = False
 
     def write(self, path: Path) -> None:
         """Write the record as JSON, with ``null`` for numbers that are not finite.

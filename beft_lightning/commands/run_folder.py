@@ -70,7 +70,8 @@ class RunFolder:
                 is written then.
         """
         with self._lock():
-            self.check_settings(run.tune, run.learning_rate if run.trained_parameters else None, run.options)
+            rate = run.learning_rate if run.trained_parameters and not run.raced else None
+            self.check_settings(run.tune, rate, run.options, raced=run.raced)
             run.write(self.path(run.tune, run.seed))
 
     def read(self, tune: str, seed: int) -> Run | None:
@@ -100,20 +101,25 @@ class RunFolder:
         runs = map(self._read, sorted(paths, key=lambda path: path.stat().st_mtime))
         return sorted(runs, key=lambda run: run.seed)
 
-    def check_settings(self, tune: str, learning_rate: float | None, options: dict[str, object]) -> None:
+    def check_settings(
+        self, tune: str, learning_rate: float | None, options: dict[str, object], *, raced: bool = False
+    ) -> None:
         """Check that the runs of a method all have the same learning rate and options.
 
         Args:
             tune: What the runs train.
             learning_rate: The learning rate asked for; ``None`` if it does not matter.
             options: The ``tune_options`` asked for.
+            raced: Whether a race chooses the learning rate of each run.
 
         Raises:
             BeftError: If a run of the method was made with others.
         """
         for run in self.runs(tune):
             made, asked = f"options {json.dumps(run.options)}", json.dumps(options)
-            if run.trained_parameters and learning_rate is not None and run.learning_rate != learning_rate:
+            if run.trained_parameters and run.raced != raced:
+                made, asked = ("raced rates", "a given one") if run.raced else ("a given rate", "a raced one")
+            elif run.trained_parameters and learning_rate is not None and run.learning_rate != learning_rate:
                 made, asked = f"learning rate {run.learning_rate:g}", f"{learning_rate:g}"
             elif run.options == options:
                 continue

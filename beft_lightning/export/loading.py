@@ -22,6 +22,7 @@ from beft_lightning.checkpoint import (
 )
 from beft_lightning.errors import CheckpointError, ExportError
 from beft_lightning.export.materialize import materialize
+from beft_lightning.export.peft_source import adapter_record, adapter_values, is_adapter
 from beft_lightning.fingerprint import check_fingerprint, fingerprint
 from beft_lightning.models import load_model
 from beft_lightning.tuning import TuningMethod, tuning_method
@@ -43,7 +44,7 @@ def load_trained(
     """Load the base that a checkpoint was trained over, and the trained values.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, or the folder of an adapter of PEFT's ``BeftConfig``.
         backbone: Location of the base now, if it is not where the fit found it.
 
     Returns:
@@ -55,11 +56,16 @@ def load_trained(
         ExportError: If it holds something that cannot be exported.
         BackboneError: If the base cannot be loaded.
     """
+    if is_adapter(path):
+        record = adapter_record(Path(path), backbone)
+        model = load_base(record).eval()
+        name_labels(model, record["labels"])
+        return record, model, adapter_values(model, Path(path))
     checkpoint = read_fit(path)
     record = checkpoint[MODEL_KEY] | ({"backbone": backbone} if backbone else {})
     method = tuning_method(record["tune"], record["tune_options"])
     check_exportable(path, record, method)
-    model = _load_base(record)
+    model = load_base(record)
     trained = trained_values(model, method, checkpoint)
     if bad := [name for name, tensor in trained.items() if not tensor.isfinite().all()]:
         raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
@@ -96,7 +102,7 @@ def check_exportable(path: str | Path, record: Mapping[str, Any], method: Tuning
         raise CheckpointError(f"{path}: made with an unknown class of model, {record['auto_class']!r}.")
 
 
-def _load_base(record: Mapping[str, Any]) -> PreTrainedModel:
+def load_base(record: Mapping[str, Any]) -> PreTrainedModel:
     """Load the model as the fit found it."""
     head: dict[str, Any] = {"num_labels": int(record["num_labels"])} if record["num_labels"] else {}
     if problem := record.get("problem_type"):

@@ -122,6 +122,11 @@ def _fold(model: PreTrainedModel, added: Mapping[str, Tensor]) -> None:
                 "configuration has no switch for it, and only a value bias can move into the bias of an output "
                 "projection, where there is one. Use the format 'peft', which adds it while the model runs."
             )
+        if not output.weight.is_floating_point():
+            raise ExportError(
+                f"{name!r}, which was added and trained, has to move behind weights that are quantized, where it "
+                "would be rounded: use the format 'peft'."
+            )
         heads = value.view(-1, output.in_features // model.config.num_attention_heads)
         # Groups of heads may share a value.
         seen = heads.repeat_interleave(output.in_features // value.numel(), dim=0).flatten()

@@ -18,11 +18,13 @@ from transformers import PreTrainedModel
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.structure import add_biases
 from beft_lightning.errors import CheckpointError, ExportError
-from beft_lightning.models import resolve_backbone
+from beft_lightning.models import load_tokenizer
 
 ADAPTER_CONFIG, ADAPTER_VALUES = "adapter_config.json", "adapter_model.safetensors"
 #: What PEFT puts before the names of the model's modules, and the name of the vector it adds to a layer's output.
 _PREFIX, _BIAS = "base_model.model.", "beft_bias"
+#: The first version of PEFT with this kind of adapter.
+_SINCE = "0.20.0"
 #: Class of a model -> PEFT's name for its task, where it has one.
 TASK_TYPES: Mapping[str, str] = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
@@ -94,16 +96,20 @@ def prepare_peft(
         ExportError: If something was trained that is neither the bias of a linear layer nor part of the head.
     """
     modules, tensors = peft_adapter(model, trained)
+    tokenizer = load_tokenizer(record["backbone"], record["gguf_file"])
     config = {
         "peft_type": "BEFT",
         "task_type": TASK_TYPES.get(record["auto_class"]),
-        "base_model_name_or_path": resolve_backbone(record["backbone"]),
+        # As the user wrote it: where a package is installed means nothing on another machine.
+        "base_model_name_or_path": record["backbone"],
         "inference_mode": True,
+        "peft_version": _SINCE,
         **modules,
     }
 
     def write(folder: Path) -> None:
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tokenizer.save_pretrained(folder)
         save_file(tensors, folder / ADAPTER_VALUES, metadata={"format": "pt"})
 
     return write

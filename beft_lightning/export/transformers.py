@@ -4,12 +4,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from beft_lightning.errors import ExportError
 from beft_lightning.export.merging import merge
-from beft_lightning.models import DTYPES
+from beft_lightning.models import DTYPES, QUANTIZED
 from beft_lightning.processors import load_processor
 
 
@@ -28,13 +29,24 @@ def prepare_transformers(
         The function that writes model and tokenizer, or other processor, into a folder.
 
     Raises:
-        ExportError: If the weights are quantized, a value is not finite in the precision asked for, or the model has
-            no place for a bias.
+        ExportError: If the weights are quantized and another precision is asked for, a value is not finite in that
+            precision, or the model has no place for a bias.
     """
-    _unpack(model)
+    quantized = record["dtype"] in QUANTIZED
+    if quantized and dtype != record["dtype"]:
+        raise ExportError(
+            f"the weights were {record['dtype']} in the fit, and the export keeps them as they are: leave out the "
+            "dtype."
+        )
+    if not quantized:
+        _unpack(model)
     processor = load_processor(record.get("task", {}).get("kind"), record["backbone"], record["gguf_file"])
     merge(model, trained)
-    _to_dtype(model, dtype, trained.keys())
+    if quantized:
+        model.config.dtype = torch.float32  # of all that is not quantized
+    else:
+        _convert(model, DTYPES[dtype])
+    _check_finite(model, dtype, trained.keys())
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)
@@ -51,10 +63,13 @@ def _unpack(model: PreTrainedModel) -> None:
         quantizer.remove_quantization_config(model)
 
 
-def _to_dtype(model: nn.Module, dtype: str, trained: Collection[str]) -> None:
-    """Convert a model, and check that its values are finite in the new precision."""
-    model.to(DTYPES[dtype])
+def _convert(model: nn.Module, dtype: torch.dtype) -> None:
+    model.to(dtype)
+
+
+def _check_finite(model: nn.Module, dtype: str, trained: Collection[str]) -> None:
+    """Check that a model's values are finite in the precision that it has now."""
     for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
+        if parameter.is_floating_point() and not parameter.isfinite().all():
             whose = "trained " if name in trained else ""
             raise ExportError(f"the {whose}values of {name!r} are not all finite as {dtype}: choose another dtype.")

@@ -51,11 +51,11 @@ class LanguageTaskModule(LightningModule):
         optimizer: Instead of the published rule: Adam, epsilon 1e-6 on the uncorrected second moment, no weight decay.
         lr_scheduler: A learning-rate scheduler, stepped after each epoch. One that looks at a metric is
             ``lightning.pytorch.cli.ReduceLROnPlateau`` with ``monitor``.
-        schedule: Without an ``lr_scheduler``: a ``constant`` learning rate, or one that falls to zero with each step,
-            ``linear``.
+        schedule: Without an ``lr_scheduler``: ``constant``, or ``linear``: the rate falls to zero with each step.
         activation_checkpointing: Keep only each layer's input for the backward pass and compute the rest again: less
             memory, about one forward pass more for each step, the same results. Fisher scores do without: a model in
             evaluation mode keeps everything.
+        attn_implementation: Of attention, ``sdpa``, ``eager``, ``flash_attention_2``, ...: by default transformers'.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class LanguageTaskModule(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         schedule: Literal["constant", "linear"] = "constant",
         activation_checkpointing: bool = False,
+        attn_implementation: str | None = None,
     ) -> None:
         super().__init__()
         check_dtype(dtype)
@@ -95,6 +96,7 @@ class LanguageTaskModule(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.schedule = schedule
         self.activation_checkpointing = activation_checkpointing
+        self.attn_implementation = attn_implementation
         self.model: PreTrainedModel | None = None
         self.objective: Objective[Any] | None = None
         self.validation_metrics, self.test_metrics = (
@@ -121,12 +123,10 @@ class LanguageTaskModule(LightningModule):
         if stage == "fit":
             check_precision(self.trainer)
             check_monitors(self.trainer)
-        names = (
-            *("tune", "tune_options", "dtype_name", "random_init", "learning_rate", "schedule"),
-            "activation_checkpointing",
-        )
+        names = ("tune", "tune_options", "dtype_name", "random_init", "learning_rate", "schedule")
         data = getattr(self.trainer, "datamodule", None)
-        check_same({name: getattr(self, name) for name in names} | getattr(data, "identity", {}))
+        options = {name: getattr(self, name) for name in (*names, "activation_checkpointing")}
+        check_same(options | getattr(data, "identity", {}))
         check_model_options(self.trainer, self.dtype_name, self.activation_checkpointing)
 
     def teardown(self, stage: str) -> None:
@@ -144,6 +144,7 @@ class LanguageTaskModule(LightningModule):
             gguf_file=self.gguf_file,
             random_init=self.random_init,
             dtype=self.dtype_name,
+            attention=self.attn_implementation,
             **self.objective.config,
         )
         self.objective.check_model(self.model)
@@ -183,6 +184,7 @@ class LanguageTaskModule(LightningModule):
             "dtype": self.dtype_name,
             "tune": self.tune,
             "tune_options": self.tune_options,
+            "learning_rate": self.learning_rate if self.optimizer is None else None,
             "num_labels": self.objective.config.get("num_labels"),
             "problem_type": self.objective.config.get("problem_type"),
             "labels": list(self.objective.output_names),

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from beft_lightning import LanguageTaskModule
+from beft_lightning.callbacks.rate_race import RateRace
 from beft_lightning.commands.compare_report import to_markdown
 from beft_lightning.commands.comparison import Comparison
 from beft_lightning.data import Glue
@@ -311,3 +312,16 @@ def test_an_option_of_the_configuration_counts_even_if_it_is_the_default(
     module = LanguageTaskModule(backbone, data.task, tune="random_mask", tune_options={"seed": 0, "budget": 5})
     comparison = Comparison(module, data, make_trainer, tmp_path / "out", "tiny")
     assert comparison._method("random_mask").options == {"seed": 0, "budget": 5}
+
+
+def test_a_race_chooses_the_rate_of_each_run(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a method with a rate of its own; runs with raced and with given rates do not mix."""
+    short = partial(RateRace, rates=[1e-4, 2e-2], batches=2, held_out=2, allowance=20)
+    monkeypatch.setattr("beft_lightning.commands.comparison.RateRace", short)
+    runs = make(rates="auto").run(["value", "full"], [0, 1])
+    assert {run.learning_rate for run in runs} <= {1e-4, 2e-2}
+    assert all(run.raced for run in runs)
+    assert "A short race has chosen the learning rate of each run." in to_markdown(runs)
+    assert make(rates="auto").run(["value", "full"], [0, 1]) == runs
+    with pytest.raises(BeftError, match="made with raced rates, and a given one is asked for"):
+        make().run(["value"], [0])

@@ -84,7 +84,7 @@ def test_the_adapter_file_is_the_one_of_peft(decoder: str, tmp_path: Path) -> No
     export(tmp_path / "a.ckpt", tmp_path / "out", "peft")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("adapter_config.json", "adapter_model.safetensors"),
-        "beft_task.json",
+        *("beft_task.json", "README.md", "tokenizer.json", "tokenizer_config.json"),
     }
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config == {
@@ -92,6 +92,7 @@ def test_the_adapter_file_is_the_one_of_peft(decoder: str, tmp_path: Path) -> No
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": decoder,
         "inference_mode": True,
+        "peft_version": "0.20.0",
         "target_modules": [f"model.decoder.layers.{i}.self_attn.v_proj" for i in range(LAYERS)],
         "modules_to_save": None,
     }

@@ -24,6 +24,7 @@ from beft_lightning.data import Drop, Glue
 from beft_lightning.data.generation import Generation
 from beft_lightning.errors import BeftError
 from beft_lightning.parameters import full_tensor, named_parameters
+from beft_lightning.scoring.race.settings import RaceSettings
 from beft_lightning.strategies.collectives import destroy_process_group
 from tests.strategies.communication import CountCommunication
 from tests.strategies.cpu_strategies import STRATEGIES
@@ -324,6 +325,25 @@ class Runs:
             except BeftError as error:
                 messages.append(str(error))
         return {"messages": messages}
+
+    def race(self) -> dict[str, Any]:
+        """Race terms and rates, and train the winner."""
+        parts, trainer = self.parts(schedule="linear"), self.trainer(max_epochs=1)
+        self.selection.approach = "race"
+        self.selection.race = RaceSettings(rates=(1e-3, 1e-2), batches=2, held_out=2, allowance=60)
+        try:
+            trainer.fit(**parts)
+        except BeftError as error:
+            return {"message": str(error)}
+        assert self.selection.raced is not None
+        result = self.selection.raced.result
+        return {
+            "selected": self.selection.selected,
+            "rate": trainer.optimizers[0].param_groups[0]["initial_lr"],
+            "batches": [entrant.batches for entrant in result.entrants],
+            "losses": [loss for entrant in result.entrants for lap in entrant.laps for loss in lap.losses],
+            "trained": _trained(parts["model"]),
+        }
 
 
 def _drop_out(module: nn.Module) -> None:

@@ -39,6 +39,10 @@ class MediaPreprocessor(ABC):
             for example in examples
         ]
 
+    def rows(self, features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of a fit's batches: a row for each example."""
+        return features
+
     @abstractmethod
     def read(self, media: Any, where: str) -> NDArray[Any]:
         """Return an image or a sound as the array that the processor takes."""

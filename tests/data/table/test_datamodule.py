@@ -141,7 +141,7 @@ def test_rows_keep_the_id_of_the_file(column: str, make: Any, write: Any) -> Non
         ({}, {"dev_share": 3, "validation": "x.csv"}, "leave out one"),
         ({}, {"test": "x.csv", "dev_size": 3}, "dev_size has no use"),
         ({}, {"prompt": "It was"}, "name at least one column in braces"),
-        ({}, {"prompt": "{text} It was"}, "no column 'text'"),
+        ({}, {"prompt": "{text} It was"}, "no column 'text'.* Set --data.prompt and --data.label"),
         ({}, {"prompt": "{review} {verdict}"}, "not the label's"),
         ({}, {"prompt": "{review"}, "--data.prompt"),
     ],

@@ -74,9 +74,10 @@ def check_columns(kind: TableKind, table: Dataset, source: str) -> None:
         DataError: If one is missing.
     """
     if missing := missing_columns(kind, table):
+        options = kind.options if kind.columns.prompt is None else kind.options.replace("--data.text", "--data.prompt")
         raise DataError(
             f"{source}: no column {', '.join(map(repr, missing))}; there are: {', '.join(table.column_names)}. Set "
-            f"{kind.options} to columns of the table."
+            f"{options} to columns of the table."
         )
 
 

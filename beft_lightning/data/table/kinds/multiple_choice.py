@@ -23,6 +23,7 @@ class MultipleChoice(LabelledKind):
     """
 
     name = "multiple_choice"
+    options = "--data.text, --data.options and --data.label"
     takes = ("options", "prompt")
 
     @property

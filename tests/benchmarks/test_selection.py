@@ -1,0 +1,138 @@
+"""The study's numbers, and the order of its jobs."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks.selection.report import accuracies, complete, picks, write_report
+from benchmarks.selection.settings import RATES, SETTINGS, SWEEP_SEED
+from benchmarks.selection.statistics import (
+    area,
+    best_rate,
+    bootstrap,
+    next_rate,
+    rank_correlation,
+    regret,
+    steps_to,
+)
+from benchmarks.selection.study import Study
+
+SETTING = SETTINGS["minilm_sst2"]
+
+
+def test_a_sweep_ends_inside_its_grid() -> None:
+    """From wherever the best rate is, the sweep walks there, and stops with both neighbours tried."""
+    for best in range(len(RATES)):
+        found: dict[float, float] = {}
+        while (rate := next_rate(found, RATES)) is not None:
+            assert rate not in found
+            found[rate] = -abs(RATES.index(rate) - best)
+        assert best_rate(found) == RATES[best]
+        assert {RATES[i] for i in (best - 1, best + 1) if 0 <= i < len(RATES)} <= found.keys()
+
+
+def test_a_sweep_leaves_a_rate_that_diverges() -> None:
+    assert next_rate({1e-3: 0.5, 3e-3: 0.5, 1e-2: -math.inf}, RATES) == 3e-4
+
+
+def test_steps_are_those_to_a_share_of_the_curves_own_best() -> None:
+    assert steps_to([0.1, 0.2, 0.19], steps=63) == 126
+    assert steps_to([0.1, 0.19, 0.2], steps=63) == 126
+    assert steps_to([0.0, 0.0], steps=63) is None
+
+
+def test_the_area_is_a_mean_over_the_course() -> None:
+    assert area([0.7]) == 0.7
+    assert area([0.5, 0.5, 0.5]) == 0.5
+    assert area([0.5, 0.9, 0.9]) == pytest.approx(0.8)
+
+
+def test_regret_is_zero_for_the_best() -> None:
+    assert regret({"value": 0.7, "query": 0.8}, "query") == 0
+    assert regret({"value": 0.7, "query": 0.8}, "value") == pytest.approx(0.1)
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics.functional")
+    torch = pytest.importorskip("torch")
+    one, other = [0.3, 0.1, 0.4, 0.15, 0.92], [2.0, 7.0, 1.0, 8.0, 2.5]
+    expected = torchmetrics.spearman_corrcoef(torch.tensor(one), torch.tensor(other)).item()
+    assert rank_correlation(one, other) == pytest.approx(expected, abs=1e-5)
+    assert rank_correlation([1.0, 1.0, 2.0], [1.0, 1.0, 5.0]) == pytest.approx(1.0)
+    assert math.isnan(rank_correlation([1.0, 1.0], [1.0, 2.0]))
+
+
+def test_the_bootstrap_interval_is_that_of_the_mean() -> None:
+    """About two standard errors each side: sd 1 over 100 values."""
+    values = [(-1.0) ** i for i in range(100)]
+    low, high = bootstrap(values)
+    assert low == pytest.approx(-0.196, abs=0.03)
+    assert high == pytest.approx(0.196, abs=0.03)
+    assert bootstrap(values) == (low, high)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path, seeds=(0,), ways=("value", "query", "mlp_out"))
+
+
+def add(study: Study, job: dict[str, object], **result: object) -> None:
+    path = study.path(job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**job, **result}))
+
+
+def finish(study: Study) -> int:
+    """Do all jobs with made-up results: value is best in the end, query at first; return their number."""
+    ends = {"value": [0.5, 0.6, 0.9], "query": [0.5, 0.7, 0.8], "mlp_out": [0.5, 0.5, 0.6]}
+    count = 0
+    while jobs := study.waiting(SETTING):
+        for job in jobs:
+            count += 1
+            if "way" not in job:
+                terms = {"value": 3.0, "query": 2.0, "mlp_out": 1.0}
+                made = {"terms": terms, "pick": "value", "batches": 32, "seconds": 1.0}
+                wrong = {**made, "pick": "query", "terms": {**terms, "query": 4.0}}
+                add(study, job, approaches={"gradient": made, "magnitude": wrong})
+                continue
+            curve = [value - abs(math.log10(job["rate"] / 3e-3)) / 10 for value in ends[job["way"]]]
+            add(study, job, dev=curve, test=curve, steps=10, diverged=False, seconds=1.0)
+    return count
+
+
+def test_a_way_is_trained_with_the_seeds_once_its_rate_is_found(study: Study) -> None:
+    first = study.waiting(SETTING)
+    assert {job["seed"] for job in first if "way" in job} == {SWEEP_SEED}
+    assert len(first) == 1 + 3
+    assert not complete(study)
+    assert finish(study) == 1 + 3 * (3 + 1)
+    assert complete(study) == [SETTING]
+    assert study.sweep(SETTING.name, "value").keys() == {1e-3, 3e-3, 1e-2}
+    assert study.curves(SETTING.name, "value") == [[0.5, 0.6, 0.9]]
+
+
+def test_what_is_there_is_not_done_again(study: Study) -> None:
+    job = study.waiting(SETTING)[1]
+    add(study, job, dev=[0.5], test=[0.5], steps=10, diverged=False, seconds=1.0)
+    assert job not in study.waiting(SETTING)
+
+
+def test_the_report_is_of_the_results(study: Study) -> None:
+    finish(study)
+    assert accuracies(study, SETTING, ["value"], 2) == {"value": 0.6}
+    found = picks(study, [SETTING]).set_index("approach")
+    assert found.loc["gradient", "long"] == 0
+    assert found.loc["gradient", "short"] == pytest.approx(0.1)
+    assert found.loc["gradient", "correlation"] == pytest.approx(1.0)
+    assert found.loc["magnitude", "long"] == pytest.approx(0.1)
+    assert found.loc["magnitude", "short"] == 0
+    path = write_report(study, "python -m benchmarks.selection")
+    assert path is not None
+    text = path.read_text()
+    assert "0.900 [0.900, 0.900]" in text
+    assert "+1.00 [+1.00, +1.00]" in text
+    record = json.loads((study.folder / "record.json").read_text())
+    assert record["approaches"]["magnitude"] == {"picks": 1, "best": 0, "regret": 0.1}
+    assert record["approaches"]["gradient"] == {"picks": 1, "best": 1, "regret": 0.0}

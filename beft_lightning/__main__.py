@@ -27,6 +27,9 @@ SUBCOMMANDS = {
     "export": "Write a checkpoint as a PEFT adapter, a plain folder of transformers, or a GGUF file.",
 }
 
+#: What a command that a signal has ended does when it is started again, other than to begin anew.
+_KEPT = {"compare": " It keeps the runs that are finished, and goes on with the others."}
+
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
        python -m beft_lightning export --checkpoint FILE --format FORMAT --out FOLDER
        python -m beft_lightning predict --ckpt_path FILE --input TABLE --out PREDICTIONS.jsonl
@@ -86,8 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 _run(arguments[0], for_parser(arguments))
     except Interrupted as interrupted:
-        if interrupted.saved is None:  # otherwise the callback has said so
-            print(interrupted, file=sys.stderr)
+        if not interrupted.reported:  # otherwise the callback has said so
+            print(f"{interrupted}{_KEPT.get(arguments[0], '')}", file=sys.stderr)
         return 128 + interrupted.signum
     except Exception as error:
         explained = error if isinstance(error, BeftError) else system_error(error)
@@ -124,7 +127,24 @@ def _run(command: str, arguments: list[str]) -> None:
         # jsonargparse wraps the errors that our classes raise about their arguments, or meet when they are made.
         if isinstance(error.__cause__, (BeftError, OSError, MemoryError)):
             raise error.__cause__ from None
+        if missing := missing_package(error):
+            raise missing from error
         raise
+
+
+def missing_package(error: BaseException) -> BeftError | None:
+    """Recognize that a class was not made for want of a package, such as a logger.
+
+    Args:
+        error: An error whose cause, or a cause of that, may be of the import.
+
+    Returns:
+        The error to show to the user, or ``None`` if ``error`` is another one.
+    """
+    cause = error.__cause__
+    if isinstance(cause, ModuleNotFoundError):
+        return BeftError(f"a package is missing: {cause}")
+    return None if cause is None else missing_package(cause)
 
 
 def lost_contact(error: RuntimeError) -> BeftError | None:

@@ -28,6 +28,8 @@ from beft_lightning.callbacks import (
     RunSummary,
     Terminal,
 )
+from beft_lightning.callbacks.run_config import RunConfig
+from beft_lightning.callbacks.tracking import start_loggers
 from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.data.help import option_groups as data_groups
@@ -77,7 +79,7 @@ class BeftCLI(LightningCLI):
                 "log_every_n_steps": 10,
                 "enable_model_summary": False,  # Terminal says what is trained
             },
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=RunConfig,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             # A dictionary for each: Lightning writes the command's description into it.
@@ -183,6 +185,12 @@ class BeftCLI(LightningCLI):
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except (ValueError, TypeError) as error:
             raise BeftError(f"the trainer's options do not fit together: {error}") from error
+
+    def _before_run(self) -> None:
+        """Start the loggers."""
+        start_loggers(self.trainer)
+
+    before_fit = before_validate = before_test = before_predict = _before_run
 
     def before_compare(self) -> None:
         """Give the trainer what a comparison's own trainers are made of."""

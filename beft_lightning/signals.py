@@ -29,13 +29,15 @@ class Interrupted(SystemExit):
         super().__init__(128 + signum)
         self.signum = signum
         self.saved = saved
+        #: Whether the user was told what to do next.
+        self.reported = False
 
     def __str__(self) -> str:
         name = signal.Signals(self.signum).name
         if self.saved is None:
-            return f"{name}: ended without saving. Go on from the last checkpoint, if there is one."
+            return f"{name}: ended. Start the same command again."
         return (
-            f"{name}: ended after a whole step. To go on, start the same command again with\n"
+            f"{name}: ended. To go on, start the same command again with\n"
             f"  --ckpt_path {self.saved}\n(in Python, trainer.fit(..., ckpt_path={self.saved!r}))."
         )
 

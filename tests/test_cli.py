@@ -27,6 +27,7 @@ def test_fit_then_validate_test_and_predict_in_turn(argv: Any, out: Path, capsys
     run = out / "version_0"
     files = {path.name for path in run.rglob("*") if path.is_file()}
     names = {"summary.json", "metrics.csv", "scores.json", "scores.csv", "scores.png", "last.ckpt", "config.yaml"}
+    names.add("hparams.yaml")
     assert files == names
     fitted = json.loads((run / "summary.json").read_text())
     printed = capsys.readouterr().out
@@ -281,12 +282,21 @@ def test_a_diverged_fit_is_an_error_and_leaves_its_last_good_checkpoint(
         assert not (out / form).exists()
 
 
-def test_a_signal_while_loading_ends_the_command(argv: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_loading_ends_the_command_and_says_what_to_do_next(
+    argv: Any,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(data.Glue, "setup", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
     assert main(argv("fit")) == 143
     assert main(argv("score", "--out", str(out / "scores"))) == 143
     assert not (out / "scores").exists()
+    assert caplog.text.count("SIGTERM: ended. Start the same command again.") == 2
+    assert main(argv("compare", "--tune", "value", "--out", str(out / "compared"))) == 143
+    assert "Start the same command again. It keeps the runs that are finished" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -55,7 +55,7 @@ class BiasSelectionCallback(Callback):
     Of several transformers models in a module, the one that is not entirely frozen is meant, or what ``scope`` names.
     All layers of the winning term are trained, whatever was frozen before; in the head, what was frozen stays so.
 
-    It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's log folder and logs each term's score
+    It leaves ``scores.json``, ``scores.csv`` and ``scores.png`` in the run's folder and logs each term's score
     as ``bias_score/<term>``. It warns if the margin of the selected term over the next one lies within the spread of
     that margin over the batches (:func:`~beft_lightning.scoring.margin.margin_spread`).
 
@@ -128,7 +128,7 @@ class BiasSelectionCallback(Callback):
         self.raced: RaceScores | None = None  # The same with the approach ``race``.
         #: Names of all parameters left trainable.
         self.trained: list[str] = []
-        #: Where the scores are written; by default into the run's log folder.
+        #: Where the scores are written; by default into the run's folder.
         self.folder: str | Path | None = None
         #: Wall-clock time of the scoring pass.
         self.seconds = 0.0

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from beft_lightning.callbacks.last_checkpoint import save_last
@@ -91,10 +92,13 @@ class Interruption(Callback):
         self._trainer = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Put them back after a failed run, too.
+        """Put them back after a failed run, too, and say how to go on after a signal.
 
         Lightning installs the present ones again after this; :meth:`_handle` then passes a signal on.
         """
+        if isinstance(exception, Interrupted) and not exception.reported:
+            exception.reported = True
+            rank_zero_info(f"{exception}")
         self.teardown(trainer, pl_module, "")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -142,7 +146,7 @@ class Interruption(Callback):
             trainer.strategy.launcher.kill(signum)  # the processes it has started
         if signum == self._requeue_signal and trainer.is_global_zero:
             requeue_job()
-        raise Interrupted(signum)
+        raise Interrupted(signum, _to_go_on_from(trainer))
 
     def _end_if_asked(self, trainer: Trainer, *, save: bool = True) -> None:
         signum = self._received
@@ -156,21 +160,24 @@ class Interruption(Callback):
         savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
         saved = None
         if savers and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            saved = save_last(trainer, savers[0]) if save else _last_saved(savers[0])
+            saved = save_last(trainer, savers[0]) if save else _to_go_on_from(trainer)
         if signum == self._requeue_signal:
             root = Path(trainer.default_root_dir)
             number = trainer.strategy.broadcast(max(requeued_checkpoints(root), default=0) + 1)
             trainer.save_checkpoint(root / f"hpc_ckpt_{number}.ckpt")
             if trainer.is_global_zero:
                 requeue_job()
-        interrupted = Interrupted(signum, saved)
-        rank_zero_info(f"{interrupted}")
-        raise interrupted
+        raise Interrupted(signum, saved)
 
 
-def _last_saved(saver: ModelCheckpoint) -> str | None:
-    """Return the newest checkpoint of a saver, if there is one."""
-    return saver.last_model_path or saver.best_model_path or None
+def _to_go_on_from(trainer: Trainer) -> str | None:
+    """Return the newest checkpoint of a fit, which may be the one that it was resumed from; None in evaluations."""
+    if trainer.state.fn != TrainerFn.FITTING:
+        return None
+    savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
+    written = [path for saver in savers for path in (saver.last_model_path, saver.best_model_path) if path]
+    found = next(iter(written), trainer.ckpt_path)
+    return None if found is None else str(found)
 
 
 def _resumes_exactly(trainer: Trainer, batch_idx: int) -> bool:

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from beft_lightning.callbacks.run_folder import own_path, run_folder
 from beft_lightning.files import write_atomically
 from beft_lightning.strategies.collectives import gather
 
@@ -36,7 +37,8 @@ class PredictionWriter(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         """Gather and write."""
-        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
+        # Asked on every rank: it is broadcast. Predictions are wanted without a logger, too.
+        folder = run_folder(trainer) or Path(trainer.default_root_dir)
         # With a single dataloader Lightning gives its batches directly, with several one list for each.
         loaders = predictions if predictions and isinstance(predictions[0], list) else [predictions]
         parts = gather([_rows(split, batch) for split, batches in enumerate(loaders) for batch in batches])
@@ -48,12 +50,12 @@ class PredictionWriter(BasePredictionWriter):
                 "others. `trainer.predict` returns them; a BasePredictionWriter of your own can write them."
             )
             return
-        if trainer.is_global_zero and folder is not None:
+        if trainer.is_global_zero:
             names = _split_names(trainer, len(loaders))
             unique = {(names[split], number): prediction for rows in gathered for split, number, prediction in rows}
             file_id = getattr(trainer.datamodule, "file_id", lambda split, number: number)  # type: ignore[attr-defined]
             rows = [(split, _text(file_id(split, number)), _text(p)) for (split, number), p in sorted(unique.items())]
-            path = write_atomically(Path(folder) / "predictions.tsv", lambda file: _write(file, rows))
+            path = write_atomically(own_path(trainer, folder, "predictions.tsv"), lambda file: _write(file, rows))
             rank_zero_info(f"Wrote {len(rows):,} predictions to {path}")
 
 

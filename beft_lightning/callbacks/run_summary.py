@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.callbacks.run_folder import own_path, run_folder
+from beft_lightning.callbacks.tracking import log_hyperparameters
 from beft_lightning.checkpoint import TRAINED_KEY, checkpoint_file
 from beft_lightning.files import write_text_atomically
 from beft_lightning.parameters import numel
@@ -35,7 +37,9 @@ class _Clock:
 
 
 class RunSummary(Callback):
-    """Write ``summary.json`` into the log folder at the end of fit, validate and test, and print it.
+    """Write ``summary.json`` into the run's folder at the end of fit, validate and test, and print it.
+
+    At the start of a fit, the loggers get what it is made with as hyper-parameters.
 
     It holds ``metrics`` (the last value of each logged metric), ``selected``, ``trained_parameters`` (the number of
     values that a fit trains, or that the evaluated checkpoint holds as trained; null where there is no checkpoint of
@@ -60,6 +64,12 @@ class RunSummary(Callback):
         """Count the trained values of the checkpoint."""
         if TRAINED_KEY in checkpoint:
             self._restored = sum(checkpoint["state_dict"][name].numel() for name in checkpoint[TRAINED_KEY])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what the fit is made with."""
+        selection = _selection(trainer)
+        chosen = {"approach": selection.approach, "selected": ", ".join(selection.selected or ())} if selection else {}
+        log_hyperparameters(trainer, pl_module, chosen)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the fit loop."""
@@ -102,19 +112,18 @@ class RunSummary(Callback):
         self._finish(trainer, pl_module)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # Asked on every rank: it is broadcast.
+        folder = run_folder(trainer)  # Asked on every rank: it is broadcast.
         if not trainer.is_global_zero:
             return
         summary = self.content(trainer, pl_module)
         if folder is not None:
-            write_text_atomically(Path(folder) / "summary.json", json.dumps(summary, indent=2) + "\n")
+            write_text_atomically(own_path(trainer, folder, "summary.json"), json.dumps(summary, indent=2) + "\n")
         rich.print(_table(summary, trainer, folder))
 
     def content(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The summary of the run so far."""
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         strategy = adapt(trainer.strategy)
-        selection = next((c for c in callbacks if isinstance(c, BiasSelectionCallback)), None)
+        selection = _selection(trainer)
         fitted = trainer.state.fn == TrainerFn.FITTING
         return {
             # JSON knows no NaN.
@@ -134,7 +143,12 @@ class RunSummary(Callback):
         }
 
 
-def _table(summary: dict[str, Any], trainer: Trainer, folder: str | None) -> Table:
+def _selection(trainer: Trainer) -> BiasSelectionCallback | None:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, BiasSelectionCallback)), None)
+
+
+def _table(summary: dict[str, Any], trainer: Trainer, folder: Path | None) -> Table:
     assert trainer.state.fn is not None
     table = Table(title=f"{trainer.state.fn.value} finished", show_header=False)
     for name, value in summary["metrics"].items():

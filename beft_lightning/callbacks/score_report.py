@@ -6,6 +6,8 @@ import rich
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from beft_lightning.callbacks.run_folder import own_path, run_folder
+from beft_lightning.callbacks.tracking import log_picture
 from beft_lightning.scoring.race.report import plot_race, race_table, race_warning, verdict
 from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
@@ -18,9 +20,9 @@ def report(trainer: Trainer, scores: BiasScores | RaceScores, folder: str | Path
     Args:
         trainer: The trainer of the run; all processes call this.
         scores: What to report.
-        folder: Where the files are written; None for the run's log folder.
+        folder: Where the files are written, over those of an earlier run; None for the run's own folder, if it has one.
     """
-    folder = folder or trainer.log_dir  # Asked on every rank: it is broadcast.
+    own = run_folder(trainer) if folder is None else None  # Asked on every rank: it is broadcast.
     if not trainer.is_global_zero:
         return
     if isinstance(scores, RaceScores):
@@ -32,9 +34,11 @@ def report(trainer: Trainer, scores: BiasScores | RaceScores, folder: str | Path
     rich.print(table)
     if warning:
         rank_zero_warn(warning)
-    if folder is not None:
-        scores.save(folder)
-        picture = Path(folder) / "scores.png"
-        plot_race(scores, picture) if isinstance(scores, RaceScores) else plot_scores(scores, picture)
     for logger in trainer.loggers:
         logger.log_metrics({f"bias_score/{term}": score for term, score in by_term.items()}, step=0)
+    file = own_path(trainer, own, "scores.json") if own is not None else folder and Path(folder) / "scores.json"
+    if file:
+        scores.save(file.parent, file.stem)
+        picture = file.with_suffix(".png")
+        plot_race(scores, picture) if isinstance(scores, RaceScores) else plot_scores(scores, picture)
+        log_picture(trainer, "bias_scores", picture)

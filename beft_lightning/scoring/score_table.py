@@ -171,10 +171,10 @@ class BiasScores:
             writer.writerow([term, symbol, scores.score, scores.inert, scores.parameters, *cells, *of_heads])
         return text.getvalue()
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``scores.json`` and ``scores.csv`` into ``folder``."""
-        write_text_atomically(Path(folder) / "scores.json", json.dumps(self.to_dict(), indent=2) + "\n")
-        write_text_atomically(Path(folder) / "scores.csv", self.to_csv())
+    def save(self, folder: str | Path, name: str = "scores") -> None:
+        """Write ``scores.json`` and ``scores.csv`` into ``folder``, or files of another name."""
+        write_text_atomically(Path(folder) / f"{name}.json", json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text_atomically(Path(folder) / f"{name}.csv", self.to_csv())
 
     @classmethod
     def load(cls, path: str | Path) -> "BiasScores":

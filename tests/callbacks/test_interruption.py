@@ -147,11 +147,21 @@ def test_before_the_first_step_it_ends_at_once(hook: str, make_trainer: MakeTrai
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_after_the_last_step_it_ends_at_once(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(callbacks=[Interruption(), Send("on_fit_end")])
-    with pytest.raises(Interrupted):
+def test_after_the_last_step_it_ends_at_once_and_names_what_is_saved(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, save_last=True)
+    trainer = make_trainer(callbacks=[saving, Interruption(), Send("on_fit_end")], enable_checkpointing=True)
+    with pytest.raises(Interrupted) as raised:
         trainer.fit(ForeignModule(), token_batches())
     assert trainer.global_step == 8
+    assert raised.value.saved == str(tmp_path / "last.ckpt")
+
+
+def test_a_resumed_fit_that_has_saved_nothing_names_what_it_went_on_from(fit: Any, tmp_path: Path) -> None:
+    fit(max_epochs=1)
+    path = tmp_path / "a" / "last.ckpt"
+    with pytest.raises(Interrupted) as raised:
+        fit(Send("on_fit_start"), folder="b", resume=path)
+    assert raised.value.saved == str(path)
 
 
 def test_an_epoch_that_was_not_saved_is_no_place_to_end(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -188,13 +198,13 @@ def test_a_forked_process_outlives_the_first_signal_which_goes_to_all(make_train
     assert forks.code == -signal.SIGTERM
 
 
-def test_an_evaluation_ends_at_once(backbone: str, sst2_dir: str, make_trainer: MakeTrainer) -> None:
+def test_an_evaluation_ends_at_once_and_says_so(backbone: str, sst2_dir: str, make_trainer: MakeTrainer) -> None:
     data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, eval_batch_size=4, seed=0)
     send = Send("on_test_batch_start", 2)
     trainer = make_trainer(callbacks=[Interruption(), send])
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as raised:
         trainer.test(LanguageTaskModule(backbone, data.task, tune="value"), datamodule=data)
-    assert send.left == 0
+    assert (send.left, raised.value.saved, raised.value.reported) == (0, None, True)
 
 
 def test_a_second_control_c_ends_at_once(make_trainer: MakeTrainer) -> None:

@@ -138,7 +138,7 @@ class RaceScores:
             writer.writerows([entrant.term, entrant.rate, lap.batches, lap.loss] for lap in entrant.laps)
         return text.getvalue()
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``scores.json`` and ``scores.csv`` into ``folder``."""
-        write_text_atomically(Path(folder) / "scores.json", json.dumps(self.to_dict(), indent=2) + "\n")
-        write_text_atomically(Path(folder) / "scores.csv", self.to_csv())
+    def save(self, folder: str | Path, name: str = "scores") -> None:
+        """Write ``scores.json`` and ``scores.csv`` into ``folder``, or files of another name."""
+        write_text_atomically(Path(folder) / f"{name}.json", json.dumps(self.to_dict(), indent=2) + "\n")
+        write_text_atomically(Path(folder) / f"{name}.csv", self.to_csv())

@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "plan": "Print what a fit will train, store and send, before any weights are loaded.",
     "download": "Fetch backbone and data into their caches, for machines without network.",
     "export": "Write a checkpoint as a PEFT adapter, a plain folder of transformers, or a GGUF file.",
+    "serve": "Serve a base with a folder of adapters over HTTP, with OpenAI's routes among others.",
 }
 
 #: What a command that a signal has ended does when it is started again, other than to begin anew.
@@ -33,6 +34,7 @@ _KEPT = {"compare": " It keeps the runs that are finished, and goes on with the 
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
        python -m beft_lightning export --checkpoint FILE --format FORMAT --out FOLDER
        python -m beft_lightning predict --ckpt_path FILE --input TABLE --out PREDICTIONS.jsonl
+       python -m beft_lightning serve --base BACKBONE --adapters FOLDER
 
 Bias-efficient fine-tuning of language models.
 
@@ -73,6 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
                 from beft_lightning.export import export
 
                 export(**vars(options))
+            elif arguments[0] == "serve":
+                from beft_lightning.commands.serve import serve
+
+                serve(**vars(serve_parser().parse_args(arguments[1:])))
             elif predicts_new_texts(arguments):
                 options = predict_parser().parse_args(arguments[1:])
                 from beft_lightning.commands.predict import predict
@@ -232,6 +238,27 @@ def export_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--push", metavar="USER/NAME", help="repository of the Hugging Face hub to upload the result to"
     )
+    return parser
+
+
+def serve_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``serve``, which has no configuration."""
+    parser = _Parser("python -m beft_lightning serve", description=SUBCOMMANDS["serve"], allow_abbrev=False)
+    parser.add_argument("--base", required=True, help="backbone: hub id, folder, or pkg://PACKAGE/FOLDER")
+    parser.add_argument("--gguf_file", help="name of the GGUF file in the base that holds the weights")
+    parser.add_argument("--adapters", required=True, help="folder of NAME.ckpt files and of folders that PEFT reads")
+    parser.add_argument(
+        "--host", default="127.0.0.1", choices=("127.0.0.1", "0.0.0.0", "::"), help="address to listen at"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port to listen at (default: %(default)s)")
+    parser.add_argument("--dtype", default="float32", help="precision of the base's weights (default: %(default)s)")
+    parser.add_argument(
+        "--accelerator", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute"
+    )
+    parser.add_argument("--batch_size", type=int, default=32, help="most requests in a batch (default: %(default)s)")
+    parser.add_argument("--max_queue", type=int, default=256, help="most requests at a time (default: %(default)s)")
+    parser.add_argument("--max_tokens", type=int, default=1024, help="most tokens to generate (default: %(default)s)")
+    parser.add_argument("--max_bytes", type=int, default=1 << 20, help="largest body (default: %(default)s)")
     return parser
 
 

@@ -66,25 +66,13 @@ class Predictor:
     def predict_located(self, inputs: Iterable[tuple[str, Input]], batch_size: int = 64) -> list[dict[str, Any]]:
         """Do the same for inputs each of which stands behind its place, such as file and row, for error messages."""
         check_batch_size(batch_size)
-        found = [pair for where, given in inputs for pair in self.task.parse_input(self._row(given, where), where)]
+        rows = ((where, input_row(self.task, given, where)) for where, given in inputs)
+        found = [pair for where, row in rows for pair in self.task.parse_input(row, where)]
         if not found:
             return []
         examples = self.task.numbered([example for _, example in found])
         predictions = self._predictions(self._preprocessor.encode(examples), batch_size)
         return [_beside(row, prediction) for (row, _), prediction in zip(found, predictions, strict=True)]
-
-    def _row(self, given: Input, where: str) -> Row:
-        """Return an input as a row."""
-        if isinstance(given, Mapping):
-            return given
-        if not isinstance(given, self.task.bare_input):
-            raise DataError(f"{where}: no text or row with columns but {given!r}.")
-        columns = self.task.input_columns
-        if len(columns) != 1:
-            raise DataError(
-                f"{where}: a text alone, but the model reads {' and '.join(columns)}: give a row with these columns."
-            )
-        return {columns[0]: given}
 
     @torch.inference_mode()
     def _predictions(self, features: Sequence[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
@@ -97,6 +85,29 @@ class Predictor:
                 rows = self._objective.rows(self.model, batch)
             predicted.update(zip(batch["id"].tolist(), rows, strict=True))
         return [predicted[i] for i in range(len(features))]
+
+
+def input_row(task: TaskRecord, given: Input, where: str) -> Row:
+    """Return an input as a row.
+
+    Args:
+        task: The task that it is an input of.
+        given: A row, or a text where the task has one column.
+        where: The place of the input, for the error.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if isinstance(given, Mapping):
+        return given
+    if not isinstance(given, task.bare_input):
+        raise DataError(f"{where}: no text or row with columns but {given!r}.")
+    columns = task.input_columns
+    if len(columns) != 1:
+        raise DataError(
+            f"{where}: a text alone, but the model reads {' and '.join(columns)}: give a row with these columns."
+        )
+    return {columns[0]: given}
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -87,7 +87,7 @@ def yaml_options() -> str:
 
 def _table(command: str) -> str:
     options = _options(_printed(command, "--help"))
-    if command not in ("fit", "export"):
+    if command not in ("fit", "export", "serve"):
         known = {name for name, _ in _options(_printed("fit", "--help"))}
         options = [(name, text) for name, text in options if name not in known]
     return _rows(options) if options else "None.\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from beft_lightning.__main__ import SUBCOMMANDS, export_parser, predict_parser, predicts_new_texts
+from beft_lightning.__main__ import SUBCOMMANDS, export_parser, predict_parser, predicts_new_texts, serve_parser
 from beft_lightning.arguments import with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
@@ -46,6 +46,9 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     assert command in SUBCOMMANDS
     if command == "export":
         export_parser().parse_args(options)
+        return
+    if command == "serve":
+        serve_parser().parse_args(options)
         return
     if predicts_new_texts([command, *options]):
         predict_parser().parse_args(options)

@@ -68,7 +68,7 @@ def row_inputs(model: PreTrainedModel, batch: dict[str, Any]) -> tuple[dict[str,
     """
     # Where no option has a column of its own, rows are ordinary ones, and the model's own mask is the fastest.
     packed = bool((batch["segment_ids"] > PROMPT).any())
-    if packed and not takes_packed_rows(model, batch["input_ids"].shape[1]):
+    if needs_separate_rows(model, batch):
         batch, packed = separate_rows(batch), False
     segments = batch["segment_ids"]
     return batch, {
@@ -78,6 +78,17 @@ def row_inputs(model: PreTrainedModel, batch: dict[str, Any]) -> tuple[dict[str,
         "use_cache": False,
         "logits_to_keep": batch["logits_to_keep"],
     }
+
+
+def needs_separate_rows(model: PreTrainedModel, batch: dict[str, Any]) -> bool:
+    """Return whether each option of a batch gets a row of its own, in the order of ``option_row``.
+
+    Args:
+        model: A causal language model.
+        batch: A batch of :func:`~beft_lightning.data.packed_options.pack_options`.
+    """
+    packed = bool((batch["segment_ids"] > PROMPT).any())
+    return packed and not takes_packed_rows(model, batch["input_ids"].shape[1])
 
 
 def takes_packed_rows(model: PreTrainedModel, columns: int) -> bool:

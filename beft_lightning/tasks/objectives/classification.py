@@ -44,8 +44,16 @@ class ClassificationObjective(Objective[Task]):
         return self.predictions_of(logits), self.loss_of(logits, batch["labels"])
 
     def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return ``label`` and ``probabilities`` (label name -> probability) of each example."""
-        probabilities = self.logits(model, batch).float().softmax(dim=-1)
+        """Return the columns of :meth:`rows_of` for each example."""
+        return self.rows_of(self.logits(model, batch))
+
+    def rows_of(self, logits: Tensor) -> list[dict[str, Any]]:
+        """Return ``label`` and ``probabilities`` (label name -> probability) of each example.
+
+        Args:
+            logits: The model's outputs, shape ``(examples, outputs)``.
+        """
+        probabilities = logits.float().softmax(dim=-1)
         return labelled_rows(probabilities, [self.task.labels] * len(probabilities))
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -87,9 +95,9 @@ class RegressionObjective(ClassificationObjective):
             if name.endswith("bias") and bias.shape == (1,):
                 bias.fill_(self.task.mean_score)
 
-    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+    def rows_of(self, logits: Tensor) -> list[dict[str, Any]]:
         """Return the ``score`` of each example."""
-        return [{"score": score} for score in self.predictions_of(self.logits(model, batch)).tolist()]
+        return [{"score": score} for score in self.predictions_of(logits).tolist()]
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the squared error averaged over the batch; arguments as in classification, with scores as labels."""

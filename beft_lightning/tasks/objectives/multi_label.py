@@ -4,7 +4,6 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from beft_lightning.tasks.objectives.classification import ClassificationObjective
 
@@ -33,9 +32,9 @@ class MultiLabelObjective(ClassificationObjective):
         """Return 1 for each label whose probability is above .5 and 0 for the others, shape ``(batch, labels)``."""
         return (logits.float().sigmoid() > THRESHOLD).long()
 
-    def rows(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[dict[str, Any]]:
+    def rows_of(self, logits: Tensor) -> list[dict[str, Any]]:
         """Return ``labels``, those above .5, and ``probabilities`` (label name -> probability) of each example."""
-        probabilities = self.logits(model, batch).float().sigmoid().tolist()
+        probabilities = logits.float().sigmoid().tolist()
         named = [dict(zip(self.task.labels, row, strict=True)) for row in probabilities]
         return [{"labels": [name for name in row if row[name] > THRESHOLD], "probabilities": row} for row in named]
 

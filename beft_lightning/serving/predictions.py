@@ -1,0 +1,179 @@
+"""Predictions of new inputs with the adapters of a bank, by the task that each was trained on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from transformers import PreTrainedTokenizerBase
+
+from beft_lightning.data.batching import batches_of_like_length
+from beft_lightning.data.packed_options import encode_options, pack_options
+from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
+from beft_lightning.data.task import TaskRecord
+from beft_lightning.errors import DataError
+from beft_lightning.models import usable_positions
+from beft_lightning.predictor import Input, input_row
+from beft_lightning.serving.bank import AdapterBank
+from beft_lightning.tasks.objectives import Objective, make_objective
+from beft_lightning.tasks.objectives.classification import ClassificationObjective
+from beft_lightning.tasks.objectives.objective import labelled_rows
+from beft_lightning.tasks.objectives.options import OptionObjective
+from beft_lightning.tasks.option_scores import needs_separate_rows, option_log_probabilities
+
+#: Kinds of task whose examples share batches, whatever the adapter.
+TEXT_KINDS = ("classification", "regression", "multi_label")
+CLASSIFIED = (*TEXT_KINDS, "choice")
+
+
+@dataclass(frozen=True)
+class OptionScore:
+    """The log-probability of an option behind a prompt, and the number of its tokens."""
+
+    option: str
+    log_probability: float
+    tokens: int
+
+
+class BankPredictor:
+    """Predicts for rows of several adapters at once.
+
+    Args:
+        bank: The adapters.
+        tokenizer: The tokenizer of the base.
+        batch_size: Most rows in a batch.
+    """
+
+    def __init__(self, bank: AdapterBank, tokenizer: PreTrainedTokenizerBase, batch_size: int = 32) -> None:
+        self.bank = bank
+        self.tokenizer = tokenizer
+        self._batch_size = batch_size
+
+    def encode(self, adapter: str, inputs: Sequence[Input]) -> list[dict[str, Any]]:
+        """Encode inputs as the adapter's task does.
+
+        Args:
+            adapter: Its name.
+            inputs: Texts, or rows with the columns of the task.
+
+        Returns:
+            For each example its features, with the adapter's name.
+
+        Raises:
+            BeftError: If there is no such adapter, its task is not one of labels, or an input is not as it needs.
+        """
+        task = self._task(adapter)
+        found = [
+            example
+            for number, given in enumerate(inputs, start=1)
+            for _, example in task.parse_input(input_row(task, given, f"input {number}"), f"input {number}")
+        ]
+        preprocessor = self._preprocessor(task)
+        features = preprocessor.encode(task.numbered(found))
+        limit = usable_positions(self.bank.model)
+        longest = max((preprocessor.positions(one) for one in features), default=0)
+        if limit is not None and longest > limit:
+            raise DataError(f"an input needs {longest} positions, and the model has {limit}: shorten it.")
+        return [{**one, "adapter": adapter, "kind": task.kind} for one in features]
+
+    def _task(self, adapter: str) -> TaskRecord:
+        task = self.bank.adapter(adapter).task
+        if task is None or task.kind not in CLASSIFIED:
+            what = "says of no task" if task is None else f"was trained on a task of the kind {task.kind!r}"
+            raise DataError(f"adapter {adapter!r} {what}; labels are predicted for {', '.join(CLASSIFIED)}.")
+        return task
+
+    def _preprocessor(self, task: TaskRecord) -> Preprocessor:
+        made: Preprocessor = PREPROCESSORS[task.kind](task, self.tokenizer, EncodingOptions(task.max_length))
+        return made
+
+    def _objective(self, task: TaskRecord) -> Objective[Any]:
+        return make_objective(task, lambda: self.tokenizer)
+
+    @torch.inference_mode()
+    def predict(self, features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Predict what :meth:`encode` has encoded, of any adapters, in its order.
+
+        Returns:
+            For each example ``label`` and ``probabilities``, ``labels`` and ``probabilities``, or ``score``.
+        """
+        numbered = [{**one, "id": place} for place, one in enumerate(features)]
+        predicted: dict[int, dict[str, Any]] = {}
+        for kinds, rows_of in ((TEXT_KINDS, self._text_rows), (("choice",), self._choice_rows)):
+            chosen = [one for one in numbered if one["kind"] in kinds]
+            if not chosen:
+                continue
+            # Tasks of like kinds encode alike: any of them can make the batch.
+            preprocessor = self._preprocessor(self._task(chosen[0]["adapter"]))
+            for batch in batches_of_like_length(chosen, preprocessor.length, self._batch_size):
+                predicted.update(zip((one["id"] for one in batch), rows_of(preprocessor, batch), strict=True))
+        return [predicted[place] for place in range(len(numbered))]
+
+    def _text_rows(self, preprocessor: Preprocessor, features: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        names = [one["adapter"] for one in features]
+        plain = [{k: v for k, v in one.items() if k not in ("adapter", "kind")} for one in features]
+        batch = move_data_to_device(preprocessor.collate_evaluation(plain), self.bank.model.device)
+        objectives = [self._objective(self._task(name)) for name in names]
+        with self.bank.rows(names) as model:
+            first = objectives[0]
+            assert isinstance(first, ClassificationObjective)
+            logits = first.logits(model, batch)
+        rows = []
+        for row, objective in zip(logits, objectives, strict=True):
+            assert isinstance(objective, ClassificationObjective)
+            rows += objective.rows_of(row[None, : objective.config["num_labels"]])
+        return rows
+
+    def _choice_rows(self, preprocessor: Preprocessor, features: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        names = [one["adapter"] for one in features]
+        batch = move_data_to_device(preprocessor.collate_evaluation(list(features)), self.bank.model.device)
+        tasks = [self._task(name) for name in names]
+        objective = self._objective(tasks[0])
+        assert isinstance(objective, OptionObjective)
+        with self.bank.rows(self._names_of_rows(names, batch)) as model:
+            scores = objective.scores(model, batch)
+        counts = torch.bincount(batch["option_row"], minlength=len(names)).tolist()
+        labels = [
+            one["candidates"] or task.labels or [str(number) for number in range(count)]
+            for one, task, count in zip(features, tasks, counts, strict=True)
+        ]
+        return labelled_rows(scores.softmax(dim=-1), labels)
+
+    def _names_of_rows(self, names: Sequence[str | None], batch: dict[str, Any]) -> list[str | None]:
+        """Return the adapter of each row that the model is called with: an example's, or an option's."""
+        if needs_separate_rows(self.bank.model, batch):
+            return [names[row] for row in batch["option_row"].tolist()]
+        return list(names)
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[tuple[str | None, str, Sequence[str]]]) -> list[list[OptionScore]]:
+        """Return the log-probability of options behind prompts.
+
+        Args:
+            requests: The name of an adapter (None for the base), a prompt, and options with the white space that
+                separates them from it.
+
+        Raises:
+            DataError: If a request has no option, an empty one, or is longer than the model's positions.
+        """
+        names = [name for name, _, _ in requests]
+        encoded = [self.encode_score(prompt, options) for _, prompt, options in requests]
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        batch = move_data_to_device(pack_options(encoded, int(pad or 0)), self.bank.model.device)
+        with self.bank.rows(self._names_of_rows(names, batch)) as model:
+            sums, lengths = option_log_probabilities(model, batch)
+        scored = iter(zip(sums.tolist(), lengths.long().tolist(), strict=True))
+        return [[OptionScore(option, *next(scored)) for option in options] for _, _, options in requests]
+
+    def encode_score(self, prompt: str, options: Sequence[str]) -> Any:
+        """Encode a prompt with options; nothing is cut.
+
+        Raises:
+            DataError: If an option is empty, or the request is longer than the model's positions.
+        """
+        limit = usable_positions(self.bank.model)
+        encoded = encode_options(self.tokenizer, prompt, options, limit or 1 << 30)
+        if encoded.truncated:
+            raise DataError(f"prompt and longest option are longer than the model's {limit} positions: shorten them.")
+        return encoded

@@ -1,0 +1,111 @@
+"""The folder of adapters: what is served, what is not, and why."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beft_lightning.errors import CheckpointError
+from beft_lightning.export.peft import ADAPTER_CONFIG
+from beft_lightning.serving.folder import AdapterFolder
+
+
+class _Bank:
+    def __init__(self) -> None:
+        self.held: dict[str, str] = {}
+
+    def add(self, name: str, path: Path) -> None:
+        content = (path / ADAPTER_CONFIG if path.is_dir() else path).read_text()
+        if content == "other base":
+            raise CheckpointError(f"{path.name}: trained over 'there'; the base here is 'here'")
+        self.held[name] = content
+
+    def remove(self, name: str) -> None:
+        del self.held[name]
+
+
+@pytest.fixture
+def bank() -> _Bank:
+    return _Bank()
+
+
+@pytest.fixture
+def folder(bank: _Bank, tmp_path: Path) -> Any:
+    (tmp_path / "adapters").mkdir()
+    return AdapterFolder(tmp_path / "adapters", bank.add, bank.remove)
+
+
+def _put(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def test_adapters_come_change_and_go(folder: AdapterFolder, bank: _Bank, tmp_path: Path) -> None:
+    place = tmp_path / "adapters"
+    _put(place / "one.ckpt", "a")
+    _put(place / "two" / ADAPTER_CONFIG, "b")
+    _put(place / "notes.txt", "no adapter")
+    assert folder.scan()
+    assert bank.held == {"one": "a", "two": "b"}
+    assert not folder.scan()
+    _put(place / "one.ckpt", "changed")
+    assert folder.scan()
+    assert bank.held["one"] == "changed"
+    (place / "one.ckpt").unlink()
+    assert folder.scan()
+    assert folder.served == [*bank.held] == ["two"]
+
+
+def test_what_cannot_be_served_is_listed_and_the_rest_is_served(
+    folder: AdapterFolder, bank: _Bank, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, outside = tmp_path / "adapters", tmp_path / "outside"
+    _put(place / "good.ckpt", "a")
+    _put(place / "foreign.ckpt", "other base")
+    _put(place / "twice.ckpt", "a")
+    _put(place / "twice" / ADAPTER_CONFIG, "a")
+    _put(place / "empty" / "readme.md", "a")
+    _put(place / "b ad.ckpt", "a")
+    _put(place / "base.ckpt", "a")
+    _put(outside / "secret.ckpt", "a")
+    _put(outside / ADAPTER_CONFIG, "a")
+    (place / "link.ckpt").symlink_to(outside / "secret.ckpt")
+    (place / "linked").symlink_to(outside)
+    (place / "inside").mkdir()
+    (place / "inside" / ADAPTER_CONFIG).symlink_to(outside / ADAPTER_CONFIG)
+    assert folder.scan()
+    assert bank.held == {"good": "a"}
+    for name, reason in {
+        "foreign": "trained over 'there'; the base here is 'here'",
+        "twice": "twice and twice.ckpt have one name",
+        "empty": f"has no {ADAPTER_CONFIG}",
+        "b ad": "no name of an adapter",
+        "base": "'base' is the base's",
+        "link": "link.ckpt is a link",
+        "linked": "linked is a link",
+        "inside": f"inside/{ADAPTER_CONFIG} is a link",
+    }.items():
+        assert reason in folder.broken[name]
+        assert f"adapter {name} is not served" in caplog.text
+    # Reasons that go away are forgotten, and an adapter that breaks is withdrawn.
+    (place / "twice.ckpt").unlink()
+    _put(place / "good.ckpt", "other base")
+    assert folder.scan()
+    assert bank.held == {"twice": "a"}
+    assert "twice" not in folder.broken
+    assert "good" in folder.broken
+
+
+def test_a_folder_that_disappears_leaves_what_was_read(folder: AdapterFolder, bank: _Bank, tmp_path: Path) -> None:
+    place = tmp_path / "adapters"
+    _put(place / "one.ckpt", "a")
+    folder.scan()
+    place.rename(tmp_path / "elsewhere")
+    assert folder.scan()
+    assert "served on" in str(folder.problem)
+    assert bank.held == {"one": "a"}
+    assert not folder.scan()
+    (tmp_path / "elsewhere").rename(place)
+    assert folder.scan()
+    assert folder.problem is None
+    assert bank.held == {"one": "a"}

@@ -279,7 +279,8 @@ def predict_parser() -> argparse.ArgumentParser:
         "--input",
         required=True,
         help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the columns of the fit, an original file of its "
-        "benchmark, a .txt file with a text in each line, or - for such lines from the standard input",
+        "benchmark, a .txt file with a text in each line, or - for such lines from the standard input; for images "
+        "and sounds a folder of files, or a table of paths",
     )
     parser.add_argument("--out", default="predictions.jsonl", help="file to write (default: %(default)s)")
     parser.add_argument("--submission", help="folder for the official file of predictions of a GLUE or SuperGLUE task")

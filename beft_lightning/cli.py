@@ -104,6 +104,7 @@ class BeftCLI(LightningCLI):
         parser.add_lightning_class_args(NonFiniteCheck, "nonfinite")
         parser.link_arguments("model.backbone", "data.init_args.tokenizer")
         parser.link_arguments("model.gguf_file", "data.init_args.gguf_file")
+        parser.link_arguments("model.random_init", "data.init_args.random_init")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
         for title, description in (*data_groups(), *method_groups()):
             parser.add_argument_group(title, description)

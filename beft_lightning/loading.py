@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from beft_lightning.adapter import load_values
 from beft_lightning.checkpoint import MODEL_KEY, read_checkpoint
@@ -17,8 +17,9 @@ from beft_lightning.export.loading import name_labels
 from beft_lightning.export.materialize import materialize
 from beft_lightning.export.peft import ADAPTER_CONFIG, adapter_base, add_adapter
 from beft_lightning.export.task_file import infer_record, read_record
-from beft_lightning.models import DTYPES, load_model, load_tokenizer
+from beft_lightning.models import DTYPES, load_model
 from beft_lightning.predictor import Predictor
+from beft_lightning.processors import load_processor
 from beft_lightning.tasks.objectives import make_objective
 from beft_lightning.tuning import set_up_tuning, tuning_method
 
@@ -52,8 +53,8 @@ def load(path: str | Path, *, backbone: str | None = None, device: str | torch.d
 
 #: The kinds whose records have always said all there is; those of others began to say it together with ``labels``.
 _ALWAYS_COMPLETE = ("classification", "regression")
-#: Model, tokenizer, task, and the name of the precision of the weights.
-_Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase, TaskRecord, str]
+#: Model, tokenizer or other processor, task, and the name of the precision of the weights.
+_Loaded = tuple[PreTrainedModel, Any, TaskRecord, str]
 
 
 def _load_checkpoint(path: str | Path, backbone: str | None) -> _Loaded:
@@ -102,11 +103,9 @@ def _load_adapter(folder: Path, backbone: str | None) -> _Loaded:
     return model, tokenizer, task, record["dtype"]
 
 
-def _load_base(
-    task: TaskRecord, backbone: str, record: Mapping[str, Any]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a backbone under the head of a task, and its tokenizer."""
-    tokenizer = load_tokenizer(backbone, record["gguf_file"])
+def _load_base(task: TaskRecord, backbone: str, record: Mapping[str, Any]) -> tuple[PreTrainedModel, Any]:
+    """Load a backbone under the head of a task, and its tokenizer or other processor."""
+    tokenizer = load_processor(task.kind, backbone, record["gguf_file"])
     objective = make_objective(task, lambda: tokenizer)
     model = load_model(
         objective.auto_class, backbone, gguf_file=record["gguf_file"], dtype=record["dtype"], **objective.config

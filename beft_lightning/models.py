@@ -11,7 +11,9 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -40,7 +42,9 @@ QUANTIZED = ("int8", "nf4")
 
 #: Auto class -> the configurations that it has a head for.
 _HEADS: Mapping[str, Container[type]] = {
+    "AutoModelForAudioClassification": MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
     "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING,
+    "AutoModelForImageClassification": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     "AutoModelForMultipleChoice": MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     "AutoModelForSequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     "AutoModelForTokenClassification": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
@@ -269,14 +273,19 @@ def _check_head(auto_class: Any, config: PreTrainedConfig, backbone: str) -> Non
     if type(config) not in _HEADS.get(auto_class.__name__, (type(config),)):
         raise BackboneError(
             f"backbone {backbone!r}: transformers has no {auto_class.__name__} of type {config.model_type!r}. Prompted "
-            "tasks need a causal language model such as OPT; multiple choice needs an encoder such as BERT."
+            "tasks need a causal language model such as OPT, multiple choice an encoder such as BERT, images a vision "
+            "model such as ViT, sounds a speech model such as wav2vec2."
         )
 
 
 def _check_loaded(backbone: str, model: PreTrainedModel, missing: list[str]) -> None:
     """Check that only a new head, and the pooler that feeds it, start from random weights."""
     prefix = f"{model.base_model_prefix}."
-    lost = [key for key in missing if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")]
+    if model.base_model is model:
+        head = head_parameters(model)
+        lost = [key for key in missing if key not in head]
+    else:
+        lost = [key for key in missing if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")]
     if lost:
         raise BackboneError(
             f"backbone {backbone!r} holds no pretrained weights for {len(lost)} tensors of {type(model).__name__}, for "

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from beft_lightning.data.batching import batches_of_like_length
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
@@ -14,16 +14,16 @@ from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
 from beft_lightning.tasks.objectives import Objective, make_objective
 
-#: A text, or a row with the task's columns.
-Input = str | Row
+#: A text, an image or a sound alone, or a row with the task's columns.
+Input = Any
 
 
 class Predictor:
-    """A trained model with its tokenizer, ready for new inputs.
+    """A trained model with its tokenizer or other processor, ready for new inputs.
 
     Args:
         model: The model with the trained values.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, image processor or feature extractor.
         task: The task it was trained on.
         autocast: Precision to compute in, if it is not that of the weights.
     """
@@ -31,7 +31,7 @@ class Predictor:
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Any,
         task: TaskRecord,
         autocast: torch.dtype | None = None,
     ) -> None:
@@ -47,7 +47,8 @@ class Predictor:
 
         Args:
             inputs: Rows with the columns of the task, without label or answer, or objects of a benchmark's original
-                file, which may hold several rows; texts alone where the task has one column.
+                file, which may hold several rows; texts, or images or sounds (paths, bytes or arrays), alone where the
+                task has one column.
             batch_size: Most rows in a batch. Rows of about the same length share one.
 
         Returns:
@@ -99,7 +100,7 @@ def input_row(task: TaskRecord, given: Input, where: str) -> Row:
     """
     if isinstance(given, Mapping):
         return given
-    if not isinstance(given, str):
+    if not isinstance(given, task.bare_input):
         raise DataError(f"{where}: no text or row with columns but {given!r}.")
     columns = task.input_columns
     if len(columns) != 1:

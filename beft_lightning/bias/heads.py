@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import (
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    PreTrainedModel,
+)
 
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.scope import Scope, models_in
@@ -20,7 +25,8 @@ def head_parameters(module: nn.Module, scope: Scope = None) -> list[str]:
     These are the parameters outside the pretrained base model, less its output embeddings (a language model's
     ``lm_head``), plus the bias of the pooler that feeds a classification head: the reference's rule, spelled out
     structurally. ``module`` may hold further layers of its own beside the model; they count as head. Other transformers
-    models in it do not.
+    models in it do not. Classifiers such as CLIP's and Whisper's have no base model but a part of one, which is a model
+    itself: what is outside of it is head.
 
     Args:
         module: A model, or any module that contains one.
@@ -32,13 +38,22 @@ def head_parameters(module: nn.Module, scope: Scope = None) -> list[str]:
     for model in models:
         base = model.base_model
         assert isinstance(base, PreTrainedModel)
-        pretrained |= {id(parameter) for parameter in base.parameters()}
+        parts = _pretrained_parts(model) if base is model else [base]
+        pretrained |= {id(parameter) for part in parts for parameter in part.parameters()}
         output_embeddings = model.get_output_embeddings()
         if output_embeddings is not None:
             pretrained |= {id(parameter) for parameter in output_embeddings.parameters()}
         if base is not model:
             pretrained -= _pooler_biases(base)
     return [name for name, parameter in module.named_parameters() if id(parameter) not in pretrained]
+
+
+def _pretrained_parts(model: PreTrainedModel) -> list[nn.Module]:
+    """Return the pretrained parts of a model without a base model: itself, or the models in a classifier."""
+    mappings: tuple[Any, ...] = (MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING)
+    if not any(type(model) is mapping.get(type(model.config), None) for mapping in mappings):
+        return [model]
+    return [child for child in model.children() if isinstance(child, PreTrainedModel)]
 
 
 def _pooler_biases(base: PreTrainedModel) -> set[int]:

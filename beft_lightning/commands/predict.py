@@ -3,12 +3,15 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from beft_lightning.data import Drop, Glue, Squad, SuperGlue
 from beft_lightning.data.benchmarks.submissions import file_name, find_submission, write_submission
+from beft_lightning.data.media.files import SUFFIXES, media_files
+from beft_lightning.data.media.task import MediaTask
 from beft_lightning.data.sources import Row, original_rows
 from beft_lightning.data.table.files import FORMATS, SEPARATORS, read_cells, read_file
 from beft_lightning.data.table.kinds.kind import place
@@ -47,7 +50,8 @@ def predict(
         checkpoint: A checkpoint or an exported folder, or one of the names of :mod:`~beft_lightning.resume`, which
             stand for checkpoints below the working directory.
         source: A table, an original file of the benchmark that the model was trained on, a ``.txt`` file with a text
-            in each line, or ``-`` for such lines from the standard input.
+            in each line, or ``-`` for such lines from the standard input. For images and sounds, a folder of files,
+            or a table or ``.txt`` file of paths, which start from its own folder.
         out: The ``.jsonl`` file to write.
         submission: Folder for the official file of predictions of a task of GLUE or SuperGLUE, or the file's name.
         batch_size: Most rows in a batch.
@@ -68,13 +72,14 @@ def predict(
         raise BeftError(f"--out {out}: is the input, which it would replace. Give another name.")
     check_batch_size(batch_size)
     suffix = Path(source).suffix.lower()
-    if Path(source).is_dir():
-        raise DataError(f"--input {source}: is a folder. Give a file in it.")
-    if source != STDIN and suffix not in (".txt", *FORMATS):
+    if source != STDIN and not Path(source).is_dir() and suffix not in (".txt", *FORMATS):
         raise DataError(f"--input {source}: unknown type {suffix!r}; choose one of: .txt, {', '.join(FORMATS)}.")
     if checkpoint in NAMES:
         checkpoint = str(find_checkpoint(checkpoint, Path.cwd()))
     predictor = load(checkpoint, backbone=backbone, device=device)
+    if isinstance(predictor.task, MediaTask) and source != STDIN:
+        folder = Path(source) if Path(source).is_dir() else Path(source).parent
+        predictor.task = replace(predictor.task, folder=str(folder))
     official = None if submission is None else _official_path(submission, predictor.task, source)
     if official is not None and official.resolve() in (path.resolve(), Path(source).resolve()):
         raise BeftError(f"--submission {submission}: {official} is the input or --out, which it would replace.")
@@ -127,6 +132,8 @@ def read_inputs(source: str, task: TaskRecord) -> list[tuple[str, Input]]:
     if source == STDIN:
         return _lines(sys.stdin.read(), "standard input")
     path = Path(source)
+    if path.is_dir():
+        return _folder(path, task)
     if path.suffix.lower() == ".txt":
         try:
             return _lines(path.read_text(encoding="utf-8-sig"), source)
@@ -140,6 +147,15 @@ def read_inputs(source: str, task: TaskRecord) -> list[tuple[str, Input]]:
         return [*original_rows(path)]
     rows = read_cells(path) if suffix in SEPARATORS else read_file(path)
     return [(place(source, index), row) for index, row in enumerate(rows)]
+
+
+def _folder(folder: Path, task: TaskRecord) -> list[tuple[str, Input]]:
+    """Return the paths of the images or sounds in a folder, from the folder on."""
+    if not isinstance(task, MediaTask):
+        raise DataError(f"--input {folder}: is a folder. Give a file in it.")
+    if not (paths := media_files(folder, task.media)):
+        raise DataError(f"--input {folder}: holds no {task.media} files ({', '.join(SUFFIXES[task.media])}).")
+    return [(str(path), {task.column: str(path.relative_to(folder))}) for path in paths]
 
 
 def _header(path: Path, task: TaskRecord) -> Sequence[str]:

@@ -6,6 +6,7 @@ from beft_lightning.data.benchmarks.prompts import PROMPT_TASKS
 from beft_lightning.data.benchmarks.reading_comprehension import Drop, Squad
 from beft_lightning.data.benchmarks.super_glue import SUPER_GLUE_TASKS, SuperGlue
 from beft_lightning.data.datamodule import LanguageDataModule
+from beft_lightning.data.media.datamodule import AudioTable, ImageTable
 from beft_lightning.data.prompt_task import Prompted, PromptTask
 from beft_lightning.data.table import Table
 from beft_lightning.data.task import Task, TaskRecord
@@ -15,8 +16,10 @@ __all__ = [
     "GLUE_TASKS",
     "PROMPT_TASKS",
     "SUPER_GLUE_TASKS",
+    "AudioTable",
     "Drop",
     "Glue",
+    "ImageTable",
     "LanguageDataModule",
     "MovieReviews",
     "PromptTask",

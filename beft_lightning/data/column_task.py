@@ -1,4 +1,4 @@
-"""The base of tasks for causal language models that read one column as it is, without a prompt."""
+"""The base of tasks that read one column as it is, without a prompt."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -9,7 +9,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.loaders import LoaderFactory, content_summary
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
@@ -98,7 +97,8 @@ class LanguageDataModule(LightningDataModule):
         self.demonstration_set = demonstration_set
         self.num_workers = num_workers
         self.group_by_length: Grouping = group_by_length
-        self.tokenizer: PreTrainedTokenizerBase | None = None
+        #: What turns the raw inputs into the backbone's: its tokenizer, image processor or feature extractor.
+        self.tokenizer: Any = None
         self._preprocessor: Preprocessor | None = None
         #: Positions that the longest input read so far needs.
         self.longest = 0
@@ -133,11 +133,15 @@ class LanguageDataModule(LightningDataModule):
             without an id gets its place in the split.
         """
 
+    def load_processor(self) -> Any:
+        """Load what turns the raw inputs into the backbone's: its tokenizer."""
+        return load_tokenizer(self.tokenizer_name, self.gguf_file)
+
     @property
     def preprocessor(self) -> Preprocessor:
         """The preprocessor of the task, with the backbone's tokenizer."""
         if self._preprocessor is None:
-            self.tokenizer = load_tokenizer(self.tokenizer_name, self.gguf_file)
+            self.tokenizer = self.load_processor()
             options = EncodingOptions(self.task.max_length, self.padding)
             self._preprocessor = PREPROCESSORS[self.task.kind](self.task, self.tokenizer, options)
         return self._preprocessor

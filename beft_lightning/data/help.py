@@ -5,13 +5,24 @@ from collections.abc import Iterator, Sequence
 
 from docstring_parser import parse
 
-from beft_lightning.data import Drop, Glue, LanguageDataModule, MovieReviews, Squad, SuperGlue, Table
+from beft_lightning.data import (
+    AudioTable,
+    Drop,
+    Glue,
+    ImageTable,
+    LanguageDataModule,
+    MovieReviews,
+    Squad,
+    SuperGlue,
+    Table,
+)
+from beft_lightning.data.media.datamodule import MediaTable
 from beft_lightning.data.table.file_data import FileData
 
 #: The DataModules that a user names.
-DATA: Sequence[type[LanguageDataModule]] = (Table, Glue, SuperGlue, Squad, Drop, MovieReviews)
+DATA: Sequence[type[LanguageDataModule]] = (Table, ImageTable, AudioTable, Glue, SuperGlue, Squad, Drop, MovieReviews)
 #: Arguments that the command line takes from the model.
-_LINKED = ("self", "tokenizer", "gguf_file", "kwargs")
+_LINKED = ("self", "tokenizer", "gguf_file", "random_init", "kwargs")
 
 
 def option_groups() -> Iterator[tuple[str, str]]:
@@ -28,7 +39,7 @@ def option_groups() -> Iterator[tuple[str, str]]:
 def _owners(data: type) -> list[type]:
     """Return the classes that have the options of a DataModule, without those whose options it names itself."""
     bases = data.__mro__[: data.__mro__.index(LanguageDataModule)]
-    return [base for base in bases if "__init__" in vars(base) and base is not FileData]
+    return [base for base in bases if "__init__" in vars(base) and base not in (FileData, MediaTable)]
 
 
 def describe(data: type, *given: str) -> str:

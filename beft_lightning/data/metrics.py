@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from beft_lightning.errors import DataError
 
 #: The kinds of task whose predictions are label ids.
-_LABELLED = ("classification", "multiple_choice", "choice")
+_LABELLED = ("classification", "multiple_choice", "choice", "image_classification", "audio_classification")
 _TEXTS = ("choice", "generation", "chat")
 _TAGS = ("token_classification",)
 _ANY = range(sys.maxsize)

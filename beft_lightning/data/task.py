@@ -36,8 +36,7 @@ class TaskRecord(ABC):
         hub: Dataset id and configuration on the hub.
         header: Column names of the original file, if it has no header line of its own.
         evaluation_splits: Splits to report results on.
-        dev: Evaluate during training on examples set aside from the training split instead. Whatever is chosen by
-            them, such as the best epoch, has then not seen the reported splits.
+        dev: Evaluate during training on examples set aside from the training split, not on the reported splits.
 
     Raises:
         DataError: If the kind is unknown, a metric does not suit it, or a label name occurs twice.
@@ -47,6 +46,7 @@ class TaskRecord(ABC):
     kinds: ClassVar[tuple[str, ...]]
     #: Whether the model answers with a new head. It starts from random weights, so there is no zero-shot result.
     adds_head: ClassVar[bool]
+    bare_input: ClassVar[type] = str  #: Type of an input that may stand alone, instead of a row of one column.
 
     name: str
     kind: str

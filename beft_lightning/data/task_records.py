@@ -9,6 +9,7 @@ from beft_lightning.data.benchmarks.prompts import PROMPT_TASKS
 from beft_lightning.data.chat_task import ChatTask
 from beft_lightning.data.free_text_task import FreeTextTask
 from beft_lightning.data.generation import Generation
+from beft_lightning.data.media.task import AudioTask, ImageTask
 from beft_lightning.data.option_template import OptionTemplate
 from beft_lightning.data.prompt_task import Prompted, PromptTask
 from beft_lightning.data.sources import Row
@@ -46,6 +47,9 @@ def task_from_dict(record: Mapping[str, Any], labels: Sequence[str]) -> TaskReco
             return ChatTask.from_dict(record)
         if record["kind"] in FreeTextTask.kinds:
             return FreeTextTask.from_dict(record)
+        for media in (ImageTask, AudioTask):
+            if record["kind"] in media.kinds:
+                return media.from_dict(record, labels)
     except (KeyError, TypeError, ValueError, DataError) as error:
         raise CheckpointError(
             f"the record of task {record.get('name')!r} is malformed ({type(error).__name__}: {error}). Use a "

@@ -33,6 +33,8 @@ AUTO_CLASSES = (
     "AutoModelForTokenClassification",
     "AutoModelForMultipleChoice",
     "AutoModelForCausalLM",
+    "AutoModelForImageClassification",
+    "AutoModelForAudioClassification",
 )
 
 

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.structure import add_biases
 from beft_lightning.errors import CheckpointError, ExportError
-from beft_lightning.models import load_tokenizer
+from beft_lightning.processors import load_processor
 
 ADAPTER_CONFIG, ADAPTER_VALUES = "adapter_config.json", "adapter_model.safetensors"
 #: What PEFT puts before the names of the model's modules, and the name of the vector it adds to a layer's output.
@@ -50,7 +51,8 @@ def peft_adapter(model: PreTrainedModel, trained: Mapping[str, Tensor]) -> tuple
         ExportError: If something was trained that is neither the bias of a linear layer nor part of the head.
     """
     base = f"{model.base_model_prefix}."
-    inside = {name: value for name, value in trained.items() if name.startswith(base) or model.base_model is model}
+    outside = head_parameters(model) if model.base_model is model else [n for n in trained if not n.startswith(base)]
+    inside = {name: value for name, value in trained.items() if name not in outside}
     heads = list(dict.fromkeys(name.partition(".")[0] for name in trained if name not in inside))
     deltas = {name.removesuffix(".bias"): _delta(model, name, value) for name, value in inside.items()}
     if not deltas:
@@ -94,7 +96,7 @@ def prepare_peft(
         ExportError: If something was trained that is neither the bias of a linear layer nor part of the head.
     """
     modules, tensors = peft_adapter(model, trained)
-    tokenizer = load_tokenizer(record["backbone"], record["gguf_file"])
+    processor = load_processor(record.get("task", {}).get("kind"), record["backbone"], record["gguf_file"])
     config = {
         "peft_type": "BEFT",
         "task_type": TASK_TYPES.get(record["auto_class"]),
@@ -107,7 +109,7 @@ def prepare_peft(
 
     def write(folder: Path) -> None:
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        tokenizer.save_pretrained(folder)
+        processor.save_pretrained(folder)
         save_file(tensors, folder / ADAPTER_VALUES, metadata={"format": "pt"})
 
     return write

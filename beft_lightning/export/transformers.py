@@ -1,4 +1,4 @@
-"""The format of transformers: a folder with the whole model, the trained values in it, and its tokenizer."""
+"""The format of transformers: a folder with the whole model, the trained values in it, and its processor."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from beft_lightning.errors import ExportError
 from beft_lightning.export.merging import merge
-from beft_lightning.models import DTYPES, QUANTIZED, load_tokenizer
+from beft_lightning.models import DTYPES, QUANTIZED
+from beft_lightning.processors import load_processor
 
 
 def prepare_transformers(
@@ -25,7 +26,7 @@ def prepare_transformers(
         dtype: The precision to store.
 
     Returns:
-        The function that writes model and tokenizer into a folder.
+        The function that writes model and tokenizer, or other processor, into a folder.
 
     Raises:
         ExportError: If the weights are quantized and another precision is asked for, a value is not finite in that
@@ -39,7 +40,7 @@ def prepare_transformers(
         )
     if not quantized:
         _unpack(model)
-    tokenizer = load_tokenizer(record["backbone"], record["gguf_file"])
+    processor = load_processor(record.get("task", {}).get("kind"), record["backbone"], record["gguf_file"])
     merge(model, trained)
     if quantized:
         model.config.dtype = torch.float32  # of all that is not quantized
@@ -49,7 +50,7 @@ def prepare_transformers(
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        processor.save_pretrained(folder)
 
     return write
 

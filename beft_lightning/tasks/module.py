@@ -1,4 +1,4 @@
-"""The LightningModule for language tasks."""
+"""The LightningModule for tasks of texts, images and sounds."""
 
 from functools import partial
 from typing import Any, Literal
@@ -33,7 +33,7 @@ from beft_lightning.tuning import AUTO, TuningMethod, set_up_tuning, tuning_meth
 
 
 class LanguageTaskModule(LightningModule):
-    """A pretrained language model learning a task.
+    """A pretrained model learning a task of texts, images or sounds; the name is from its beginnings.
 
     Args:
         backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
@@ -48,8 +48,7 @@ class LanguageTaskModule(LightningModule):
         dtype: Precision of the frozen weights: ``float32``, ``bfloat16``, ``float16``, or the linear layers' in
             ``int8`` or ``nf4``. Biases are always fp32.
         learning_rate: Learning rate of the default optimizer; by default the task's recommended one.
-        optimizer: Another optimizer than the published update rule (Adam, epsilon 1e-6 on the uncorrected second
-            moment, no weight decay).
+        optimizer: Instead of the published rule: Adam, epsilon 1e-6 on the uncorrected second moment, no weight decay.
         lr_scheduler: A learning-rate scheduler, stepped after each epoch. One that looks at a metric is
             ``lightning.pytorch.cli.ReduceLROnPlateau`` with ``monitor``.
         schedule: Without an ``lr_scheduler``: ``constant``, or ``linear``: the rate falls to zero with each step.
@@ -222,8 +221,9 @@ class LanguageTaskModule(LightningModule):
         """Return the batch's loss."""
         assert self.objective is not None
         assert self.model is not None
+        size = len(batch["input_ids" if "input_ids" in batch else "labels"])
         loss = self.objective.loss(self.model, batch)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["input_ids"]))
+        self.log("train_loss", loss, prog_bar=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:

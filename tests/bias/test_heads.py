@@ -2,9 +2,11 @@
 
 import pytest
 from torch import nn
+from transformers import AutoModelForImageClassification, CLIPConfig, CLIPModel
 
 from beft_lightning.bias.heads import head_parameters, select_head
 from beft_lightning.errors import ArchitectureError, TermError
+from tests.media import VISION
 from tests.tiny import make_model
 
 
@@ -27,3 +29,10 @@ def test_a_module_without_a_transformers_model_needs_patterns() -> None:
     with pytest.raises(ArchitectureError, match="give patterns of the head's parameter names, or 'none'"):
         select_head(module, "auto", own_architecture=True)
     assert select_head(module, ["head.*"], own_architecture=True) == ["head.weight", "head.bias"]
+
+
+def test_a_classifier_without_a_base_model_keeps_the_models_in_it() -> None:
+    towers = {"vision_config": VISION["vit"], "text_config": VISION["clip"]["text_config"]}
+    classifier = AutoModelForImageClassification.from_config(CLIPConfig(**towers))
+    assert head_parameters(classifier) == ["classifier.weight", "classifier.bias"]
+    assert head_parameters(CLIPModel(CLIPConfig(**towers))) == []

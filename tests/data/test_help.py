@@ -8,12 +8,15 @@ import pytest
 from beft_lightning.data import LanguageDataModule, Table
 from beft_lightning.data.help import DATA, describe, option_groups
 
+#: Arguments that are no options of the data on the command line.
+LINKED = {"task", "tokenizer", "gguf_file", "random_init", "kwargs"}
+
 
 def test_the_help_of_fit_lists_every_option_of_every_datamodule(help_of_fit: str) -> None:
     for title, description in option_groups():
         assert f"{title}: {' '.join(description.split())}" in help_of_fit
     for data in (*DATA, LanguageDataModule):
-        for name in inspect.signature(data).parameters.keys() - {"task", "tokenizer", "gguf_file", "kwargs"}:
+        for name in inspect.signature(data).parameters.keys() - LINKED:
             assert f" --data.{name}: " in help_of_fit, (data, name)
     assert "--data Glue or --data SuperGlue or --data Squad or --data Drop" in help_of_fit
     assert "Data of --data Squad or --data Drop: " in help_of_fit

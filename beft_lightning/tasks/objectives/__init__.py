@@ -9,6 +9,7 @@ from beft_lightning.data.task import TaskRecord
 from beft_lightning.tasks.objectives.classification import ClassificationObjective, RegressionObjective
 from beft_lightning.tasks.objectives.free_text import FreeTextObjective
 from beft_lightning.tasks.objectives.generation import ChatObjective, GenerationObjective
+from beft_lightning.tasks.objectives.media import AudioObjective, ImageObjective
 from beft_lightning.tasks.objectives.multi_label import MultiLabelObjective
 from beft_lightning.tasks.objectives.multiple_choice import MultipleChoiceObjective
 from beft_lightning.tasks.objectives.objective import Objective
@@ -26,6 +27,8 @@ OBJECTIVES: Mapping[str, type[Objective[Any]]] = {
     "generation": GenerationObjective,
     "chat": ChatObjective,
     "text": FreeTextObjective,
+    "image_classification": ImageObjective,
+    "audio_classification": AudioObjective,
 }
 
 

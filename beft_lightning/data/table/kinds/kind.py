@@ -24,7 +24,7 @@ class TableKind(ABC):
     #: Name of the kind, as in ``--data.kind``.
     name: ClassVar[str]
     #: The options that name its columns, for messages.
-    options: ClassVar[str] = "--data.text and --data.label"
+    options: str = "--data.text and --data.label"
     #: The options that it reads beside ``text`` and ``label``, which have defaults.
     takes: ClassVar[tuple[str, ...]] = ()
 

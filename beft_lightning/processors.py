@@ -12,8 +12,9 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from beft_lightning.backbones import resolve_backbone
 from beft_lightning.errors import BackboneError
-from beft_lightning.models import load_tokenizer, resolve_backbone
+from beft_lightning.models import load_tokenizer
 
 
 def load_processor(kind: str | None, backbone: str, gguf_file: str | None = None) -> Any:

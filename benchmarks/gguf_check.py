@@ -16,9 +16,10 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from beft_lightning import LanguageTaskModule
+from beft_lightning.backbones import gguf_location
 from beft_lightning.export import export
 from beft_lightning.export.gguf_file import GGUFFile
-from beft_lightning.models import gguf_location, load_model, load_tokenizer
+from beft_lightning.models import load_model, load_tokenizer
 from tests.export.fits import COPA, fitted
 from tests.gguf_files import LlamaCpp, log_probabilities
 

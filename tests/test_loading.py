@@ -15,7 +15,7 @@ from beft_lightning import LanguageTaskModule
 from beft_lightning.checkpoint import FINGERPRINT_KEY, MODEL_KEY, RNG_KEY, TRAINED_KEY
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, Task, TaskRecord
 from beft_lightning.data.free_text_task import FreeTextTask
-from beft_lightning.errors import CheckpointError
+from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.export import export
 from beft_lightning.loading import load
 from tests.export.fits import fitted
@@ -243,3 +243,10 @@ def test_the_examples_of_the_docs_run(backbone: str, tmp_path: Path, monkeypatch
     export("checkpoints/last.ckpt", "adapter", "peft")
     for block in blocks:
         exec(block, {"beft_lightning": beft_lightning})
+
+
+@pytest.mark.parametrize("device", ["gpu0", "cuda:77"])
+def test_a_device_that_is_not_there_is_one_error(device: str, backbone: str, tmp_path: Path) -> None:
+    fitted(LanguageTaskModule(backbone, SST2, tune="value"), tmp_path / "a.ckpt")
+    with pytest.raises(BeftError, match=f"(?s)device {device}: cannot be used .*Give cpu"):
+        load(tmp_path / "a.ckpt", device=device)

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from beft_lightning.backbones import gguf_location
 from beft_lightning.errors import ExportError
 from beft_lightning.export.gguf_file import GGUFFile
-from beft_lightning.models import gguf_location
 
 _INPUTS = frozenset({"attn_q", "attn_k", "attn_v"})
 #: Architecture in GGUF -> the layers whose bias llama.cpp adds if the file has one. Each entry was measured: a bias was

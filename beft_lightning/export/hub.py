@@ -7,8 +7,8 @@ from huggingface_hub import HfApi, ModelCard, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from beft_lightning.backbones import resolve_backbone
 from beft_lightning.errors import ExportError
-from beft_lightning.models import resolve_backbone
 
 
 def check_repository(name: str) -> None:

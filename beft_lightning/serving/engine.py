@@ -9,12 +9,13 @@ from typing import Any
 import transformers
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoConfig
 
+from beft_lightning.backbones import resolve_backbone
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.chat_template import render, turn_end
 from beft_lightning.errors import BeftError, CheckpointError, DataError
 from beft_lightning.export.loading import read_fit
 from beft_lightning.export.peft import ADAPTER_CONFIG, TASK_TYPES
-from beft_lightning.models import load_model, load_tokenizer, resolve_backbone, usable_positions
+from beft_lightning.models import load_model, load_tokenizer, usable_positions
 from beft_lightning.serving.bank import AdapterBank
 from beft_lightning.serving.generation import Piece, Prompt, generate_pieces
 from beft_lightning.serving.predictions import BankPredictor, OptionScore

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.backbones import resolve_backbone
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.data.task_records import task_from_dict
@@ -16,7 +17,6 @@ from beft_lightning.export.loading import check_exportable, read_fit, trained_va
 from beft_lightning.export.peft import ADAPTER_CONFIG, adapter_base, read_values
 from beft_lightning.export.task_file import read_record
 from beft_lightning.fingerprint import fingerprint
-from beft_lightning.models import resolve_backbone
 from beft_lightning.serving.adapter import Adapter
 from beft_lightning.serving.twin import twin
 from beft_lightning.tuning import tuning_method

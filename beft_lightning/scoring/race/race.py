@@ -70,7 +70,9 @@ def run_race(
             raise ScoringError("the loss of the checkpoint is not finite on the held-out training batches.")
         trained = _hold(track, entrants, planned)
         evaluations = 1 + sum(len(entrant.laps) for entrant in entrants)
-        fit_batches = float(trainer.estimated_stepping_batches) * trainer.accumulate_grad_batches
+        # No fit follows the command that only scores: it has no epochs, which Lightning counts as one here.
+        steps = float(trainer.estimated_stepping_batches) if trainer.max_epochs != 0 else math.inf
+        fit_batches = steps * trainer.accumulate_grad_batches
     if all(entrant.has_diverged for entrant in entrants):
         raise ScoringError("every candidate of the race has diverged: give lower race.rates.")
     return RaceResult(

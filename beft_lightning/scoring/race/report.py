@@ -15,12 +15,13 @@ from beft_lightning.scoring.race.scores import RaceScores
 def race_table(scores: RaceScores) -> Table:
     """Return the terms from best to worst, as a table for ``rich.print``.
 
-    ``behind`` is the gap of a term's best entrant to the winner when they were last compared.
+    ``loss`` is that on held-out batches; ``behind`` is the gap of a term's best entrant to the winner when they were
+    last compared.
     """
     result = scores.result
     table = Table(title=f"Race of bias terms of {scores.model_type}", caption=cost_in_words(result))
     table.add_column("term", no_wrap=True)
-    for name in ("rate", "batches", "held-out loss", "behind", "values"):
+    for name in ("rate", "batches", "loss", "behind"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note")
     ties = result.ties
@@ -35,12 +36,9 @@ def race_table(scores: RaceScores) -> Table:
             notes.append("[bold green]selected[/]")
         if term in ties:
             notes.append("[yellow]tie[/]")
-        values = f"{scores.parameters[term]:,}"
-        table.add_row(
-            term, f"{entrant.rate:g}", f"{entrant.batches}", f"{entrant.loss:.4f}", behind, values, ", ".join(notes)
-        )
+        table.add_row(term, f"{entrant.rate:g}", f"{entrant.batches}", f"{entrant.loss:.4f}", behind, ", ".join(notes))
     for term in scores.inert:
-        table.add_row(term, "", "", "", "", f"{scores.parameters[term]:,}", "[yellow]inert[/]")
+        table.add_row(term, "", "", "", "", "[yellow]inert[/]")
     return table
 
 
@@ -71,7 +69,7 @@ def verdict(result: RaceResult) -> str:
     return (
         f"A tie: {name} is trained, but {tied} {'was' if len(ties) == 1 else 'were'} not told apart from it; the "
         f"held-out loss of {nearest.term!r} is above by {measured}.{more} A larger race.allowance or race.held_out "
-        "goes on longer; any of them is as good a choice by this evidence."
+        "goes on longer."
     )
 
 

@@ -14,13 +14,7 @@ from transformers import PreTrainedModel
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.models import (
-    check_dtype,
-    checkpoint_activations,
-    load_model,
-    load_tokenizer,
-    usable_positions,
-)
+from beft_lightning.models import check_dtype, checkpoint_activations, load_model, load_tokenizer, usable_positions
 from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_rate
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.collectives import check_same

@@ -36,13 +36,16 @@ class Send(Callback):
             os.kill(os.getpid(), self.number)
 
 
-class CountsValidations(Callback):
-    """Counts validations in a fit and those that resume it."""
+class Counts(Callback):
+    """Counts validations and ends of epochs in a fit and those that resume it."""
 
-    number = 0
+    validations = epochs = 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self.number += not trainer.sanity_checking
+        self.validations += not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.epochs += 1
 
 
 @pytest.fixture(autouse=True)
@@ -115,15 +118,15 @@ def test_so_does_one_with_other_options(
     options: dict[str, Any], places: tuple[int, int], fit: Any, tmp_path: Path
 ) -> None:
     """Also where a validation follows the batch, which Lightning would leave out when it resumes there."""
-    expected = CountsValidations()
+    expected = Counts()
     _, whole = fit(expected, folder="whole", **options)
     for place in places:
-        counts = CountsValidations()
+        counts = Counts()
         with pytest.raises(Interrupted):
             fit(counts, Send("on_train_batch_start", place), folder=f"{place}", **options)
         _, resumed = fit(counts, folder=f"{place}b", resume=tmp_path / f"{place}" / "last.ckpt", **options)
         assert not different(resumed, whole)
-        assert counts.number == expected.number
+        assert (counts.validations, counts.epochs) == (expected.validations, expected.epochs)
 
 
 def test_the_state_of_other_callbacks_is_that_of_the_epoch(fit: Any, tmp_path: Path) -> None:
@@ -145,6 +148,16 @@ def test_before_the_first_step_it_ends_at_once(hook: str, make_trainer: MakeTrai
         trainer.fit(ForeignModule(), token_batches())
     assert raised.value.saved is None
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_from_the_start_of_the_sanity_check_on_it_ends_at_once(
+    backbone: str, sst2_dir: str, make_trainer: MakeTrainer
+) -> None:
+    data = Glue(backbone, task="sst2", data_dir=sst2_dir, batch_size=8, seed=0)
+    # Lightning has just installed its own handlers, and only Interruption's hook comes before.
+    trainer = make_trainer(callbacks=[Interruption(), Send("on_sanity_check_start")])
+    with pytest.raises(Interrupted):
+        trainer.fit(LanguageTaskModule(backbone, data.task, tune="value"), data)
 
 
 def test_after_the_last_step_it_ends_at_once_and_names_what_is_saved(make_trainer: MakeTrainer, tmp_path: Path) -> None:

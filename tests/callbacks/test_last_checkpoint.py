@@ -78,6 +78,12 @@ def test_never_between_two_batches_of_one_step(watch: Any, monkeypatch: pytest.M
     assert watch(interval, accumulate_grad_batches=3, max_epochs=1).after_batches == [0] * 6
 
 
+def test_the_last_step_of_an_epoch_may_have_fewer_batches(watch: Any, tmp_path: Path) -> None:
+    saver = {"save_top_k": -1, "every_n_train_steps": 2, "filename": "{step}"}
+    watch(saver, accumulate_grad_batches=4, max_epochs=1)  # steps after the batches 4 and 6
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["step=2.ckpt"]
+
+
 def test_another_runs_checkpoint_stays(watch: Any, tmp_path: Path) -> None:
     watch(LAST, max_epochs=1)
     watch(LAST, max_epochs=2)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from beft_lightning.bias.architecture import Fused
 from beft_lightning.checksums import checksum
-from beft_lightning.errors import CheckpointError
+from beft_lightning.errors import ArchitectureError, CheckpointError
 from beft_lightning.fingerprint import is_identity
 from beft_lightning.parameters import full_shape, named_parameters
 
@@ -191,7 +192,13 @@ def _is_layout(value: Any) -> bool:
     parts, groups, bias = value["parts"], value["groups"], value["bias"]
     if not isinstance(parts, dict) or not parts or not all(isinstance(text, str) for text in (*parts, bias)):
         return False
-    return all(type(count) is int and count > 0 for count in (*parts.values(), groups))
+    if not all(type(count) is int for count in (*parts.values(), groups)):
+        return False
+    try:
+        Fused(**value)
+    except ArchitectureError:
+        return False
+    return True
 
 
 def _malformed_task(task: Any) -> str | None:

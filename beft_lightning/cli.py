@@ -200,6 +200,9 @@ class BeftCLI(LightningCLI):
         # What results depend on; not where and on how many devices they are made.
         text = yaml.safe_load(self.parser.dump(self.config))[self.subcommand]
         trainer = {name: value for name, value in text["trainer"].items() if name not in _PLACEMENT}
+        # An option at the value that means what there was before it: a comparison of an earlier version goes on.
+        if text["data"]["init_args"].get("group_by_length") == "blocks":
+            del text["data"]["init_args"]["group_by_length"]
         self.trainer.configuration = yaml.safe_dump({"trainer": trainer, "model": text["model"], "data": text["data"]})
 
     def _of_command(self, config: Namespace) -> Namespace:

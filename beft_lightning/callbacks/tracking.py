@@ -26,6 +26,8 @@ def start_loggers(trainer: Trainer) -> None:
         try:
             _ = getattr(logger, "experiment", None)
         except Exception as error:  # each service has its own
+            if isinstance(error, OSError) and error.filename:
+                raise  # a folder that cannot be written; the error says which
             name = type(logger).__name__
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise BeftError(

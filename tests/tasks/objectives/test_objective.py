@@ -5,6 +5,7 @@ import pytest
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, SUPER_GLUE_TASKS, PromptTask, Task, TaskRecord
 from beft_lightning.data.chat_task import ChatTask
 from beft_lightning.data.free_text_task import FreeTextTask
+from beft_lightning.data.media.task import AudioTask, ImageTask
 from beft_lightning.data.preprocessors import PREPROCESSORS
 from beft_lightning.tasks.objectives import OBJECTIVES, make_objective
 
@@ -15,7 +16,9 @@ def test_every_kind_has_an_objective_and_a_preprocessor() -> None:
     assert (
         set(OBJECTIVES)
         == set(PREPROCESSORS)
-        == {kind for record in (Task, PromptTask, ChatTask, FreeTextTask) for kind in record.kinds}
+        == {
+            kind for record in (Task, PromptTask, ChatTask, FreeTextTask, ImageTask, AudioTask) for kind in record.kinds
+        }
     )
 
 

@@ -93,7 +93,9 @@ def _load(builder: str, path: Path, **options: Any) -> Dataset:
                 builder, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **options
             )
     except Exception as error:  # readers raise many kinds
-        if str(error).endswith("corresponds to no data!") or isinstance(error, StopIteration):
+        # How the readers say that a file has no rows; the second is Parquet's.
+        said = ("corresponds to no data!", "BatchSize must be greater than 0, got 0")
+        if _reason(error).endswith(said) or isinstance(error, StopIteration):
             return Dataset.from_dict({})
         raise DataError(f"{path}: not readable as {path.suffix.lower()[1:]} ({_reason(error)}).") from error
     return table

@@ -108,6 +108,12 @@ def test_a_file_that_cannot_be_read(name: str, content: str, message: str, tmp_p
         read_table(tmp_path / name, "train")
 
 
+def test_a_parquet_file_without_rows_is_empty(tmp_path: Path) -> None:
+    pd.DataFrame({"text": pd.Series([], dtype=str)}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: no rows"):
+        read_table(tmp_path / "t.parquet", "train")
+
+
 @pytest.mark.parametrize("name", ["nowhere.csv", "/nowhere/train", "a/b/c"])
 def test_a_file_that_does_not_exist(name: str) -> None:
     with pytest.raises(DataError, match=f"{name}: no such file or folder"):

@@ -2,9 +2,10 @@
 
     BEFT_DATA_DIR=DATA OMP_NUM_THREADS=1 python -m benchmarks.selection --out OUT [--hours 3] [--workers 2]
 
-Each way is swept over learning rates with a seed of its own, judged on development examples, until its best rate is
-not at the edge; then it is trained with each seed at that rate, and evaluated on test examples after each epoch. Each
-run and each setting's scores leave a JSON file in ``--out``: started again, the study goes on where it stopped.
+Each way is swept over learning rates with the first seed, judged on development examples, until its best rate is not
+at the edge; then it is trained with the other seeds at that rate. Every run is evaluated on test examples after each
+epoch. Each run and each setting's scores leave a JSON file in ``--out``: started again, the study goes on where it
+stopped.
 Settings are done in the order of their table, each to its end. ``--report`` writes the tables of what is there, and
 runs nothing.
 """

@@ -14,6 +14,7 @@ from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning import data as data_modules
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.files import write_text_atomically
+from beft_lightning.scoring.race.settings import RaceSettings
 from benchmarks.selection.settings import APPROACHES, SCORING_BATCHES, SETTINGS, Setting
 
 
@@ -79,6 +80,8 @@ def train(setting: Setting, way: str, rate: float, seed: int) -> dict[str, Any]:
     curve = Curve()
     start = time.perf_counter()
     trainer = make_trainer(curve, setting.epochs)
+    data.prepare_data()
+    data.setup("test")
     trainer.fit(module, datamodule=data)
     finite = all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad)
     return {
@@ -99,7 +102,13 @@ def score(setting: Setting, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for approach in (*APPROACHES, "race"):
         module, data = parts(setting, seed, tune="auto")
-        callback = BiasSelectionCallback(approach, terms=setting.terms, batches=SCORING_BATCHES, patience=0)
+        callback = BiasSelectionCallback(
+            approach,
+            terms=setting.terms,
+            batches=SCORING_BATCHES,
+            patience=0,
+            race=RaceSettings(allowance=setting.allowance),
+        )
         make_trainer(callback, 0).fit(module, datamodule=data)
         if callback.raced is not None:
             result = callback.raced.result

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,9 +19,13 @@ from benchmarks.selection.study import Study
 
 
 def complete(study: Study) -> list[Setting]:
-    """Return the settings whose jobs are all done."""
-    begun = [setting for setting in SETTINGS.values() if (study.folder / setting.name).exists()]
-    return [setting for setting in begun if not study.waiting(setting)]
+    """Return the settings of which every term, and the scores of every seed, are done; combinations may be missing."""
+    return [
+        setting
+        for setting in SETTINGS.values()
+        if len(study.scores(setting.name)) >= len(study.seeds)
+        and all(study.done(setting, way) for way in study.ways_of(setting) if way in setting.terms)
+    ]
 
 
 def curves_table(study: Study, setting: Setting) -> str:
@@ -29,8 +34,8 @@ def curves_table(study: Study, setting: Setting) -> str:
     Intervals are bootstrap intervals of the mean over the seeds, which are few.
     """
     rows = []
-    for way in study.ways_of(setting):
-        runs = [run for run in study.runs(setting.name, way) if run["seed"] in study.seeds]
+    for way in filter(partial(study.done, setting), study.ways_of(setting)):
+        runs = study.reported(setting.name, way)
         curves = study.curves(setting.name, way)
         mean = [fmean(values) for values in zip(*curves, strict=True)]
         at_end = [curve[-1] for curve in curves]

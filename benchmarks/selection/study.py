@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selection.settings import RATES, SEEDS, SWEEP_SEED, Setting
+from benchmarks.selection.settings import RATES, SEEDS, Setting
 from benchmarks.selection.statistics import best_rate, next_rate
 
 
@@ -37,30 +37,45 @@ class Study:
         return self.ways or setting.ways
 
     def waiting(self, setting: Setting) -> list[dict[str, Any]]:
-        """Return the jobs of a setting that can be done now: sweeps go on as their results come in."""
-        jobs: list[dict[str, Any]] = [{"setting": setting.name, "seed": seed} for seed in self.seeds]
-        for way in self.ways_of(setting):
-            rate = next_rate(self.sweep(setting.name, way), RATES)
-            if rate is not None:
-                jobs.append({"setting": setting.name, "way": way, "rate": rate, "seed": SWEEP_SEED})
-            else:
-                rate = best_rate(self.sweep(setting.name, way))
-                jobs += [{"setting": setting.name, "way": way, "rate": rate, "seed": seed} for seed in self.seeds]
+        """Return the jobs of a setting that can be done now: sweeps go on as their results come in.
+
+        Single terms and scores come before combinations: they make a setting complete.
+        """
+        ways = self.ways_of(setting)
+        jobs = [job for way in ways if way in setting.terms for job in self.jobs_of(setting, way)]
+        jobs += [{"setting": setting.name, "seed": seed} for seed in self.seeds]
+        jobs += [job for way in ways if way not in setting.terms for job in self.jobs_of(setting, way)]
         return [job for job in jobs if not self.path(job).exists()]
+
+    def jobs_of(self, setting: Setting, way: str) -> list[dict[str, Any]]:
+        """Return the next job of a way's sweep, or once that has ended the jobs of all seeds at its best rate."""
+        found = self.sweep(setting.name, way)
+        rate = next_rate(found, RATES)
+        seeds = self.seeds if rate is None else self.seeds[:1]
+        rate = best_rate(found) if rate is None else rate
+        return [{"setting": setting.name, "way": way, "rate": rate, "seed": seed} for seed in seeds]
+
+    def done(self, setting: Setting, way: str) -> bool:
+        """Return whether all runs of a way have ended."""
+        return all(self.path(job).exists() for job in self.jobs_of(setting, way))
 
     def sweep(self, setting: str, way: str) -> dict[float, float]:
         """Return rate -> accuracy on the development examples at the end, of the rates swept so far."""
         found = {}
         for run in self.runs(setting, way):
-            if run["seed"] == SWEEP_SEED:
+            if run["seed"] == self.seeds[0]:
                 last = run["dev"][-1]
                 found[run["rate"]] = -math.inf if run["diverged"] or last is None else last
         return found
 
+    def reported(self, setting: str, way: str) -> list[dict[str, Any]]:
+        """Return the run of each seed at the best rate."""
+        rate = best_rate(self.sweep(setting, way))
+        return [run for run in self.runs(setting, way) if run["rate"] == rate and run["seed"] in self.seeds]
+
     def curves(self, setting: str, way: str) -> list[list[float]]:
         """Return the curve on the test examples of each reported run; a value that is not finite counts as 0."""
-        reported = [run for run in self.runs(setting, way) if run["seed"] != SWEEP_SEED]
-        return [[value or 0.0 for value in run["test"]] for run in reported]
+        return [[value or 0.0 for value in run["test"]] for run in self.reported(setting, way)]
 
     def runs(self, setting: str, way: str) -> Iterator[dict[str, Any]]:
         """Yield the runs of a way."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.selection.report import accuracies, complete, picks, write_report
-from benchmarks.selection.settings import RATES, SETTINGS, SWEEP_SEED
+from benchmarks.selection.settings import RATES, SETTINGS
 from benchmarks.selection.statistics import (
     area,
     best_rate,
@@ -75,7 +75,7 @@ def test_the_bootstrap_interval_is_that_of_the_mean() -> None:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return Study(tmp_path, seeds=(0,), ways=("value", "query", "mlp_out"))
+    return Study(tmp_path, seeds=(0, 1), ways=("value", "query", "mlp_out", "all"))
 
 
 def add(study: Study, job: dict[str, object], **result: object) -> None:
@@ -86,7 +86,7 @@ def add(study: Study, job: dict[str, object], **result: object) -> None:
 
 def finish(study: Study) -> int:
     """Do all jobs with made-up results: value is best in the end, query at first; return their number."""
-    ends = {"value": [0.5, 0.6, 0.9], "query": [0.5, 0.7, 0.8], "mlp_out": [0.5, 0.5, 0.6]}
+    ends = {"value": [0.5, 0.6, 0.9], "query": [0.5, 0.7, 0.8], "mlp_out": [0.5, 0.5, 0.6], "all": [0.5, 0.5, 0.5]}
     count = 0
     while jobs := study.waiting(SETTING):
         for job in jobs:
@@ -104,17 +104,29 @@ def finish(study: Study) -> int:
 
 def test_a_way_is_trained_with_the_seeds_once_its_rate_is_found(study: Study) -> None:
     first = study.waiting(SETTING)
-    assert {job["seed"] for job in first if "way" in job} == {SWEEP_SEED}
-    assert len(first) == 1 + 3
+    assert {job["seed"] for job in first if "way" in job} == {0}
+    assert len(first) == 2 + 4
     assert not complete(study)
-    assert finish(study) == 1 + 3 * (3 + 1)
+    assert finish(study) == 2 + 4 * (3 + 1)
     assert complete(study) == [SETTING]
     assert study.sweep(SETTING.name, "value").keys() == {1e-3, 3e-3, 1e-2}
-    assert study.curves(SETTING.name, "value") == [[0.5, 0.6, 0.9]]
+    assert study.curves(SETTING.name, "value") == [[0.5, 0.6, 0.9]] * 2
+
+
+def test_a_setting_is_complete_without_its_combinations(study: Study) -> None:
+    finish(study)
+    study.path({"setting": SETTING.name, "way": "all", "rate": 3e-3, "seed": 1}).unlink()
+    assert complete(study) == [SETTING]
+    assert not study.done(SETTING, "all")
+    path = write_report(study, "python -m benchmarks.selection")
+    assert path is not None
+    assert "| all" not in path.read_text()
+    study.path({"setting": SETTING.name, "way": "query", "rate": 3e-3, "seed": 1}).unlink()
+    assert not complete(study)
 
 
 def test_what_is_there_is_not_done_again(study: Study) -> None:
-    job = study.waiting(SETTING)[1]
+    job = study.waiting(SETTING)[0]
     add(study, job, dev=[0.5], test=[0.5], steps=10, diverged=False, seconds=1.0)
     assert job not in study.waiting(SETTING)
 
@@ -122,7 +134,7 @@ def test_what_is_there_is_not_done_again(study: Study) -> None:
 def test_the_report_is_of_the_results(study: Study) -> None:
     finish(study)
     assert accuracies(study, SETTING, ["value"], 2) == {"value": 0.6}
-    found = picks(study, [SETTING]).set_index("approach")
+    found = picks(study, [SETTING]).query("seed == 0").set_index("approach")
     assert found.loc["gradient", "long"] == 0
     assert found.loc["gradient", "short"] == pytest.approx(0.1)
     assert found.loc["gradient", "correlation"] == pytest.approx(1.0)
@@ -134,5 +146,5 @@ def test_the_report_is_of_the_results(study: Study) -> None:
     assert "0.900 [0.900, 0.900]" in text
     assert "+1.00 [+1.00, +1.00]" in text
     record = json.loads((study.folder / "record.json").read_text())
-    assert record["approaches"]["magnitude"] == {"picks": 1, "best": 0, "regret": 0.1}
-    assert record["approaches"]["gradient"] == {"picks": 1, "best": 1, "regret": 0.0}
+    assert record["approaches"]["magnitude"] == {"picks": 2, "best": 0, "regret": 0.1}
+    assert record["approaches"]["gradient"] == {"picks": 2, "best": 2, "regret": 0.0}

@@ -194,9 +194,7 @@ def test_a_folder_that_is_gone_leaves_its_adapters_and_the_end_waits_for_answers
     while served.client.models.list().model_extra["problem"] is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    stream = served.client.completions.create(
-        model="one", prompt="the film", max_tokens=50, temperature=0, stream=True
-    )
+    stream = served.client.completions.create(model="one", prompt="the film", max_tokens=50, temperature=0, stream=True)
     first = next(stream)
     assert first.choices[0].finish_reason is None
     served.process.send_signal(signal.SIGTERM)

@@ -3,11 +3,33 @@
 import json
 from importlib import import_module
 
+from beft_lightning.errors import BeftError
+
 #: Options that name a class, and where it is looked for if it is given without its module.
 _HOMES = {
     "--model.optimizer": ("torch.optim",),
     "--model.lr_scheduler": ("lightning.pytorch.cli", "torch.optim.lr_scheduler"),
 }
+#: Command -> its option for a checkpoint or adapter, of which ``--adapter`` is another name.
+_TRAINED = {"validate": "--ckpt_path", "test": "--ckpt_path", "predict": "--ckpt_path", "export": "--checkpoint"}
+
+
+def with_adapter(arguments: list[str]) -> list[str]:
+    """Return a command line with ``--ckpt_path``, or ``--checkpoint`` of ``export``, for ``--adapter``.
+
+    Raises:
+        BeftError: If both are given.
+    """
+    own = _TRAINED.get(arguments[0])
+    names = [argument.partition("=")[0] for argument in arguments]
+    if own is None or "--adapter" not in names:
+        return arguments
+    if own in names:
+        raise BeftError(f"--adapter and {own} are two names of one option: give one of them.")
+    return [
+        own + argument.removeprefix("--adapter") if name == "--adapter" else argument
+        for argument, name in zip(arguments, names, strict=True)
+    ]
 
 
 def for_parser(arguments: list[str]) -> list[str]:

@@ -40,8 +40,8 @@ def for_parser(arguments: list[str]) -> list[str]:
 
     Returns:
         The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise,
-        with ``--json=true`` for the switch ``--json`` of ``plan`` (``--seconds`` likewise), with ``--data`` before its options, and with
-        ``torch.optim.SGD`` for ``SGD``.
+        with ``--json=true`` for the switch ``--json`` of ``plan``, ``--seconds`` likewise, with ``--data`` before its
+        options, and with ``torch.optim.SGD`` for ``SGD``.
     """
     command, *options = arguments
     if command == "compare":

@@ -25,9 +25,8 @@ class Record:
 
     def in_words(self) -> str:
         """Return the record as a person reads it."""
-        return (
-            f"picked the best term in {self.best} of {self.picks} trials, mean regret {self.regret:.3f} ({self.date})"
-        )
+        picks = f"picked the best term in {self.best} of {self.picks} trials"
+        return f"{picks}, mean regret {self.regret:.3f} ({self.date})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types, ready for JSON."""

@@ -21,7 +21,8 @@ def ranking_table(scores: BiasScores) -> Table:
     """
     title = f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches"
     record = record_of(scores.approach)
-    table = Table(title=title, caption=record and f"In the study, {scores.approach} {record.in_words()}.")
+    caption = f"In the study, {scores.approach} {record.in_words()}." if record else None
+    table = Table(title=title, caption=caption)
     table.add_column("term", no_wrap=True)
     for name in ("score", "share", "margin", "values"):
         table.add_column(name, justify="right", no_wrap=True)

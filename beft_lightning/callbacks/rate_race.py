@@ -30,7 +30,8 @@ class RateRace(Callback):
         rates: Learning rates to try.
         batches: Training batches at each rate in the first round; each later round goes on to twice as many.
         held_out: Training batches to judge by, which no rate is trained on; at most half of an epoch's.
-        allowance: Most batches in all. A held-out batch, which needs no backward pass, counts half.
+        allowance: Most batches in all. A held-out batch, which needs no backward pass, counts half. By default half of
+            the fit's batches, but at most 1,024 and no less than the first round.
         seed: Seed of the choice of the held-out batches, the order of the others, and dropout.
 
     Example::
@@ -44,7 +45,7 @@ class RateRace(Callback):
         rates: Sequence[float] = RATES,
         batches: int = 16,
         held_out: int = 16,
-        allowance: int = 1024,
+        allowance: int | None = None,
         seed: int = 0,
     ) -> None:
         self.settings = RaceSettings(tuple(rates), batches, held_out, allowance, seed)

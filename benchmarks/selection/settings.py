@@ -26,6 +26,8 @@ APPROACHES = ("projection", "magnitude", "fisher", "gradient", "adam_gain", "gra
 SCORING_BATCHES = 32
 #: Epochs of the short budget; the long one is a setting's own number.
 SHORT = 2
+#: Results that differ by no more than this count as tied: about the standard error of a difference in the study.
+TIE = 0.01
 
 
 @dataclass(frozen=True)

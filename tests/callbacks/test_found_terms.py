@@ -61,7 +61,7 @@ def test_a_fit_resumes_and_its_checkpoint_predicts_and_is_exported_without_watch
         torch.manual_seed(1)
         module = LanguageTaskModule(starcoder, GLUE_TASKS["sst2"], tune="value", learning_rate=1e-2)
         trainer = make_trainer(callbacks=[AdapterCheckpoint()], max_epochs=epochs, limit_train_batches=2)
-        data = Glue("sst2", starcoder, data_dir=sst2_dir, batch_size=4, num_workers=0)
+        data = Glue(starcoder, "sst2", data_dir=sst2_dir, batch_size=4, num_workers=0)
         trainer.fit(module, data, ckpt_path=resume)
         trainer.save_checkpoint(tmp_path / f"{epochs}{'-resumed' if resume else ''}.ckpt")
         return module

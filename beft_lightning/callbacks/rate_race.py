@@ -24,9 +24,9 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 class RateRace(Callback):
     """Train for a few batches at each of some learning rates, and fit at the best one.
 
-    Works with whatever a module trains: biases, LoRA, all weights, or what a BiasSelectionCallback selects. Each rate starts from the checkpoint, and is judged
-    by the loss on held-out training batches, as in a race of bias terms; it leaves no trace. Each rate that still runs
-    keeps its own copy of what is trained, and its optimizer's state.
+    Works with whatever a module trains: biases, LoRA, all weights, or what a BiasSelectionCallback selects. Each rate
+    starts from the checkpoint, and is judged by the loss on held-out training batches, as in a race of bias terms; it
+    leaves no trace. Each rate that still runs keeps its own copy of what is trained, and its optimizer's state.
 
     Args:
         rates: Learning rates to try.

@@ -40,8 +40,8 @@ def for_parser(arguments: list[str]) -> list[str]:
 
     Returns:
         The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise,
-        with ``--json=true`` for the switch ``--json`` of ``plan``, with ``--data`` before its options, and with
-        ``torch.optim.SGD`` for ``SGD``.
+        with ``--json=true`` for the switch ``--json`` of ``plan``, ``--seconds`` likewise, with ``--data`` before its
+        options, and with ``torch.optim.SGD`` for ``SGD``.
     """
     command, *options = arguments
     if command == "compare":
@@ -79,10 +79,10 @@ def with_class_paths(arguments: list[str]) -> list[str]:
 
 
 def with_switches(arguments: list[str]) -> list[str]:
-    """Return the options with ``--json=true`` for a ``--json`` that has no value."""
+    """Return the options with ``--json=true`` for a ``--json`` that has no value; ``--seconds`` likewise."""
     following = [*arguments[1:], "--"]
     return [
-        "--json=true" if argument == "--json" and value.startswith("-") else argument
+        f"{argument}=true" if argument in ("--json", "--seconds") and value.startswith("-") else argument
         for argument, value in zip(arguments, following, strict=False)
     ]
 

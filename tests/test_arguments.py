@@ -15,6 +15,7 @@ from beft_lightning.errors import BeftError
         ("fit --config c --data.task sst2", "fit --config c --data.task sst2"),
         ("fit --data.task sst2 --data", "fit --data --data.task sst2"),
         ("plan --json --data.task sst2 --data Glue", "plan --json=true --data Glue --data.task sst2"),
+        ("plan --seconds --json", "plan --seconds=true --json=true"),
         ("compare --tune value query --seeds 0 1 --a b", 'compare --a b --tune=["value",_"query"] --seeds=[0,1]'),
         ("fit --model.optimizer SGD --a b", "fit --model.optimizer torch.optim.SGD --a b"),
         ("fit --model.optimizer=Adam --a SGD", "fit --model.optimizer=torch.optim.Adam --a SGD"),

@@ -59,7 +59,7 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     for name in ("--rates", "--options"):
         if name in options:
             assert set(json.loads(options[options.index(name) + 1])) <= {*METHODS, *TERM_SYMBOLS}
-    options = [word for word in options if word != "--json"]
+    options = [word for word in options if word not in ("--json", "--seconds")]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":
         tunes, seeds, options = _lists(options)

@@ -8,11 +8,13 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.found import restore_found
 from beft_lightning.bias.fused import bias_name
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.structure import add_biases, fit_structure
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
+    FOUND_KEY,
     LAYOUTS_KEY,
     MODEL_KEY,
     TRAINED_KEY,
@@ -134,6 +136,7 @@ def trained_values(
         CheckpointError: If the checkpoint is of another base.
     """
     module = nn.ModuleDict({"model": model})  # Names in a checkpoint are those in the LightningModule.
+    restore_found(module, checkpoint.get(FOUND_KEY, {}))
     trained = held_names(checkpoint)
     fitted = [*trained, *checkpoint[FINGERPRINT_KEY]]
     added = add_biases(module, map(plain_name, fitted))

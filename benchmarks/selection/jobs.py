@@ -54,10 +54,7 @@ def parts(setting: Setting, out: Path, seed: int, **options: Any) -> tuple[Langu
         options: Further arguments of the module.
     """
     seed_everything(seed, verbose=False)
-    model, arguments = (
-        {name: value.replace(OUT, str(out)) if isinstance(value, str) else value for name, value in given.items()}
-        for given in (setting.model, setting.data)
-    )
+    model, arguments = _placed(setting.model, out), _placed(setting.data, out)
     arguments["tokenizer"] = model["backbone"]
     if setting.benchmark != "ImageTable":
         arguments |= {"gguf_file": model.get("gguf_file"), "data_dir": os.environ["BEFT_DATA_DIR"]}
@@ -66,6 +63,13 @@ def parts(setting: Setting, out: Path, seed: int, **options: Any) -> tuple[Langu
     for stage in ("fit", "test"):
         data.setup(stage)
     return LanguageTaskModule(task=data.task, **model, **options), data
+
+
+def _placed(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Return arguments with the study's folder at its place in their texts."""
+    return {
+        name: value.replace(OUT, str(out)) if isinstance(value, str) else value for name, value in arguments.items()
+    }
 
 
 def make_trainer(callback: Callback, epochs: int) -> Trainer:

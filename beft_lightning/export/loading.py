@@ -80,8 +80,9 @@ def read_fit(path: str | Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if TRAINED_KEY not in checkpoint:
         raise CheckpointError(
-            f"{path}: a full checkpoint, which does not say what was trained. Export one that AdapterCheckpoint wrote, "
-            "as every fit of `python -m beft_lightning` does; a whole module has its own `save_pretrained`."
+            f"{path}: a full checkpoint, which does not say what was trained. Give one that AdapterCheckpoint wrote, "
+            "as every fit of `python -m beft_lightning` does. Of a whole module, the model's `save_pretrained` writes "
+            "a folder that `serve --base` takes."
         )
     if MODEL_KEY not in checkpoint:
         raise CheckpointError(

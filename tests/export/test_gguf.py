@@ -77,7 +77,8 @@ def test_llama_cpp_computes_a_value_bias_of(model_type: str, tmp_path: Path) -> 
     expected = log_probabilities(model, IDS)
     assert (expected - before).abs().max() > 0.01
     found = LlamaCpp(tmp_path / "out.gguf").log_probabilities(IDS, VOCABULARY)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    # llama.cpp looks GELU up in a table in half precision.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
 def test_everything_of_the_base_stays_to_the_bit(base: Path, tmp_path: Path) -> None:

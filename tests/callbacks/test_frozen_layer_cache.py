@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from torch import Tensor, nn
+from torch import Tensor
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.callbacks import AdapterCheckpoint, FrozenLayerCache
@@ -18,6 +18,11 @@ from tests.tiny import save_backbone
 MakeTrainer = Callable[..., Trainer]
 
 
+def base_of(module: Any) -> Any:
+    """Return the encoder below the head."""
+    return module.model.base_model
+
+
 class Record(Callback):
     """Keeps the losses, and counts how often the first layer runs while training."""
 
@@ -26,7 +31,7 @@ class Record(Callback):
         self.runs = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        layer = pl_module.model.base_model.encoder.layer[0]  # type: ignore[union-attr]
+        layer = base_of(pl_module).encoder.layer[0]
         layer.register_forward_hook(lambda *_: setattr(self, "runs", self.runs + torch.is_grad_enabled()))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
@@ -43,7 +48,7 @@ class Uncached(FrozenLayerCache):
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny BERT whose dropout is in the head alone."""
-    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.3}
+    none: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.3}
     return save_backbone(tmp_path_factory.mktemp("calm"), **none)
 
 
@@ -82,7 +87,7 @@ def test_losses_are_those_of_a_fit_without_it(
         assert cached.losses == pytest.approx(plain.losses, rel=1e-5)
     assert (plain.runs, cached.runs) == (12, 5)
     # The layers are back in their places.
-    assert type(trainer.lightning_module.model.base_model.encoder.layer[0]).__name__ == "BertLayer"
+    assert type(base_of(trainer.lightning_module).encoder.layer[0]).__name__ == "BertLayer"
 
 
 def test_dropout_below_is_refused_and_turned_off_on_demand(
@@ -114,15 +119,14 @@ class Noisy(Callback):
     """Makes the embeddings random in a way that no option tells."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        embeddings: nn.Module = pl_module.model.base_model.embeddings  # type: ignore[union-attr]
-        embeddings.register_forward_hook(lambda _, __, output: output + torch.rand(()))
+        base_of(pl_module).embeddings.register_forward_hook(lambda _, __, output: output + torch.rand(()))
 
 
 class TrainsEmbeddings(Callback):
     """Trains a part below the layers."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.model.base_model.embeddings.requires_grad_(True)  # type: ignore[union-attr]
+        base_of(pl_module).embeddings.requires_grad_(True)
 
 
 @pytest.mark.parametrize(

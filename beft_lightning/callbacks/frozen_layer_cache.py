@@ -1,5 +1,6 @@
 """Keep what enters the lowest trained layer, so that the frozen layers below run once for each example."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -55,6 +56,19 @@ class FrozenLayerCache(Callback):
     def kept_bytes(self) -> int:
         """Memory of the kept states and their token ids."""
         return sum(each.numel() * each.element_size() for pair in self._kept.values() for each in pair)
+
+    def expected_bytes(self, width: int, batches: Iterable[Any]) -> int:
+        """Return the memory that an epoch's examples will take, with states in fp32.
+
+        Args:
+            width: Values of a token's state.
+            batches: The batches of an epoch.
+
+        Raises:
+            BeftError: If the batches have a form that cannot be kept.
+        """
+        tokens = sum(int(_checked_batch(batch)["attention_mask"].sum()) for batch in batches)
+        return tokens * (4 * width + torch.int64.itemsize)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the frozen layers, once it is decided what is trained."""

@@ -13,7 +13,7 @@ from beft_lightning import LanguageTaskModule
 from beft_lightning.callbacks import AdapterCheckpoint, FrozenLayerCache
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
-from tests.tiny import save_backbone
+from tests.tiny import WIDTH, save_backbone
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -113,6 +113,20 @@ def test_a_resumed_fit_goes_on_as_one_that_was_not_stopped(
     assert first.losses == whole.losses[:8]
     assert rest.losses == plain.losses
     assert rest.runs == 5
+
+
+def test_the_memory_is_known_beforehand(calm: str, sst2_dir: str, make_trainer: MakeTrainer) -> None:
+    class Memory(Callback):
+        kept = 0
+
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            self.kept = cache.kept_bytes
+
+    cache, memory = FrozenLayerCache(), Memory()
+    _, trainer = fit(make_trainer, calm, sst2_dir, "head", cache, memory, epochs=1)
+    assert trainer.train_dataloader is not None
+    assert memory.kept == cache.expected_bytes(WIDTH, trainer.train_dataloader) > 0
+    assert cache.kept_bytes == 0
 
 
 class Noisy(Callback):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from beft_lightning import __version__
-from beft_lightning.arguments import for_parser
+from beft_lightning.arguments import for_parser, with_adapter
 from beft_lightning.configurations import OPTIONS, with_parts
 from beft_lightning.errors import BeftError, system_error
 from beft_lightning.resume import NAMES
@@ -70,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         with handled(end_at_once):
             arguments = with_parts(arguments)
             _check(arguments)
+            arguments = with_adapter(arguments)
             if arguments[0] == "export":
                 options = export_parser().parse_args(arguments[1:])
                 from beft_lightning.export import export
@@ -192,7 +193,7 @@ def _check(arguments: list[str]) -> None:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise BeftError(f"no command {command!r}; choose one of: {', '.join(SUBCOMMANDS)}.{hint}")
     for position, argument in enumerate(arguments):
-        for option in (*OPTIONS, "--ckpt_path", "--checkpoint", "--input"):
+        for option in (*OPTIONS, "--ckpt_path", "--checkpoint", "--adapter", "--input"):
             if argument == option:
                 value = arguments[position + 1] if position + 1 < len(arguments) else ""
             elif argument.startswith(f"{option}="):
@@ -218,7 +219,12 @@ class _Parser(argparse.ArgumentParser):
 def export_parser() -> argparse.ArgumentParser:
     """Return the parser of ``export``, which has no configuration."""
     parser = _Parser("python -m beft_lightning export", description=SUBCOMMANDS["export"], allow_abbrev=False)
-    parser.add_argument("--checkpoint", required=True, help="checkpoint of a fit, for example checkpoints/last.ckpt")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="checkpoint of a fit, for example checkpoints/last.ckpt, or folder of a BEFT adapter of PEFT; --adapter "
+        "is another name of this option",
+    )
     parser.add_argument(
         "--format",
         required=True,
@@ -273,7 +279,8 @@ def predict_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ckpt_path",
         required=True,
-        help="checkpoint of a fit, for example checkpoints/last.ckpt, or a folder that export has written",
+        help="checkpoint of a fit, for example checkpoints/last.ckpt, or a folder that export has written; --adapter "
+        "is another name of this option",
     )
     parser.add_argument(
         "--input",

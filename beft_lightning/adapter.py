@@ -8,10 +8,12 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from beft_lightning.bias.architecture import Architectures
+from beft_lightning.bias.found import found_record, offer_record, restore_found
 from beft_lightning.bias.parametrized import plain_name
 from beft_lightning.bias.structure import fit_state, fit_structure, split_layouts, zero_biases
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
+    FOUND_KEY,
     LAYOUTS_KEY,
     RNG_KEY,
     TRAINED_BEFORE_KEY,
@@ -53,6 +55,7 @@ def load_adapter(module: nn.Module, path: str | Path, architecture: Architecture
     """
     checkpoint = read_checkpoint(path)
     if isinstance(module, LightningModule):
+        offer_record(module, checkpoint.get(FOUND_KEY, {}))
         module.configure_model()  # Lightning, too, may call it again for a model that is there.
     load_values(module, checkpoint, path, architecture)
 
@@ -107,6 +110,7 @@ def prepare(
     """
     values: Mapping[str, Tensor] = checkpoint["state_dict"]
     known = {*values, *checkpoint.get(FINGERPRINT_KEY, ())}
+    restore_found(module, checkpoint.get(FOUND_KEY, {}))
     fit_structure(module, known, architecture, checkpoint.get(LAYOUTS_KEY))
     state = fit_state(module, values)
     if TRAINED_KEY in checkpoint:
@@ -168,6 +172,8 @@ def keep_trained(module: nn.Module, checkpoint: dict[str, Any], identity: Mappin
     checkpoint[FINGERPRINT_KEY] = {name: value for name, value in identity.items() if name in frozen}
     if layouts := split_layouts(module):
         checkpoint[LAYOUTS_KEY] = layouts
+    if found := found_record(module):
+        checkpoint[FOUND_KEY] = found
     checkpoint.setdefault(RNG_KEY, [])
 
 

@@ -3,11 +3,33 @@
 import json
 from importlib import import_module
 
+from beft_lightning.errors import BeftError
+
 #: Options that name a class, and where it is looked for if it is given without its module.
 _HOMES = {
     "--model.optimizer": ("torch.optim",),
     "--model.lr_scheduler": ("lightning.pytorch.cli", "torch.optim.lr_scheduler"),
 }
+#: Command -> its option for a checkpoint or adapter, of which ``--adapter`` is another name.
+_TRAINED = {"validate": "--ckpt_path", "test": "--ckpt_path", "predict": "--ckpt_path", "export": "--checkpoint"}
+
+
+def with_adapter(arguments: list[str]) -> list[str]:
+    """Return a command line with ``--ckpt_path``, or ``--checkpoint`` of ``export``, for ``--adapter``.
+
+    Raises:
+        BeftError: If both are given.
+    """
+    own = _TRAINED.get(arguments[0])
+    names = [argument.partition("=")[0] for argument in arguments]
+    if own is None or "--adapter" not in names:
+        return arguments
+    if own in names:
+        raise BeftError(f"--adapter and {own} are two names of one option: give one of them.")
+    return [
+        own + argument.removeprefix("--adapter") if name == "--adapter" else argument
+        for argument, name in zip(arguments, names, strict=True)
+    ]
 
 
 def for_parser(arguments: list[str]) -> list[str]:
@@ -18,8 +40,8 @@ def for_parser(arguments: list[str]) -> list[str]:
 
     Returns:
         The same with ``--tune=["value", "query"]`` for ``--tune value query``, ``--seeds`` of ``compare`` likewise,
-        with ``--json=true`` for the switch ``--json`` of ``plan``, with ``--data`` before its options, and with
-        ``torch.optim.SGD`` for ``SGD``.
+        with ``--json=true`` for the switch ``--json`` of ``plan``, ``--seconds`` likewise, with ``--data`` before its
+        options, and with ``torch.optim.SGD`` for ``SGD``.
     """
     command, *options = arguments
     if command == "compare":
@@ -57,10 +79,10 @@ def with_class_paths(arguments: list[str]) -> list[str]:
 
 
 def with_switches(arguments: list[str]) -> list[str]:
-    """Return the options with ``--json=true`` for a ``--json`` that has no value."""
+    """Return the options with ``--json=true`` for a ``--json`` that has no value; ``--seconds`` likewise."""
     following = [*arguments[1:], "--"]
     return [
-        "--json=true" if argument == "--json" and value.startswith("-") else argument
+        f"{argument}=true" if argument in ("--json", "--seconds") and value.startswith("-") else argument
         for argument, value in zip(arguments, following, strict=False)
     ]
 

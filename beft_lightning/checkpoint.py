@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from beft_lightning.bias.architecture import Fused
+from beft_lightning.bias.found import architectures_of_record
 from beft_lightning.checksums import checksum
 from beft_lightning.errors import ArchitectureError, CheckpointError
 from beft_lightning.fingerprint import is_identity
@@ -25,6 +26,8 @@ TRAINED_BEFORE_KEY = "beft_trained_before"
 MODEL_KEY = "beft_model"
 #: How each layer whose bias is split into terms orders its outputs: its path -> the fields of a ``Fused``.
 LAYOUTS_KEY = "beft_layouts"
+#: Where discovery found the bias terms: name of the watched model -> its architectures, as a user would write them.
+FOUND_KEY = "beft_found"
 #: Key of the states of the random number generators of each process.
 RNG_KEY = "beft_rng"
 #: Key of the checksum of the values and of the records above.
@@ -182,6 +185,8 @@ def _malformed(checkpoint: Mapping[str, Any]) -> str | None:
     layouts = checkpoint.get(LAYOUTS_KEY, {})
     if not isinstance(layouts, dict) or not all(map(_is_layout, layouts.values())):
         return f"{LAYOUTS_KEY!r} does not say how fused biases are divided"
+    if not _is_found(checkpoint.get(FOUND_KEY, {})):
+        return f"{FOUND_KEY!r} does not say where bias terms are"
     return _malformed_task(record["task"]) if isinstance(record, dict) and "task" in record else None
 
 
@@ -199,6 +204,17 @@ def _is_layout(value: Any) -> bool:
     except ArchitectureError:
         return False
     return True
+
+
+def _is_found(value: Any) -> bool:
+    """Return whether a value says for each of some models where its terms were found."""
+    if not isinstance(value, dict) or not all(isinstance(entries, list) for entries in value.values()):
+        return False
+    try:
+        found = [one for entries in value.values() for one in architectures_of_record(entries)]
+    except ArchitectureError:
+        return False
+    return all(isinstance(text, str) for text in [*value, *(path for one in found for path in one.paths.values())])
 
 
 def _malformed_task(task: Any) -> str | None:

@@ -9,7 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from beft_lightning.adapter import load_values
-from beft_lightning.checkpoint import MODEL_KEY, read_checkpoint
+from beft_lightning.bias.found import restore_found
+from beft_lightning.checkpoint import FOUND_KEY, MODEL_KEY, read_checkpoint
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.data.task_records import task_from_dict
 from beft_lightning.errors import BeftError, CheckpointError
@@ -80,11 +81,12 @@ def _load_checkpoint(path: str | Path, backbone: str | None) -> _Loaded:
         raise CheckpointError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
     task = _task(record, path)
     model, tokenizer = _load_base(task, backbone or record["backbone"], record)
+    module = nn.ModuleDict({"model": model})  # Names in a checkpoint are those in the LightningModule.
+    restore_found(module, checkpoint.get(FOUND_KEY, {}))
     method = tuning_method(record["tune"], record["tune_options"])
     if method is not None:
         set_up_tuning(model, method)
-    # Names in a checkpoint are those in the LightningModule.
-    load_values(nn.ModuleDict({"model": model}), checkpoint, path)
+    load_values(module, checkpoint, path)
     materialize(model)
     return model, tokenizer, task, record["dtype"]
 

@@ -257,3 +257,22 @@ def usable_positions(model: PreTrainedModel) -> int | None:
     embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding: int | None = getattr(embeddings, "padding_idx", None)
     return positions if positions is None or padding is None else positions - padding - 1
+
+
+def check_length(model: PreTrainedModel, longest: int, backbone: str) -> None:
+    """Check that a model has positions for the longest input.
+
+    Args:
+        model: The model.
+        longest: Number of tokens.
+        backbone: Its name, for the error.
+
+    Raises:
+        BackboneError: If it has fewer.
+    """
+    positions = usable_positions(model)
+    if positions is not None and longest > positions:
+        raise BackboneError(
+            f"the longest input has {longest} tokens, and {backbone} has {positions} positions: set data.max_length to "
+            f"at most {positions}."
+        )

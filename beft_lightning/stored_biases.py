@@ -60,10 +60,9 @@ def unused_gguf_biases(model: PreTrainedModel, path: Path) -> list[str]:
     """
     from gguf import GGUFReader
 
+    stored = [str(tensor.name) for tensor in GGUFReader(path).tensors if str(tensor.name).endswith(_BIAS)]
+    if not stored:  # what follows takes seconds
+        return []
     places = names_in_gguf(model)
-    unused = []
-    for tensor in GGUFReader(path).tensors:
-        layer = places.get(f"{str(tensor.name).removesuffix(_BIAS)}.weight")
-        if str(tensor.name).endswith(_BIAS) and tensor.name not in places and layer is not None:
-            unused.append(f"{layer.removesuffix('.weight')}{_BIAS}")
-    return unused
+    layers = (places.get(f"{name.removesuffix(_BIAS)}.weight") for name in stored if name not in places)
+    return [f"{layer.removesuffix('.weight')}{_BIAS}" for layer in layers if layer is not None]

@@ -95,13 +95,19 @@ class BeftTrainer(Trainer):
         download(model, datamodule)
 
     def plan(
-        self, model: LanguageTaskModule, datamodule: LightningDataModule | None = None, json: bool = False
+        self,
+        model: LanguageTaskModule,
+        datamodule: LightningDataModule | None = None,
+        json: bool = False,
+        seconds: bool = False,
     ) -> None:
-        """Print what a fit will train, store and send, before any weights are loaded.
+        """Print what a fit will train, store and send, before any weights are loaded; and how long it takes.
 
         Args:
             model: The module whose fit is planned.
-            datamodule: The data; not read.
+            datamodule: The data; read for `seconds` only.
             json: Print JSON, sizes in bytes; `--json` alone means true.
+            seconds: Load model and data, time a few steps, and print the times of scoring or race, epoch and fit;
+                `--seconds` alone means true.
         """
-        print_plan(model, self.bias_selection, as_json=json)
+        print_plan(self, model, datamodule, self.bias_selection, as_json=json, seconds=seconds)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beft_lightning.__main__ import SUBCOMMANDS, export_parser, predict_parser, predicts_new_texts, serve_parser
-from beft_lightning.arguments import with_lists
+from beft_lightning.arguments import with_adapter, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
 from beft_lightning.commands.compared_method import ZERO_SHOT
@@ -42,7 +42,8 @@ def cli() -> BeftCLI:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    command, *options = [PLACES.get(word, word) for word in shlex.split(line, comments=True)[3:]]
+    words = [PLACES.get(word, word) for word in shlex.split(line, comments=True)[3:]]
+    command, *options = with_adapter(words)
     assert command in SUBCOMMANDS
     if command == "export":
         export_parser().parse_args(options)
@@ -58,7 +59,7 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     for name in ("--rates", "--options"):
         if name in options:
             assert set(json.loads(options[options.index(name) + 1])) <= {*METHODS, *TERM_SYMBOLS}
-    options = [word for word in options if word != "--json"]
+    options = [word for word in options if word not in ("--json", "--seconds")]
     options = [w for i, w in enumerate(options) if w not in own and (i == 0 or options[i - 1] not in own)]
     if command == "compare":
         tunes, seeds, options = _lists(options)

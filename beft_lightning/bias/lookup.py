@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from beft_lightning.bias.architecture import Architecture, Architectures, Attention
 from beft_lightning.bias.architectures import ARCHITECTURES
 from beft_lightning.bias.discovery import architectures_of_twin, described
+from beft_lightning.bias.found import note_found, noted
 from beft_lightning.errors import ArchitectureError
 
 
@@ -65,15 +66,18 @@ def architecture_of(module: nn.Module) -> Architecture:
 def architectures_of(module: nn.Module) -> list[Architecture]:
     """Return where the bias terms are in the model that ``module`` is or contains, for each of its stacks of layers.
 
-    The table says so, or else a small twin of the model that is watched.
+    The checkpoint that the model was restored from says so, or the table, or else a small twin of the model that is
+    watched. What a twin showed is noted on the model, for its checkpoints.
 
     Raises:
         ArchitectureError: If the model's type is not in the table, and no attention of it was seen.
     """
     model = pretrained_model(module)
+    if (found := noted(model)) is not None:
+        return found
     if entry := ARCHITECTURES.get(model.config.model_type):
         return [_resolve(entry, model.config)]
-    return architectures_of_twin(model)
+    return note_found(model, architectures_of_twin(model))
 
 
 def architecture_stacks(module: nn.Module, architecture: Architectures) -> Sequence[Architecture]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.callbacks.selection_checks import RACE
 from beft_lightning.callbacks.training_checks import check_scorable
 from beft_lightning.errors import BeftError
 from beft_lightning.scoring.race.fit import give_rate
@@ -22,15 +24,16 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 class RateRace(Callback):
     """Train for a few batches at each of some learning rates, and fit at the best one.
 
-    Works with whatever a module trains: biases, LoRA, all weights. Each rate starts from the checkpoint, and is judged
-    by the loss on held-out training batches, as in a race of bias terms; it leaves no trace. Each rate that still runs
-    keeps its own copy of what is trained, and its optimizer's state.
+    Works with whatever a module trains: biases, LoRA, all weights, or what a BiasSelectionCallback selects. Each rate
+    starts from the checkpoint, and is judged by the loss on held-out training batches, as in a race of bias terms; it
+    leaves no trace. Each rate that still runs keeps its own copy of what is trained, and its optimizer's state.
 
     Args:
         rates: Learning rates to try.
         batches: Training batches at each rate in the first round; each later round goes on to twice as many.
         held_out: Training batches to judge by, which no rate is trained on; at most half of an epoch's.
-        allowance: Most batches in all. A held-out batch, which needs no backward pass, counts half.
+        allowance: Most batches in all. A held-out batch, which needs no backward pass, counts half. By default half of
+            the fit's batches, but at most 1,024 and no less than the first round.
         seed: Seed of the choice of the held-out batches, the order of the others, and dropout.
 
     Example::
@@ -44,7 +47,7 @@ class RateRace(Callback):
         rates: Sequence[float] = RATES,
         batches: int = 16,
         held_out: int = 16,
-        allowance: int = 1024,
+        allowance: int | None = None,
         seed: int = 0,
     ) -> None:
         self.settings = RaceSettings(tuple(rates), batches, held_out, allowance, seed)
@@ -60,7 +63,9 @@ class RateRace(Callback):
         strategy, self.result = adapt(trainer.strategy), None
         if stage == "fit":
             check_scorable(pl_module)
-            strategy.before_optimizers(lambda: self._race(trainer, pl_module))
+            _check_alone(trainer)
+            # Behind the actions of all callbacks, whatever their order: what is trained must have been selected.
+            strategy.before_restore(lambda: strategy.before_optimizers(lambda: self._race(trainer, pl_module)))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the trainer its strategy back."""
@@ -79,3 +84,14 @@ class RateRace(Callback):
         self.result = run_race(trainer, pl_module, {"learning rate": trained}, self.settings)
         self.seconds = time.perf_counter() - start
         rank_zero_info(f"Learning rate {self.result.winner.rate:g}, by a race of {cost_in_words(self.result)}.")
+
+
+def _check_alone(trainer: Trainer) -> None:
+    """Check that no other race chooses the learning rate.
+
+    Raises:
+        BeftError: If one does.
+    """
+    selections = [callback for callback in trainer.callbacks if isinstance(callback, BiasSelectionCallback)]  # type: ignore[attr-defined]
+    if any(selection.approach == RACE for selection in selections):
+        raise BeftError("approach 'race' chooses the learning rate, too: leave out RateRace, or take another approach.")

@@ -1,16 +1,19 @@
-"""The command ``plan``: sizes of a fit, before any weights are loaded."""
+"""The command ``plan``: sizes of a fit, before any weights are loaded; and if asked for, its times."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 import rich
 import torch
+from lightning.pytorch import LightningDataModule, Trainer
 from rich.table import Table
 from torch import nn
 from torch.optim import Optimizer
 
 from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.commands.plan_choice import planned_choice
+from beft_lightning.commands.plan_seconds import time_fit
 from beft_lightning.errors import BeftError
 from beft_lightning.models import QUANTIZED
 from beft_lightning.tasks import LanguageTaskModule
@@ -37,6 +40,7 @@ class Plan:
         optimizer_bytes: State of the optimizer.
         checkpoint_bytes: File size of an adapter checkpoint, estimated within 5 % and 2 KB.
         reduced_bytes_per_step: Bytes that each process contributes to the all-reduce of an optimizer step under DDP.
+        choice_batches: Batches of the scoring or the race before the fit, at most; held-out ones count half.
     """
 
     tune: str
@@ -48,6 +52,7 @@ class Plan:
     optimizer_bytes: int
     checkpoint_bytes: int
     reduced_bytes_per_step: int
+    choice_batches: float = 0.0
 
     @property
     def trained_share(self) -> float:
@@ -72,22 +77,67 @@ class Plan:
             ("reduced per step under DDP", self.reduced_bytes_per_step),
         ):
             table.add_row(label, _format_size(value))
+        if self.choice_batches:
+            table.add_row("scoring or race, at most", f"{self.choice_batches:,.0f} batches")
         return table
 
 
-def print_plan(module: LanguageTaskModule, selection: BiasSelectionCallback | None, *, as_json: bool) -> None:
+def print_plan(
+    trainer: Trainer,
+    module: LanguageTaskModule,
+    data: LightningDataModule | None,
+    selection: BiasSelectionCallback | None,
+    *,
+    as_json: bool,
+    seconds: bool,
+) -> None:
     """Print the sizes of a fit, as a table or as JSON.
 
     Args:
+        trainer: The trainer of the fit.
         module: The module before its model is loaded.
+        data: The data, read for the times only.
         selection: The callback that decides where ``module.tune`` is ``auto``.
         as_json: Print JSON, sizes in bytes.
+        seconds: Load the model, and print the times of the fit from a few timed steps.
+
+    Raises:
+        BeftError: If sizes or times cannot be known.
     """
+    random_init = module.random_init
     plan = plan_fit(module, selection)
+    advice = bf16_advice(torch.cpu.get_capabilities(), trainer.strategy.root_device.type, str(trainer.precision))
+    times = None
+    if seconds:
+        if data is None:
+            raise BeftError("--seconds needs the data of the fit: name it with --data.")
+        module.model, module.random_init = None, random_init
+        times = time_fit(trainer, module, data, selection)
+        plan = replace(plan, choice_batches=times.choice_batches)
     if as_json:
-        print(json.dumps(plan.to_dict(), indent=2))
-    else:
-        rich.print(plan.table())
+        more = {"advice": advice} | ({"seconds": times.to_dict()} if times else {})
+        print(json.dumps(plan.to_dict() | more, indent=2))
+        return
+    table = plan.table()
+    for label, value in times.rows() if times else ():
+        table.add_row(label, value)
+    rich.print(table)
+    if advice:
+        rich.print(advice)
+
+
+def bf16_advice(capabilities: Mapping[str, object], device: str, precision: str) -> str | None:
+    """Return the advice to train in bf16, on a CPU that has instructions for it.
+
+    Args:
+        capabilities: Name -> whether the CPU has it, as ``torch.cpu.get_capabilities`` gives them.
+        device: Type of the device that is trained on.
+        precision: Precision of the trainer.
+    """
+    has_bf16 = any(name.endswith("bf16") and value for name, value in capabilities.items())
+    if device != "cpu" or precision != "32-true" or not has_bf16:
+        return None
+    return "This CPU has instructions for bf16: --trainer.precision bf16-mixed may be faster; scores stay fp32."
 
 
 def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None = None) -> Plan:
@@ -111,7 +161,8 @@ def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None
         tune = (selection or BiasSelectionCallback()).freeze_largest(module)
     else:
         tune = ", ".join(tuned_terms(module.tune))
-    return plan_of(module, module.make_optimizer(), tune)
+    plan = plan_of(module, module.make_optimizer(), tune)
+    return replace(plan, choice_batches=planned_choice(module, selection).batches)
 
 
 def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:

@@ -8,11 +8,13 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.found import restore_found
 from beft_lightning.bias.fused import bias_name
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.structure import add_biases, fit_structure
 from beft_lightning.checkpoint import (
     FINGERPRINT_KEY,
+    FOUND_KEY,
     LAYOUTS_KEY,
     MODEL_KEY,
     TRAINED_KEY,
@@ -78,8 +80,9 @@ def read_fit(path: str | Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if TRAINED_KEY not in checkpoint:
         raise CheckpointError(
-            f"{path}: a full checkpoint, which does not say what was trained. Export one that AdapterCheckpoint wrote, "
-            "as every fit of `python -m beft_lightning` does; a whole module has its own `save_pretrained`."
+            f"{path}: a full checkpoint, which does not say what was trained. Give one that AdapterCheckpoint wrote, "
+            "as every fit of `python -m beft_lightning` does. Of a whole module, the model's `save_pretrained` writes "
+            "a folder that `serve --base` takes."
         )
     if MODEL_KEY not in checkpoint:
         raise CheckpointError(
@@ -134,6 +137,7 @@ def trained_values(
         CheckpointError: If the checkpoint is of another base.
     """
     module = nn.ModuleDict({"model": model})  # Names in a checkpoint are those in the LightningModule.
+    restore_found(module, checkpoint.get(FOUND_KEY, {}))
     trained = held_names(checkpoint)
     fitted = [*trained, *checkpoint[FINGERPRINT_KEY]]
     added = add_biases(module, map(plain_name, fitted))

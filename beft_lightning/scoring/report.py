@@ -4,12 +4,19 @@ from rich.table import Table
 
 from beft_lightning.bias.names import split_name
 from beft_lightning.scoring.margin import Margin
+from beft_lightning.scoring.record import record_of
 from beft_lightning.scoring.score_table import BiasScores
 
 
 def ranking_table(scores: BiasScores) -> Table:
-    """Return the terms from best to worst, as a table for ``rich.print``; shares and margins relative to the best."""
-    table = Table(title=f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches")
+    """Return the terms from best to worst, as a table for ``rich.print``; shares and margins relative to the best.
+
+    Below it stands the record of the approach in the study, if it has one.
+    """
+    title = f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches"
+    record = record_of(scores.approach)
+    caption = f"In the study, {scores.approach} {record.in_words()}." if record else None
+    table = Table(title=title, caption=caption)
     table.add_column("term", no_wrap=True)
     for name in ("score", "share", "margin", "values"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -16,6 +16,7 @@ from beft_lightning.errors import ScoringError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.scoring.approaches import approach_named
 from beft_lightning.scoring.margin import Margin, margin_spread
+from beft_lightning.scoring.record import record_of
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,10 @@ class BiasScores:
         for entry in terms.values():
             if not entry["heads"]:
                 del entry["heads"]
+        record = record_of(self.approach)
         return {
             "approach": self.approach,
+            **({"record": record.to_dict()} if record else {}),
             "model_type": self.model_type,
             "steps": self.steps,
             "terms": terms,

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from beft_lightning.bias.architecture import Architecture
 from beft_lightning.bias.discovery import HOW_TO_MAP, confirmed, discover
+from beft_lightning.bias.found import note_found, noted
 from beft_lightning.errors import ArchitectureError
 from beft_lightning.scoring.batches import training_batches, training_data
 from beft_lightning.scoring.isolation import eval_mode, leave_no_trace
@@ -16,6 +17,8 @@ from beft_lightning.strategies.internals.lightning import before_batch_transfer
 
 def watch_training_step(trainer: Trainer, module: LightningModule) -> list[Architecture]:
     """Find where the bias terms of a module are that holds no transformers model. It is as before afterwards.
+
+    A module that was watched in an earlier fit, or in the one that is resumed, is not watched again.
 
     Args:
         trainer: A trainer inside ``fit``, before its strategy is set up.
@@ -27,6 +30,8 @@ def watch_training_step(trainer: Trainer, module: LightningModule) -> list[Archi
     Raises:
         ArchitectureError: If the step cannot be run yet, or shows no attention.
     """
+    if (known := noted(module)) is not None:
+        return known
     takes_iterator = is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True)
     has_no_values = any(parameter.is_meta for parameter in module.parameters())
     if not module.automatic_optimization or takes_iterator or has_no_values:
@@ -43,4 +48,4 @@ def watch_training_step(trainer: Trainer, module: LightningModule) -> list[Archi
         takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
         with half_autocast(module, module.device):
             found = discover(module, partial(module.training_step, *([batch, 0] if takes_index else [batch])))
-    return confirmed(module, found)
+    return note_found(module, confirmed(module, found))

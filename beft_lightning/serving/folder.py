@@ -10,6 +10,7 @@ from typing import Any
 from beft_lightning.errors import BeftError, system_error
 from beft_lightning.export.peft import ADAPTER_CONFIG, ADAPTER_VALUES
 from beft_lightning.export.task_file import TASK_FILE
+from beft_lightning.serving.reading import check_adapter_folder
 from beft_lightning.serving.requests import BASE_NAME
 
 _log = logging.getLogger(__name__)
@@ -136,8 +137,8 @@ class AdapterFolder:
         for part in _parts(path):
             if part.is_symlink():
                 raise BeftError(f"{part.relative_to(self._folder)} is a link, which is not followed: copy the file.")
-        if path.is_dir() and not (path / ADAPTER_CONFIG).is_file():
-            raise BeftError(f"the folder {path.name} has no {ADAPTER_CONFIG}: put checkpoints in as NAME{_SUFFIX}.")
+        if path.is_dir():
+            check_adapter_folder(path)
 
 
 def _parts(path: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME
 
 from beft_lightning.backbones import resolve_backbone
 from beft_lightning.checkpoint import MODEL_KEY
@@ -42,7 +43,8 @@ class AdapterReader:
         Raises:
             BeftError: If it is missing, damaged, of another base, or changes more than biases and head.
         """
-        if (Path(path) / ADAPTER_CONFIG).is_file():
+        if Path(path).is_dir():
+            check_adapter_folder(Path(path))
             return self._read_peft(Path(path))
         return self._read_checkpoint(path)
 
@@ -101,6 +103,22 @@ class AdapterReader:
             whole = fingerprint(self._model)
             self._identities = {id(p): whole[name] for name, p in self._model.named_parameters() if p.dim() != 1}
         return fingerprint(module, self._identities)
+
+
+def check_adapter_folder(folder: Path) -> None:
+    """Check that a folder is an adapter's.
+
+    Raises:
+        CheckpointError: If it is not, or holds a whole model.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        return
+    if (folder / CONFIG_NAME).is_file():
+        raise CheckpointError(
+            f"the folder {folder.name} has no {ADAPTER_CONFIG}: it is a whole model. Serve the checkpoint that it was "
+            "exported from, or export that with the format 'peft'; or serve the folder as a base (serve --base)."
+        )
+    raise CheckpointError(f"the folder {folder.name} has no {ADAPTER_CONFIG}: put checkpoints in as NAME.ckpt.")
 
 
 def _task(record: Mapping[str, Any]) -> TaskRecord | None:

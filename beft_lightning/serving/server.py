@@ -18,6 +18,7 @@ from litserve import LitAPI, LitServer
 
 from beft_lightning.serving.engine import Engine
 from beft_lightning.serving.folder import AdapterFolder
+from beft_lightning.serving.page import add_page
 from beft_lightning.serving.routes import ACTIVE, ADAPTERS, DRAINING, BankSpec
 
 #: Longest time for requests to end when the server has been asked to, in seconds.
@@ -140,6 +141,7 @@ class BankServer:
             devices=1,
             max_payload_size=options.max_bytes,
         )
+        add_page(self.server.app)
 
     def run(self, host: str, port: int) -> None:
         """Serve until a signal asks to end; requests that have begun are answered first."""

@@ -13,8 +13,9 @@ from torch import nn
 
 from beft_lightning.adapter import complete_averages, keep_trained, prepare
 from beft_lightning.bias.architecture import Architecture
+from beft_lightning.bias.found import restore_found
 from beft_lightning.bias.precision import keep_fp32
-from beft_lightning.checkpoint import TRAINED_KEY, held_names, local_file
+from beft_lightning.checkpoint import FOUND_KEY, TRAINED_KEY, held_names, local_file
 from beft_lightning.errors import CheckpointError
 from beft_lightning.fingerprint import fingerprint
 from beft_lightning.models import QUANTIZED
@@ -48,7 +49,10 @@ class AdapterStrategy(Strategy):
     _actions: Mapping[_Moment, Sequence[Action]] = {}
 
     def before_restore(self, action: Action) -> None:
-        """Run ``action`` when ``configure_model`` has returned, before a checkpoint is read or the model is set up."""
+        """Run ``action`` when ``configure_model`` has returned, before a checkpoint is restored or the model is set up.
+
+        Where the terms are that a checkpoint's fit has found is known then.
+        """
         self._before("restore", action)
 
     def before_values(self, action: Action) -> None:
@@ -175,8 +179,11 @@ class AdapterStrategy(Strategy):
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint of any strategy. Lightning reads what is no local folder, since it may be remote."""
+        checkpoint = self._read_checkpoint(local_file(checkpoint_path), weights_only)
+        assert self.lightning_module is not None
+        restore_found(self.lightning_module, checkpoint.get(FOUND_KEY, {}))
         self._run_actions("restore")
-        return self._read_checkpoint(local_file(checkpoint_path), weights_only)
+        return checkpoint
 
     def _read_checkpoint(self, path: Any, weights_only: bool | None) -> dict[str, Any]:
         return super().load_checkpoint(path, weights_only)

@@ -11,10 +11,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DistributedSampler
 from transformers import PreTrainedModel
 
+from beft_lightning.bias.found import take_offered
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, CheckpointError
-from beft_lightning.models import check_dtype, checkpoint_activations, load_model, load_tokenizer, usable_positions
+from beft_lightning.models import check_dtype, check_length, checkpoint_activations, load_model, load_tokenizer
 from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_rate
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.collectives import check_same
@@ -93,6 +94,7 @@ class LanguageTaskModule(LightningModule):
         self.attn_implementation = attn_implementation
         self.model: PreTrainedModel | None = None
         self.objective: Objective[Any] | None = None
+        self._method_waits = False
         self.validation_metrics, self.test_metrics = (
             nn.ModuleList(TaskMetrics(task, metric_prefix(stage, split)) for split in splits)
             for stage, splits in (("val", task.validation_splits), ("test", task.evaluation_splits))
@@ -112,7 +114,10 @@ class LanguageTaskModule(LightningModule):
         """Prepare the strategy; check that precision, strategy and options fit, and are the same in all processes."""
         strategy = adapt(self.trainer.strategy)
         strategy.use_all_processes()
-        # As soon as the model exists: scoring comes next.
+        # As soon as the model exists, and a checkpoint says where its terms are: scoring comes next.
+        self._method_waits |= self.model is None and self.method is not None and self.method.looks_for_terms
+        if self._method_waits:
+            strategy.before_restore(self._set_up_method)
         strategy.before_restore(self._check_length)
         if stage == "fit":
             check_precision(self.trainer)
@@ -145,7 +150,14 @@ class LanguageTaskModule(LightningModule):
         self.objective.start_head(self.model)
         if self.activation_checkpointing:
             checkpoint_activations(self.model)
+        take_offered(self)
+        if not self._method_waits:
+            self._set_up_method()
+
+    def _set_up_method(self) -> None:
+        self._method_waits = False
         if self.method is not None:
+            assert self.model is not None
             set_up_tuning(self.model, self.method)
 
     def forward(self, batch: dict[str, Any] | None = None, **inputs: Any) -> Any:
@@ -201,15 +213,8 @@ class LanguageTaskModule(LightningModule):
             ) from None
 
     def _check_length(self) -> None:
-        """Check that the model has positions for the longest input."""
         assert self.model is not None
-        longest = getattr(getattr(self.trainer, "datamodule", None), "longest", 0)
-        positions = usable_positions(self.model)
-        if positions is not None and longest > positions:
-            raise BeftError(
-                f"the longest input has {longest} tokens, and {self.backbone} has {positions} positions: set "
-                f"data.max_length to at most {positions}."
-            )
+        check_length(self.model, getattr(getattr(self.trainer, "datamodule", None), "longest", 0), self.backbone)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the batch's loss."""

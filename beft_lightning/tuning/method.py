@@ -31,6 +31,8 @@ class TuningMethod(ABC):
     learning_rate: ClassVar[float | None] = None
     #: The trained values stand in the attention's cache, which activation checkpointing does not keep.
     needs_cache: ClassVar[bool] = False
+    #: It needs to know where bias terms are, which a checkpoint may say.
+    looks_for_terms: ClassVar[bool] = False
 
     @property
     def tune(self) -> str:

@@ -30,6 +30,7 @@ class ReparametrizedBiasTuning(TuningMethod):
         terms: Names of bias terms; biases that the model lacks are added as zeros.
     """
 
+    looks_for_terms: ClassVar[bool] = True
     terms: list[str] = field(default_factory=lambda: ["value"])
 
     @abstractmethod

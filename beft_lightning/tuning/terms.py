@@ -24,6 +24,7 @@ class TermTuning(TuningMethod):
     """
 
     name: ClassVar[str] = "terms"
+    looks_for_terms: ClassVar[bool] = True
     terms: tuple[str, ...] = field(default=("value",), metadata=NO_OPTION)
     methods: tuple[str, ...] = field(default=(), compare=False, repr=False, metadata=NO_OPTION)
 

@@ -18,9 +18,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.digits import Study as Digits
 from benchmarks.selection.jobs import run_job
 from benchmarks.selection.report import write_report
-from benchmarks.selection.settings import SEEDS, SETTINGS
+from benchmarks.selection.settings import SEEDS, SETTINGS, VIT
 from benchmarks.selection.study import Study
 
 
@@ -52,6 +53,8 @@ def run(study: Study, names: list[str], end: float, workers: int) -> None:
         end: When to start no further job, in the monotonic clock's seconds.
         workers: Number of jobs at a time.
     """
+    if any(SETTINGS[name].model is VIT for name in names):
+        Digits(study.folder / "digits")
     # Fresh processes, so that each has its own threads and generators.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         running: dict[Future[float], dict[str, Any]] = {}

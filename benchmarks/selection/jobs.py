@@ -15,7 +15,7 @@ from beft_lightning import data as data_modules
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.files import write_text_atomically
 from beft_lightning.scoring.race.settings import RaceSettings
-from benchmarks.selection.settings import APPROACHES, SCORING_BATCHES, SETTINGS, Setting
+from benchmarks.selection.settings import APPROACHES, OUT, SCORING_BATCHES, SETTINGS, Setting
 
 
 class Curve(Callback):
@@ -44,20 +44,32 @@ class Curve(Callback):
             each.reset()
 
 
-def parts(setting: Setting, seed: int, **options: Any) -> tuple[LanguageTaskModule, LanguageDataModule]:
+def parts(setting: Setting, out: Path, seed: int, **options: Any) -> tuple[LanguageTaskModule, LanguageDataModule]:
     """Return the module and the data of a setting, with the seed set for both.
 
     Args:
         setting: The setting.
+        out: Folder of the study.
         seed: Seed of the head, the subset, its order and dropout.
         options: Further arguments of the module.
     """
     seed_everything(seed, verbose=False)
-    tokenizer = {"tokenizer": setting.model["backbone"], "gguf_file": setting.model.get("gguf_file")}
-    data: LanguageDataModule = getattr(data_modules, setting.benchmark)(
-        **tokenizer, task=setting.task, data_dir=os.environ["BEFT_DATA_DIR"], seed=seed, **setting.data
-    )
-    return LanguageTaskModule(task=data.task, **setting.model, **options), data
+    model, arguments = _placed(setting.model, out), _placed(setting.data, out)
+    arguments["tokenizer"] = model["backbone"]
+    if setting.benchmark != "ImageTable":
+        arguments |= {"gguf_file": model.get("gguf_file"), "data_dir": os.environ["BEFT_DATA_DIR"]}
+    data: LanguageDataModule = getattr(data_modules, setting.benchmark)(**arguments, seed=seed)
+    data.prepare_data()
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    return LanguageTaskModule(task=data.task, **model, **options), data
+
+
+def _placed(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Return arguments with the study's folder at its place in their texts."""
+    return {
+        name: value.replace(OUT, str(out)) if isinstance(value, str) else value for name, value in arguments.items()
+    }
 
 
 def make_trainer(callback: Callback, epochs: int) -> Trainer:
@@ -74,14 +86,12 @@ def make_trainer(callback: Callback, epochs: int) -> Trainer:
     )
 
 
-def train(setting: Setting, way: str, rate: float, seed: int) -> dict[str, Any]:
+def train(setting: Setting, out: Path, way: str, rate: float, seed: int) -> dict[str, Any]:
     """Train one way at one rate with one seed, and return its curves."""
-    module, data = parts(setting, seed, tune=way, learning_rate=rate)
+    module, data = parts(setting, out, seed, tune=way, learning_rate=rate)
     curve = Curve()
     start = time.perf_counter()
     trainer = make_trainer(curve, setting.epochs)
-    data.prepare_data()
-    data.setup("test")
     trainer.fit(module, datamodule=data)
     finite = all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad)
     return {
@@ -97,11 +107,11 @@ def train(setting: Setting, way: str, rate: float, seed: int) -> dict[str, Any]:
     }
 
 
-def score(setting: Setting, seed: int) -> dict[str, Any]:
+def score(setting: Setting, out: Path, seed: int) -> dict[str, Any]:
     """Score the terms of a setting by each approach and by a race, and return scores and costs."""
     found: dict[str, Any] = {}
     for approach in (*APPROACHES, "race"):
-        module, data = parts(setting, seed, tune="auto")
+        module, data = parts(setting, out, seed, tune="auto")
         callback = BiasSelectionCallback(
             approach,
             terms=setting.terms,
@@ -136,8 +146,11 @@ def run_job(job: dict[str, Any], path: str) -> float:
     """Run a job in one thread, and write its file; return its seconds."""
     torch.set_num_threads(1)
     start = time.perf_counter()
-    setting = SETTINGS[job["setting"]]
-    result = train(setting, job["way"], job["rate"], job["seed"]) if "way" in job else score(setting, job["seed"])
+    setting, out = SETTINGS[job["setting"]], Path(path).parent.parent
+    if "way" in job:
+        result = train(setting, out, job["way"], job["rate"], job["seed"])
+    else:
+        result = score(setting, out, job["seed"])
     write_text_atomically(Path(path), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return time.perf_counter() - start
 

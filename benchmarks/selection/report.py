@@ -13,7 +13,8 @@ import pandas as pd
 
 from beft_lightning.commands.markdown import markdown_table
 from beft_lightning.files import write_text_atomically
-from benchmarks.selection.settings import SETTINGS, SHORT, Setting
+from benchmarks.selection.pictures import curves_picture, regret_picture
+from benchmarks.selection.settings import SETTINGS, SHORT, TIE, Setting
 from benchmarks.selection.statistics import area, bootstrap, rank_correlation, regret, steps_to
 from benchmarks.selection.study import Study
 
@@ -58,7 +59,8 @@ def curves_table(study: Study, setting: Setting) -> str:
 def picks(study: Study, settings: Sequence[Setting]) -> pd.DataFrame:
     """Return a row for each approach, setting and seed of scores: its pick, regrets, correlation and cost.
 
-    Regret compares with the best single term, which is what the approaches choose from.
+    Regret compares with the best single term, which is what the approaches choose from. A pick that lies at most
+    ``TIE`` below the best counts as tied with it.
     """
     rows = []
     for setting in settings:
@@ -76,6 +78,7 @@ def picks(study: Study, settings: Sequence[Setting]) -> pd.DataFrame:
                         "seed": scores["seed"],
                         "pick": found["pick"],
                         "best": regret(long, found["pick"]) == 0,
+                        "tied": regret(long, found["pick"]) <= TIE,
                         "short": regret(short, found["pick"]),
                         "long": regret(long, found["pick"]),
                         "correlation": rank_correlation(
@@ -96,6 +99,38 @@ def accuracies(study: Study, setting: Setting, ways: Sequence[str], epochs: int)
     return {way: fmean(curve[min(epochs, len(curve)) - 1] for curve in curves) for way, curves in found.items()}
 
 
+def rules(study: Study, settings: Sequence[Setting]) -> pd.DataFrame:
+    """Return a row for each rule that needs no scores, and setting: always one term, or any term at random."""
+    rows = []
+    for setting in settings:
+        ways = [way for way in study.ways_of(setting) if way in setting.terms]
+        results = {epochs: accuracies(study, setting, ways, epochs) for epochs in (SHORT, setting.epochs)}
+        regrets = {way: [regret(found, way) for found in results.values()] for way in ways}
+        for way, (short, long) in regrets.items():
+            rows.append({"rule": f"always {way}", "best": float(long == 0), "tied": float(long <= TIE)})
+            rows[-1] |= {"short": short, "long": long}
+        anything = {"best": 1 / len(ways), "tied": fmean(long <= TIE for _, long in regrets.values())}
+        means = {"short": fmean(short for short, _ in regrets.values()), "long": fmean(r[1] for r in regrets.values())}
+        rows.append({"rule": "a term at random", **anything, **means})
+    return pd.DataFrame(rows)
+
+
+def rules_table(found: pd.DataFrame) -> str:
+    """Return a row for each rule, the one with the least regret at the long budget first."""
+    rows = [
+        {
+            "rule": rule,
+            "settings": len(group),
+            "best": f"{group['best'].mean():.0%}",
+            f"within {TIE:g}": f"{group['tied'].mean():.0%}",
+            "regret, short": f"{group['short'].mean():.3f}",
+            "regret, long": f"{group['long'].mean():.3f}",
+        }
+        for rule, group in found.groupby("rule", sort=False)
+    ]
+    return markdown_table(pd.DataFrame(sorted(rows, key=lambda row: str(row["regret, long"]))))
+
+
 def approaches_table(found: pd.DataFrame) -> str:
     """Return a row for each approach: how often it picked the best term, its regrets, correlation and cost."""
     rows = []
@@ -106,6 +141,7 @@ def approaches_table(found: pd.DataFrame) -> str:
             {
                 "approach": approach,
                 "picked the best": f"{int(group['best'].sum())} of {len(group)}",
+                f"within {TIE:g}": f"{int(group['tied'].sum())} of {len(group)}",
                 "regret, short": f"{group['short'].mean():.3f}",
                 "regret, long": f"{group['long'].mean():.3f}",
                 "rank correlation": f"{fmean(correlations):+.2f} [{low:+.2f}, {high:+.2f}]" if correlations else "-",
@@ -122,6 +158,7 @@ def record_of(found: pd.DataFrame, command: str) -> dict[str, Any]:
         str(approach): {
             "picks": len(group),
             "best": int(group["best"].sum()),
+            "tied": int(group["tied"].sum()),
             "regret": round(float(group["long"].mean()), 4),
         }
         for approach, group in found.groupby("approach", sort=False)
@@ -130,7 +167,7 @@ def record_of(found: pd.DataFrame, command: str) -> dict[str, Any]:
 
 
 def write_report(study: Study, command: str) -> Path | None:
-    """Write ``report.md`` and ``record.json`` into the study's folder.
+    """Write ``report.md``, ``record.json``, ``curves.svg`` and ``regret.svg`` into the study's folder.
 
     Returns:
         The report's path; ``None`` if no setting is complete yet.
@@ -141,9 +178,12 @@ def write_report(study: Study, command: str) -> Path | None:
     parts = [f"# Study of bias selection\n\n`{command}`, seeds {', '.join(map(str, study.seeds))}.\n"]
     for setting in settings:
         parts.append(f"## {setting.name}\n\n{curves_table(study, setting)}")
+    curves_picture(study, settings, study.folder / "curves.svg")
     found = picks(study, settings)
     if not found.empty:
+        regret_picture(found, study.folder / "regret.svg")
         parts.append(f"## Approaches\n\n{approaches_table(found)}")
+        parts.append(f"## Without scores\n\n{rules_table(rules(study, settings))}")
         record = json.dumps(record_of(found, command), indent=2) + "\n"
         write_text_atomically(study.folder / "record.json", record)
     path = study.folder / "report.md"

@@ -10,13 +10,19 @@ SMOLLM2: dict[str, Any] = {
     "schedule": "linear",
 }
 
-#: The live terms of each model; the key bias of MiniLM is inert.
+#: Place of the study's folder in the texts of a setting's arguments.
+OUT = "{out}"
+#: A ViT that knows five of scikit-learn's ten digits, made by ``benchmarks.digits`` in the study's folder.
+VIT: dict[str, Any] = {"backbone": f"{OUT}/digits/backbone"}
+_IMAGES = {part: f"{OUT}/digits/images/{part}.csv" for part in ("pool", "choice", "report")}
+
+#: The live terms of each model; the key bias of MiniLM and of ViT is inert.
 ENCODER_TERMS = ("query", "value", "attention_output", "mlp_in", "mlp_out", "attention_norm", "mlp_norm")
 DECODER_TERMS = ("query", "key", "value", "attention_output", "mlp_gate", "mlp_in", "mlp_out")
 #: What people would try beside single terms.
 COMBINATIONS = ("value,attention_output", "value,mlp_out", "value,attention_output,mlp_out", "all")
 #: All rates that a way may be swept over; each sweep starts with the middle three, see ``statistics.next_rate``.
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 #: Seeds of the reported runs. The first one's runs are the sweeps too: rates are chosen on development examples, and
 #: results are those of test examples.
 SEEDS = (0, 1, 2)
@@ -26,6 +32,8 @@ APPROACHES = ("projection", "magnitude", "fisher", "gradient", "adam_gain", "gra
 SCORING_BATCHES = 32
 #: Epochs of the short budget; the long one is a setting's own number.
 SHORT = 2
+#: Results that differ by no more than this count as tied: about the standard error of a difference in the study.
+TIE = 0.01
 
 
 @dataclass(frozen=True)
@@ -35,9 +43,8 @@ class Setting:
     Args:
         name: Name of the setting, that of its folder.
         model: Arguments of the module.
-        task: Name of the task.
         benchmark: Class of the DataModule.
-        data: Further arguments of the DataModule.
+        data: Its arguments, except those of the tokenizer, the seed, and the folder of the benchmarks' files.
         epochs: Length of a run: the long budget.
         terms: The live terms.
         allowance: Most batches of a race.
@@ -45,7 +52,6 @@ class Setting:
 
     name: str
     model: dict[str, Any]
-    task: str
     benchmark: str = "Glue"
     data: dict[str, Any] = field(default_factory=dict)
     epochs: int = 8
@@ -60,18 +66,26 @@ class Setting:
 
 _SMALL: dict[str, Any] = {"train_size": 480, "dev_size": 200, "eval_size": 400}
 _PROMPTED: dict[str, Any] = {"prompt": True, "train_size": 96, "dev_size": 64, "eval_size": 160, "batch_size": 4}
-_DECODER: dict[str, Any] = {"epochs": 4, "terms": DECODER_TERMS, "allowance": 512}
+_DIGITS = {"train": _IMAGES["pool"], "validation": _IMAGES["choice"], "test": _IMAGES["report"], "batch_size": 16}
+
+
+def _minilm(task: str) -> Setting:
+    return Setting(f"minilm_{task}", MINILM, data={"task": task, **_SMALL})
+
+
+def _smollm2(task: str, benchmark: str = "SuperGlue") -> Setting:
+    return Setting(f"smollm2_{task}", SMOLLM2, benchmark, {"task": task, **_PROMPTED}, 4, DECODER_TERMS, 512)
+
 
 #: In the order in which they are run: as many as the hours allow.
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
-        *(Setting(f"minilm_{task}", MINILM, task, data=_SMALL) for task in ("sst2", "qqp")),
-        Setting("smollm2_sst2", SMOLLM2, "sst2", data=_PROMPTED, **_DECODER),
-        *(Setting(f"minilm_{task}", MINILM, task, data=_SMALL) for task in ("cola", "mrpc", "qnli", "mnli")),
-        *(
-            Setting(f"smollm2_{task}", SMOLLM2, task, "SuperGlue", _PROMPTED, **_DECODER)
-            for task in ("cb", "copa", "boolq")
-        ),
+        _minilm("sst2"),
+        Setting("vit_digits", VIT, "ImageTable", _DIGITS, epochs=12),
+        _minilm("qqp"),
+        _smollm2("sst2", "Glue"),
+        *map(_minilm, ("cola", "mrpc", "qnli", "mnli")),
+        *map(_smollm2, ("cb", "copa", "boolq")),
     )
 }

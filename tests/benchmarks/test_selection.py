@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.selection.report import accuracies, complete, picks, write_report
+from benchmarks.selection.report import accuracies, complete, picks, rules, write_report
 from benchmarks.selection.settings import RATES, SETTINGS
 from benchmarks.selection.statistics import (
     area,
@@ -140,11 +140,17 @@ def test_the_report_is_of_the_results(study: Study) -> None:
     assert found.loc["gradient", "correlation"] == pytest.approx(1.0)
     assert found.loc["magnitude", "long"] == pytest.approx(0.1)
     assert found.loc["magnitude", "short"] == 0
+    without = rules(study, [SETTING]).set_index("rule")
+    assert without.loc["always mlp_out", ["short", "long", "tied"]].tolist() == pytest.approx([0.2, 0.3, 0])
+    assert without.loc["a term at random", ["short", "long"]].tolist() == pytest.approx([0.1, 0.4 / 3])
+    assert without.loc["a term at random", "tied"] == pytest.approx(1 / 3)
     path = write_report(study, "python -m benchmarks.selection")
     assert path is not None
     text = path.read_text()
     assert "0.900 [0.900, 0.900]" in text
     assert "+1.00 [+1.00, +1.00]" in text
+    for name in ("curves.svg", "regret.svg"):
+        assert (study.folder / name).read_text().startswith("<?xml")
     record = json.loads((study.folder / "record.json").read_text())
-    assert record["approaches"]["magnitude"] == {"picks": 2, "best": 0, "regret": 0.1}
-    assert record["approaches"]["gradient"] == {"picks": 2, "best": 2, "regret": 0.0}
+    assert record["approaches"]["magnitude"] == {"picks": 2, "best": 0, "tied": 0, "regret": 0.1}
+    assert record["approaches"]["gradient"] == {"picks": 2, "best": 2, "tied": 2, "regret": 0.0}

@@ -135,7 +135,7 @@ def test_inert_terms_do_not_run_and_are_listed_last(make_trainer: MakeTrainer, t
     assert content["selected"] == [content["ranking"][0]]
     cost = content["race"]["cost"]
     assert cost["training_batches"] == sum(entrant["batches"][-1] for entrant in content["race"]["entrants"])
-    assert cost["training_batches"] + cost["held_out_batches"] / 2 <= SHORT.allowance + SHORT.held_out / 2
+    assert cost["training_batches"] + cost["held_out_batches"] / 2 <= 30 + SHORT.held_out / 2
     assert (tmp_path / "scores.png").stat().st_size > 0
     assert RaceScores.from_dict(content).to_dict() == content
 

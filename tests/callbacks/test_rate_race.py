@@ -1,6 +1,7 @@
 """The learning rate of a fit by a race."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +9,12 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from beft_lightning import LanguageTaskModule
+from beft_lightning import BiasSelectionCallback, LanguageTaskModule
+from beft_lightning.callbacks import rate_race
 from beft_lightning.callbacks.rate_race import RateRace
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
+from beft_lightning.scoring.race.race import run_race
 from tests.tiny import ForeignModule, token_batches
 
 MakeTrainer = Callable[..., Trainer]
@@ -81,6 +84,31 @@ def test_a_resumed_fit_keeps_its_rate_without_a_race(make_trainer: MakeTrainer, 
     later.fit(ForeignModule(), token_batches(), ckpt_path=f"{tmp_path}/end.ckpt", weights_only=False)
     assert again.result is None
     assert later.optimizers[0].param_groups[0]["lr"] == trainer.optimizers[0].param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_selection_keeps_is_raced_whatever_the_order(
+    first: bool, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raced: list[str] = []
+    module = ForeignModule()
+
+    def spy(trainer: Trainer, pl_module: ForeignModule, candidates: dict[str, list[nn.Parameter]], *rest: Any) -> Any:
+        (mine,) = candidates.values()
+        raced.extend(name for name, value in module.named_parameters() if any(value is each for each in mine))
+        return run_race(trainer, pl_module, candidates, *rest)
+
+    monkeypatch.setattr(rate_race, "run_race", spy)
+    race = RateRace(rates=[1e-4, 1e-2], batches=2, held_out=2, allowance=20)
+    selection = BiasSelectionCallback(approach="gradient", batches=2)
+    make_trainer(callbacks=[race, selection] if first else [selection, race]).fit(module, token_batches())
+    assert raced
+    assert raced == [name for name, value in module.named_parameters() if value.requires_grad]
+
+
+def test_two_races_are_an_error(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(BeftError, match="leave out RateRace"):
+        make_trainer(callbacks=[RateRace(), BiasSelectionCallback("race")]).fit(ForeignModule(), token_batches())
 
 
 def test_no_rates_are_an_error() -> None:

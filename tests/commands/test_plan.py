@@ -11,9 +11,10 @@ import yaml  # type: ignore[import-untyped]
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.__main__ import main
 from beft_lightning.checkpoint import read_checkpoint
-from beft_lightning.commands.plan import plan_fit
+from beft_lightning.commands.plan import bf16_advice, plan_fit
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS
 from beft_lightning.errors import BackboneError, TermError
+from beft_lightning.scoring.race.settings import RaceSettings
 from tests.tiny import LAYERS, WIDTH, save_backbone
 
 SST2, SST2_PROMPT, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["sst2"], PROMPT_TASKS["copa"]
@@ -146,3 +147,57 @@ def test_tied_output_embeddings_are_in_no_checkpoint(model_type: str, argv: Any,
     size = (out / "version_0" / "checkpoints" / "last.ckpt").stat().st_size
     assert plan.checkpoint_bytes == pytest.approx(size, rel=0.05, abs=2_000)
     assert plan.checkpoint_bytes < 5000 * WIDTH * 4
+
+
+def test_times_are_those_of_the_fits_own_batches(
+    backbone: str, sst2_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    data = ["--data", "beft_lightning.data.Glue", "--data.task", "sst2", "--data.data_dir", sst2_dir]
+    race = ["--selection.approach", "race", "--selection.race.batches", "1", "--selection.race.held_out", "2"]
+    fit = ["--trainer.max_epochs", "3", "--data.batch_size", "4", "--trainer.limit_train_batches", "3"]
+    assert main(["plan", "--model.backbone", backbone, *data, *race, *fit, "--json", "--seconds"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    times = plan["seconds"]
+    assert (times["epoch_batches"], times["fit_batches"]) == (3, 9)
+    # Two live terms at three rates: the key bias of BERT is inert. The first round is paid in any case.
+    assert plan["choice_batches"] == times["choice_batches"] == 6 * (1 + 1) + 1
+    assert times["choice"] == pytest.approx(6 * times["step"] + 14 * times["held_out"])
+    validation = times["epoch"] - 3 * times["step"]
+    assert validation > 0
+    assert times["fit"] == pytest.approx(times["choice"] + 9 * times["step"] + 3 * validation)
+
+
+@pytest.mark.parametrize(
+    ("tune", "selection", "batches"),
+    [
+        ("auto", {"batches": 5}, 5),
+        ("auto", {"approach": "fixed"}, 0),
+        ("value", {}, 0),
+        # 6 entrants on 16 batches, 3 up to 32, 2 up to 64, 128 and 256, each lap on 16 held-out ones that count half.
+        ("auto", {"approach": "race"}, 6 * 24 + 3 * 24 + 2 * (40 + 72 + 136) + 8),
+        ("auto", {"approach": "race", "race": RaceSettings(allowance=150)}, 6 * 24 + 8),
+    ],
+)
+def test_the_choice_is_planned_in_batches(tune: str, selection: dict[str, Any], batches: float, backbone: str) -> None:
+    plan = plan_fit(LanguageTaskModule(backbone, SST2, tune=tune), BiasSelectionCallback(**selection))
+    assert plan.choice_batches == batches
+
+
+def test_a_fit_without_a_length_has_no_time(
+    backbone: str, sst2_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
+    data = ["--data", "beft_lightning.data.Glue", "--data.task", "sst2", "--data.data_dir", sst2_dir]
+    endless = ["--trainer.max_epochs", "-1", "--model.tune", "value"]
+    assert main(["plan", "--model.backbone", backbone, *data, *endless, "--seconds"]) == 2
+    assert "no set length" in capsys.readouterr().err
+
+
+def test_bf16_is_recommended_where_the_processor_has_it() -> None:
+    new = {"avx512_bf16": True, "amx_bf16": False, "avx2": True}
+    old = {"avx512_bf16": False, "avx2": True}
+    assert "bf16-mixed" in str(bf16_advice(new, "cpu", "32-true"))
+    assert bf16_advice(new, "cpu", "bf16-mixed") is None
+    assert bf16_advice(new, "cuda", "32-true") is None
+    assert bf16_advice(old, "cpu", "32-true") is None

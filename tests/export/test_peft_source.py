@@ -65,7 +65,7 @@ def test_llama_cpp_computes_it(tmp_path: Path) -> None:
 def test_the_commands_evaluate_it(backbone: str, argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"target_modules": ["value"], "modules_to_save": ["classifier"], "task_type": "SEQ_CLS"}
     model = _adapter(backbone, tmp_path / "adapter", HEADED, **options)
-    assert main(argv("validate", "--ckpt_path", str(tmp_path / "adapter"), "--model.tune", "value")) == 0
+    assert main(argv("validate", "--adapter", str(tmp_path / "adapter"), "--model.tune", "value")) == 0
     assert main(argv("fit", "--ckpt_path", str(tmp_path / "adapter"))) == 2
     assert "without the state of an optimizer" in capsys.readouterr().err
     write_as_checkpoint(tmp_path / "adapter", tmp_path / "a.ckpt", backbone, None, "float32")

@@ -9,6 +9,7 @@ import torch
 
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS
 from beft_lightning.errors import BeftError, CheckpointError
+from beft_lightning.export import export
 from beft_lightning.serving import Adapter, AdapterBank
 from tests.export.fits import CAUSAL, HEADED, SST2
 from tests.serving.adapters import prompts, random_adapter, trained
@@ -209,6 +210,19 @@ def test_trained_weights_are_refused(tmp_path: Path) -> None:
     trained(backbone, COPA, "random_rows", tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match="only biases and heads differ from row to row"):
         AdapterBank(CAUSAL.from_pretrained(backbone)).add("one", tmp_path / "a.ckpt")
+
+
+def test_whole_models_are_refused_with_what_to_serve_instead(tmp_path: Path) -> None:
+    backbone = save_backbone(tmp_path / "base", "opt", causal=True)
+    module = trained(backbone, COPA, "value", tmp_path / "a.ckpt")
+    bank = AdapterBank(CAUSAL.from_pretrained(backbone))
+    export(tmp_path / "a.ckpt", tmp_path / "whole", "hf")
+    with pytest.raises(CheckpointError, match=r"whole has no adapter_config.json: it is a whole model.*format 'peft'"):
+        bank.add("one", tmp_path / "whole")
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "full.ckpt")
+    with pytest.raises(CheckpointError, match=r"full.ckpt: a full checkpoint.*that AdapterCheckpoint wrote"):
+        bank.add("one", tmp_path / "full.ckpt")
+    assert not bank.names
 
 
 def test_a_damaged_file_is_one_error(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_what_cannot_be_served_is_listed_and_the_rest_is_served(
     _put(place / "twice.ckpt", "a")
     _put(place / "twice" / ADAPTER_CONFIG, "a")
     _put(place / "empty" / "readme.md", "a")
+    _put(place / "whole" / "config.json", "{}")
     _put(place / "b ad.ckpt", "a")
     _put(place / "base.ckpt", "a")
     _put(outside / "secret.ckpt", "a")
@@ -79,6 +80,7 @@ def test_what_cannot_be_served_is_listed_and_the_rest_is_served(
         "foreign": "trained over 'there'; the base here is 'here'",
         "twice": "twice and twice.ckpt have one name",
         "empty": f"has no {ADAPTER_CONFIG}",
+        "whole": "it is a whole model. Serve the checkpoint that it was exported from",
         "b ad": "no name of an adapter",
         "base": "'base' is the base's",
         "link": "link.ckpt is a link",

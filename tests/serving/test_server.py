@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -127,6 +128,19 @@ def test_openais_client_completes_chats_and_streams(served: Served) -> None:
     assert streamed[-1].usage.completion_tokens == chat.usage.completion_tokens
     base = served.client.completions.create(prompt="the film was", **{**options, "model": "base"})
     assert base.choices[0].text != whole.choices[0].text
+
+
+def test_the_page_needs_no_key_and_loads_nothing_from_elsewhere(served: Served) -> None:
+    with urllib.request.urlopen(f"{served.address}/", timeout=60) as response:
+        page = response.read().decode()
+        assert response.headers.get_content_type() == "text/html"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert "<title>Adapters side by side</title>" in page
+    assert not re.findall(r"(?:src|href)=|https?://|@import|innerHTML", page)
+    routes = set(re.findall(r'<option value="([a-z/]+)">', page))
+    assert routes == {"completions", "chat/completions", "classify"}
+    for route in routes:
+        assert served.ask(f"/v1/{route}", {"model": "one"})[0] == 400  # known, and the body is not complete
 
 
 def test_labels_and_scores(served: Served) -> None:

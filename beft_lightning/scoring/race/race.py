@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
 from beft_lightning.errors import BeftError, ScoringError
@@ -14,7 +15,7 @@ from beft_lightning.scoring.isolation import leave_no_trace
 from beft_lightning.scoring.race.entrant import Entrant
 from beft_lightning.scoring.race.gap import gap
 from beft_lightning.scoring.race.result import Placed, RaceCost, RaceResult
-from beft_lightning.scoring.race.rounds import Round, rounds, survivors
+from beft_lightning.scoring.race.rounds import Round, announcement, rounds, survivors
 from beft_lightning.scoring.race.settings import RaceSettings
 from beft_lightning.scoring.race.split import collect_batches, split_batches
 from beft_lightning.scoring.race.track import Track
@@ -52,7 +53,6 @@ def run_race(
         )
     rates: Sequence[float | None] = settings.rates or [None]
     entrants = [Entrant(name, rate, list(trained)) for name, trained in candidates.items() for rate in rates]
-    planned = planned_rounds(len(entrants), settings)
     everyone = list(dict.fromkeys(parameter for entrant in entrants for parameter in entrant.parameters))
     start = time.perf_counter()
     with (
@@ -61,6 +61,9 @@ def run_race(
         training_data(trainer, snapshot) as data,
         torch.enable_grad(),
     ):
+        fit_batches = fit_batches_of(trainer)
+        planned = rounds(len(entrants), settings, fit_batches)
+        rank_zero_info(announcement(planned, fit_batches))
         batches = collect_batches(strategy, data.epoch(0), settings.held_out + planned[-1].batches)
         split = split_batches(batches, settings.held_out, settings.seed)
         checkpoint = {parameter: parameter.detach().clone() for parameter in everyone}
@@ -70,9 +73,6 @@ def run_race(
             raise ScoringError("the loss of the checkpoint is not finite on the held-out training batches.")
         trained = _hold(track, entrants, planned)
         evaluations = 1 + sum(len(entrant.laps) for entrant in entrants)
-        # No fit follows the command that only scores: it has no epochs, which Lightning counts as one here.
-        steps = float(trainer.estimated_stepping_batches) if trainer.max_epochs != 0 else math.inf
-        fit_batches = steps * trainer.accumulate_grad_batches
     if all(entrant.has_diverged for entrant in entrants):
         raise ScoringError("every candidate of the race has diverged: give lower race.rates.")
     return RaceResult(
@@ -87,19 +87,15 @@ def run_race(
     )
 
 
-def planned_rounds(entrants: int, settings: RaceSettings) -> list[Round]:
-    """Return the rounds of a race, at most.
+def fit_batches_of(trainer: Trainer) -> float:
+    """Return the training batches of a fit; infinite if it has no set length, or there is none.
 
-    Raises:
-        ScoringError: If the allowance is too small for the first.
+    Args:
+        trainer: A trainer inside ``fit``, whose training data is set up.
     """
-    if planned := rounds(entrants, settings):
-        return planned
-    raise ScoringError(
-        f"race.allowance is {settings.allowance} batches, and a first round of {entrants} entrants (candidates times "
-        f"rates) on {settings.batches} batches each takes {entrants * (settings.batches + settings.held_out / 2):g}: "
-        "raise it, or name fewer."
-    )
+    # No fit follows the command that only scores: it has no epochs, which Lightning counts as one here.
+    steps = float(trainer.estimated_stepping_batches) if trainer.max_epochs != 0 else math.inf
+    return steps * trainer.accumulate_grad_batches
 
 
 def _hold(track: Track, entrants: Sequence[Entrant], planned: Sequence[Round]) -> int:

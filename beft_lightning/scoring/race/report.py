@@ -6,16 +6,19 @@ from rich.table import Table
 
 from beft_lightning.scoring.race.result import RaceResult
 from beft_lightning.scoring.race.scores import RaceScores
+from beft_lightning.scoring.record import record_of
 
 
 def race_table(scores: RaceScores) -> Table:
     """Return the terms from best to worst, as a table for ``rich.print``.
 
     ``loss`` is that on held-out batches; ``behind`` is the gap of a term's best entrant to the winner when they were
-    last compared.
+    last compared. Below it stand the cost, and the record of races in the study, if there is one.
     """
     result = scores.result
-    table = Table(title=f"Race of bias terms of {scores.model_type}", caption=cost_in_words(result))
+    record = record_of(scores.approach)
+    below = [cost_in_words(result), *([f"In the study, race {record.in_words()}."] if record else [])]
+    table = Table(title=f"Race of bias terms of {scores.model_type}", caption="\n".join(below))
     table.add_column("term", no_wrap=True)
     for name in ("rate", "batches", "loss", "behind"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from beft_lightning.errors import ScoringError
 from beft_lightning.files import write_text_atomically
 from beft_lightning.scoring.race.result import Placed, RaceResult
+from beft_lightning.scoring.record import record_of
 
 
 @dataclass
@@ -65,8 +66,10 @@ class RaceScores:
             }
         for term in self.inert:
             terms[term] = {"score": 0.0, "inert": True, "parameters": self.parameters[term]}
+        record = record_of(self.approach)
         return {
             "approach": self.approach,
+            **({"record": record.to_dict()} if record else {}),
             "model_type": self.model_type,
             "steps": winner.batches,
             "rate": winner.rate,

@@ -5,13 +5,12 @@ from itertools import pairwise
 import pytest
 
 from beft_lightning.errors import ScoringError
-from beft_lightning.scoring.race.race import planned_rounds
-from beft_lightning.scoring.race.rounds import rounds
+from beft_lightning.scoring.race.rounds import announcement, cost_of, rounds
 from beft_lightning.scoring.race.settings import RaceSettings
 
 
 @pytest.mark.parametrize("entrants", [1, 2, 3, 9, 20])
-@pytest.mark.parametrize("allowance", [60, 500, 2000])
+@pytest.mark.parametrize("allowance", [120, 500, 2000])
 def test_rounds_halve_and_double_within_the_allowance(entrants: int, allowance: int) -> None:
     settings = RaceSettings(batches=4, held_out=4, allowance=allowance)
     found = rounds(entrants, settings)
@@ -34,7 +33,22 @@ def test_one_entrant_runs_once() -> None:
 
 def test_an_allowance_below_the_first_round_is_an_error() -> None:
     with pytest.raises(ScoringError, match="allowance is 10 batches, and a first round of 3 entrants .* takes 72"):
-        planned_rounds(3, RaceSettings(allowance=10))
+        rounds(3, RaceSettings(allowance=10))
+
+
+def test_a_race_takes_half_of_the_fit_unless_told_otherwise() -> None:
+    """But its first round always, and no more than 1,024 batches, which is also the most where there is no fit."""
+    assert cost_of(rounds(6, RaceSettings(), 1008)) <= 504 < cost_of(rounds(6, RaceSettings(), 10_000))
+    assert [each.batches for each in rounds(6, RaceSettings(), 63)] == [16]
+    assert cost_of(rounds(6, RaceSettings(), 10_000)) <= 1024
+    assert rounds(6, RaceSettings()) == rounds(6, RaceSettings(), 10_000)
+    assert cost_of(rounds(6, RaceSettings(allowance=1024), 63)) > 504
+
+
+def test_the_cost_is_announced() -> None:
+    short = announcement(rounds(6, RaceSettings(), 63), 63)
+    assert short == "A race of 6 entrants (candidates times rates): at most 144 batches, 229% of the 63 of the fit."
+    assert announcement(rounds(1, RaceSettings()), float("inf")).endswith("at most 24 batches.")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""The pictures of the study."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks.selection.settings import SHORT, Setting
+from benchmarks.selection.study import Study
+
+#: Told apart without colours, and with the colours of Okabe and Ito by people who see fewer of them.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> None:
+    """Draw the test metric of each single term over the epochs, a panel for each setting: means over the seeds.
+
+    Args:
+        study: The study.
+        settings: Settings that are complete.
+        path: The picture's file; its suffix says the format.
+    """
+    figure = Figure(figsize=(4.6 * len(settings), 4), layout="constrained")
+    for axes, setting in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
+        terms = [term for term in setting.terms if term in study.ways_of(setting)]
+        for term, colour, marker in zip(terms, cycle(COLOURS), cycle(MARKERS), strict=False):
+            mean = [fmean(values) for values in zip(*study.curves(setting.name, term), strict=True)]
+            rate = study.reported(setting.name, term)[0]["rate"]
+            label = f"{term} ({rate:g})"
+            axes.plot(range(1, len(mean) + 1), mean, color=colour, marker=marker, markersize=5, label=label)
+        axes.set_title(setting.name)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("test metric, mean over seeds")
+        axes.set_xticks(range(1, setting.epochs + 1))
+        axes.legend(title="term (its rate)", fontsize="small")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def regret_picture(found: pd.DataFrame, path: Path) -> None:
+    """Draw the mean regret of each approach at the short and at the long budget.
+
+    Args:
+        found: What the approaches picked, see ``report.picks``.
+        path: The picture's file; its suffix says the format.
+    """
+    means = found.groupby("approach")[["short", "long"]].mean().sort_values("long", ascending=False)
+    figure = Figure(figsize=(6, 1.2 + 0.45 * len(means)), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(means))
+    axes.barh([place + 0.2 for place in places], means["short"], 0.38, color="#B0B0B0", label=f"after {SHORT} epochs")
+    axes.barh([place - 0.2 for place in places], means["long"], 0.38, color="#0072B2", label="at the end")
+    axes.set_yticks(places, list(means.index))
+    axes.set_xlabel("mean regret (0: it always picked the best term)")
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -138,7 +138,7 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(f"  {command} " in printed for command in SUBCOMMANDS)
-    assert set(SUBCOMMANDS) == set(BeftCLI.subcommands()) | {"export", "serve"}
+    assert set(SUBCOMMANDS) == set(BeftCLI.subcommands()) | {"export", "plot", "serve"}
 
 
 def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,11 +63,12 @@ def _draw_bars(axes: Axes, scores: BiasScores) -> None:
     chosen = {split_name(name)[0] for name in scores.selected}
     for row, term in enumerate(scores.ranking):
         entry = scores.terms[term]
+        spread = spreads[term]
         color = "white" if entry.inert else "0.35" if term in chosen else "0.75"
         hatch = "///" if entry.inert else None
-        spread = spreads[term]
-        axes.barh(row, entry.score, 0.7, xerr=spread, edgecolor="0.35", capsize=3, ecolor="black", color=color, hatch=hatch)
-        axes.annotate(f"{entry.score:.2g}", (entry.score + (spread or 0.0), row), (5, 0), textcoords="offset points", va="center", fontsize="small")
+        axes.barh(row, entry.score, 0.7, color=color, edgecolor="0.35", hatch=hatch, xerr=spread, capsize=3)
+        end = (entry.score + (spread or 0.0), row)
+        axes.annotate(f"{entry.score:.2g}", end, (5, 0), textcoords="offset points", va="center", fontsize="small")
     axes.set_xlabel("mean of the layers" + ("\n± 2 standard errors over batches" if any(spreads.values()) else ""))
     axes.margins(x=0.25)
     axes.set_xlim(left=0.0)

@@ -25,7 +25,9 @@ def test_the_report_holds_every_run(make: Any, tmp_path: Path) -> None:
     assert f"| value | {values.mean():.3f} ± {values.std():.3f} |" in text
     assert text.endswith("A note.")
     pictures = {path.name for path in (tmp_path / "report").iterdir() if path.suffix in (".png", ".svg")}
-    assert pictures == {f"{name}{suffix}" for name in ("results", "curves", "parameters") for suffix in (".png", ".svg")}
+    assert pictures == {
+        f"{name}{suffix}" for name in ("results", "curves", "parameters") for suffix in (".png", ".svg")
+    }
 
 
 def test_the_table_has_a_row_for_each_method_in_the_order_of_its_runs() -> None:

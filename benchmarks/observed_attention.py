@@ -1,5 +1,6 @@
 """Observe what attention takes in a forward pass, without a look at layers, names or gradients."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class Observer(TorchFunctionMode):
             given = dict(zip(names, args, strict=False)) | {one: kwargs[one] for one in names if one in kwargs}
             self._note(**given)
         elif name in _PRODUCTS:
-            factors = [value for value in [*args, *kwargs.values()] if isinstance(value, Tensor)][-2:]
+            factors = list(_tensors([*args, *kwargs.values()]))[-2:]
             if len(factors) == 2:
                 self._saw_product(*factors)
         return func(*args, **kwargs)
@@ -44,6 +45,15 @@ class Observer(TorchFunctionMode):
 
     def _note(self, **tensors: Tensor) -> None:
         self.taken.append({name: tensor.detach().clone() for name, tensor in tensors.items()})
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among ``values`` and in lists of them, as ``einsum`` takes."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _are_weights(tensor: Tensor, dim: int) -> bool:

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from tests.tiny import make_model
 
 #: Words of the vocabulary, which are ASCII: llama.cpp gives no probabilities of half a character.
 VOCABULARY = 264
+#: Type of transformers -> architecture in GGUF, where the names differ.
+_ARCHITECTURES = {"mistral": "llama", "phi": "phi2"}
 IDS = [10, 20, 30, 40, 50, 60, 7, 9]
 
 
@@ -28,22 +31,36 @@ def make_gguf_model(model_type: str = "llama", **options: Any) -> PreTrainedMode
 
 def save_gguf(folder: Path, name: str = "base.gguf", model_type: str = "llama", **options: Any) -> Path:
     """Write a tiny model without biases as a GGUF file with fp32 weights; LLaMA or Qwen3."""
+    return write_gguf(make_gguf_model(model_type, **options), folder / name)
+
+
+def write_gguf(model: PreTrainedModel, path: Path) -> Path:
+    """Write a tiny model as a GGUF file with fp32 weights; GPT-2, Phi, or a type that is built like LLaMA."""
     gguf = pytest.importorskip("gguf")
-    model = make_gguf_model(model_type, **options)
     config = model.config
-    writer = gguf.GGUFWriter(folder / name, model_type)
+    architecture = _ARCHITECTURES.get(config.model_type, config.model_type)
+    width, heads = config.hidden_size, config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", heads)
+    head_width = getattr(config, "head_dim", None) or width // heads
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("a tiny model")
-    writer.add_context_length(128)
-    writer.add_embedding_length(config.hidden_size)
+    writer.add_context_length(getattr(config, "n_positions", 128))
+    writer.add_embedding_length(width)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * width))
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(key_heads)
+    writer.add_key_length(head_width)
+    writer.add_value_length(head_width)
+    if hasattr(config, "rms_norm_eps"):
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    else:
+        writer.add_layer_norm_eps(
+            config.layer_norm_eps if hasattr(config, "layer_norm_eps") else config.layer_norm_epsilon
+        )
+    if rope := getattr(config, "rope_parameters", None):
+        writer.add_rope_dimension_count(int(head_width * rope.get("partial_rotary_factor", 1.0)))
+        writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_vocab_size(VOCABULARY)
     letters = [chr(i) if 32 < i < 127 else "Ċ" if i == 10 else f"u{i}" for i in range(256)]
     letters[0] = "ab"  # what the only merge makes
@@ -56,21 +73,26 @@ def save_gguf(folder: Path, name: str = "base.gguf", model_type: str = "llama", 
     writer.add_eos_token_id(257)
     writer.add_pad_token_id(258)
     writer.add_add_bos_token(False)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[model_type.upper()], config.num_hidden_layers)
-    for path, tensor in model.state_dict().items():
-        place = names.get_name(path, try_suffixes=(".weight",))
-        if model_type == "llama" and place.split(".")[-2] in (
-            "attn_q",
-            "attn_k",
-        ):  # as llama.cpp's converter orders them
-            heads = config.num_attention_heads if ".attn_q." in place else config.num_key_value_heads
-            tensor = tensor.view(heads, 2, -1, config.hidden_size).transpose(1, 2).reshape(tensor.shape)
+    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(numbers[architecture], config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        place = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        layer = place.split(".")[-2]
+        if architecture == "llama" and layer in ("attn_q", "attn_k"):  # as llama.cpp's converter orders them
+            parts = heads if layer == "attn_q" else key_heads
+            tensor = tensor.view(parts, 2, -1, width).transpose(1, 2).reshape(tensor.shape)
+        if isinstance(model.get_submodule(name.rpartition(".")[0]), Conv1D) and tensor.dim() == 2:
+            tensor = tensor.T
+        if architecture == "gemma" and layer.endswith("norm"):
+            tensor = tensor + 1
         writer.add_tensor(place, np.ascontiguousarray(tensor.numpy()))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return folder / name
+    return path
 
 
 class LlamaCpp:

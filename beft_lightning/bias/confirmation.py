@@ -1,13 +1,15 @@
 """Check what watching found against something independent of it: the names of the layers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from beft_lightning.bias.architecture import Architecture, path_pattern
+from beft_lightning.bias.places import AttentionPlace
 from beft_lightning.errors import ArchitectureError
+from beft_lightning.parameters import clean_name
 
 #: Term -> words, one of which stands in the name of a layer that computes it alone.
 _WORDS = {
@@ -53,6 +55,23 @@ def check_found(module: nn.Module, found: Sequence[Architecture]) -> None:
         raise ArchitectureError(
             f"{len(unseen)} layers with the name of a query were not seen in attention, such as {unseen[0]!r}."
         )
+
+
+def unseen_layers(module: nn.Module, found: Iterable[Architecture], places: Iterable[AttentionPlace]) -> list[str]:
+    """Return the layers that architectures take for those of a query, key or value, and that no attention takes.
+
+    Layers of another kind, such as linear attention, may have projections of the same names.
+
+    Args:
+        module: The module that was watched.
+        found: What was found in it.
+        places: Where attentions were seen.
+    """
+    seen = {path for place in places for path in place.paths}
+    paths = [f"{one.layer}.{p}" for one in found for term, p in one.paths.items() if term.rpartition("_")[2] in _WORDS]
+    patterns = [path_pattern(path) for path in paths]
+    names = [clean_name(name) for name, _ in module.named_modules()]
+    return [name for name in names if name not in seen and any(pattern.match(name) for pattern in patterns)]
 
 
 def _words(path: str) -> set[str]:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from beft_lightning.bias.architecture import Architecture
-from beft_lightning.bias.confirmation import check_found
+from beft_lightning.bias.confirmation import check_found, unseen_layers
 from beft_lightning.bias.gradients import custom_functions
 from beft_lightning.bias.places import AttentionPlace, attention_place, numbered
 from beft_lightning.bias.sample_inputs import sample_inputs
@@ -105,8 +105,13 @@ def confirmed(module: nn.Module, found: list[Architecture]) -> list[Architecture
 @lru_cache(maxsize=64)
 def _of_twin(model_class: Any, config_class: Any, config: str) -> list[Architecture]:
     with torch.random.fork_rng(devices=[]):  # for the inputs
-        twin, runs = run_twin(model_class, config_class.from_dict(json.loads(config)))
+        twin, runs = run_twin(model_class, config_class.from_dict(json.loads(config, object_hook=_entry)))
     return _architectures(twin, [run.seen for run in runs])
+
+
+def _entry(value: dict[str, Any]) -> Any:
+    """Return an entry of a configuration in JSON, where transformers writes ``{"__float__": "Infinity"}``."""
+    return float(value["__float__"]) if value.keys() == {"__float__"} else value
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,13 @@ def _architectures(module: nn.Module, watches: list[Watch]) -> list[Architecture
         stack.fused.update(place.fused)
     if not stacks:
         raise ArchitectureError(f"{type(module).__name__}: {_what_was_seen(watches)} {HOW_TO_MAP}")
-    return [Architecture(layer, terms=stack.terms, fused=stack.fused) for layer, stack in stacks]
+    found = [Architecture(layer, terms=stack.terms, fused=stack.fused) for layer, stack in stacks]
+    if unseen := unseen_layers(module, found, places):
+        raise ArchitectureError(
+            f"{type(module).__name__}: {len(unseen)} layers have the same place as projections of attention, such as "
+            f"{unseen[0]!r}, and no attention was seen to take what they compute. {HOW_TO_MAP}"
+        )
+    return found
 
 
 def _check_roles(places: Iterable[AttentionPlace]) -> None:

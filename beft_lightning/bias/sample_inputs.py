@@ -24,6 +24,11 @@ def sample_inputs(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
     text = {"input_ids": _token_ids(config, _TOKENS)} if "input_ids" in accepted else {}
     if "bbox" in accepted:
         text["bbox"] = torch.zeros(1, _TOKENS, 4, dtype=torch.long)
+    if "lang_ids" in accepted:
+        text["lang_ids"] = torch.zeros(1, dtype=torch.long)
+    if "visual_feats" in accepted:
+        regions, width = 4, config.visual_feat_dim
+        text |= {"visual_feats": torch.randn(1, regions, width), "visual_pos": torch.rand(1, regions, 4)}
     decoder = {}
     if "decoder_input_ids" in accepted:
         decoder["decoder_input_ids"] = _token_ids(config, _DECODER_TOKENS)
@@ -32,6 +37,13 @@ def sample_inputs(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
         for patches in _patches(config):
             yield {name: patches, "grid_thw": torch.tensor([[1, 8, 8]])}
     images = list(_images(config)) if "pixel_values" in accepted else []
+    if "spatial_shapes" in accepted:
+        shape = {"pixel_attention_mask": torch.ones(1, 64, dtype=torch.long), "spatial_shapes": torch.tensor([[8, 8]])}
+        images = [{"pixel_values": patches[None], **shape} for patches in _patches(config)]
+    if "past_values" in accepted:
+        length, channels = (_of_any(config, (name,), 0) for name in ("context_length", "num_input_channels"))
+        if length and channels:
+            yield {"past_values": torch.randn(1, length, channels)}
     sounds: list[dict[str, Tensor]] = [
         {name: values} for name in ("input_values", "input_features") if name in accepted for values in _sounds(config)
     ]
@@ -54,7 +66,8 @@ def sample_inputs(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
 
 def _token_ids(config: PreTrainedConfig, length: int) -> Tensor:
     text = config.get_text_config()
-    if (positions := getattr(text, "max_position_embeddings", None) or length) < length:
+    positions = getattr(text, "max_position_embeddings", None) or length
+    if 0 < positions < length:  # XLNet's -1 stands for any.
         length = positions
     first = 5 if getattr(text, "vocab_size", 0) > length + 5 else 0
     return torch.arange(first, first + length)[None]

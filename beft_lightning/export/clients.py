@@ -43,7 +43,7 @@ CLIENTS: Mapping[str, Client] = {
     ),
     "CTranslate2": Client(
         "https://github.com/OpenNMT/CTranslate2/blob/master/python/ctranslate2/converters/transformers.py",
-        {"llama": _ATTENTION | _MLP, "gemma2": _MLP},
+        {"llama": _ATTENTION | _MLP, "gemma": _MLP, "gemma2": _MLP},
     ),
     "ONNX Runtime": Client("", {}),
 }

@@ -191,3 +191,15 @@ def test_a_projection_that_is_query_and_key_at_once_leaves_no_term() -> None:
         ArchitectureError, match=r"2 attentions were seen.*blocks.0.qkv(?s:.*)layer:(?s:.*)Architecture\("
     ):
         discover(net, lambda: net(torch.randn(1, 5, 8)))
+
+
+def test_a_configuration_may_hold_infinite_numbers() -> None:
+    """JSON has none, and transformers writes them in its own way."""
+    config = AutoConfig.for_model(
+        "falcon_h1", vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        head_dim=8, intermediate_size=16, mamba_d_ssm=16, mamba_n_heads=2, mamba_d_head=8, mamba_d_state=8,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    (found,) = architectures_of_twin(model)
+    assert found.terms["value"] == "self_attn.v_proj"

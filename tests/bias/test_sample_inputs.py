@@ -50,3 +50,22 @@ def test_a_model_without_tokens_takes_hidden_states() -> None:
     assert [{name: values.shape for name, values in inputs.items()} for inputs in sample_inputs(model)] == [
         {"hidden_states": torch.Size([1, 12, 16])}
     ]
+
+
+def test_patches_come_with_their_shapes() -> None:
+    model = tiny("siglip2_vision_model", **TINY, patch_size=4, num_patches=64)
+    first = next(sample_inputs(model))
+    assert first["pixel_values"].shape == (1, 64, 3 * 4 * 4)
+    assert model(**first).last_hidden_state.shape == (1, 64, 16)
+
+
+def test_series_have_the_length_of_the_configuration() -> None:
+    model = tiny("patchtst", d_model=16, num_attention_heads=2, num_hidden_layers=1, ffn_dim=16, context_length=24)
+    first = next(sample_inputs(model))
+    assert {name: values.shape for name, values in first.items()} == {"past_values": torch.Size([1, 24, 1])}
+    assert model(**first).last_hidden_state.shape[-1] == 16
+
+
+def test_a_model_may_have_positions_without_end() -> None:
+    first = next(sample_inputs(tiny("xlnet", d_model=16, n_layer=1, n_head=2, d_inner=16, vocab_size=99)))
+    assert first["input_ids"].shape == (1, 12)

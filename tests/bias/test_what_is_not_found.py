@@ -134,3 +134,16 @@ def test_a_compiled_module() -> None:
     found = discover(compiled, lambda: compiled(torch.randn(1, 5, WIDTH)))
     add_missing_biases(compiled, ["value"], found)
     assert find_bias_terms(compiled, found)["value"][1] is net.get_parameter("blocks.1.v.bias")
+
+
+def test_layers_without_attention_at_the_same_place_are_refused() -> None:
+    """Linear attention has projections of the same names, and no attention takes them."""
+
+    def sums(block: Block, x: Tensor) -> Tensor:
+        return block.q(x) * (block.k(x).mT @ block.v(x)).sum(-1)
+
+    net = Net(usual)
+    assert isinstance(net.blocks[0], Block)
+    net.blocks[0].attend = sums
+    with pytest.raises(ArchitectureError, match=r"(?s)Net: 3 layers have the same place .*'blocks\.0\.q'" + HOW):
+        discover(net, lambda: net(torch.randn(1, 3, WIDTH)))

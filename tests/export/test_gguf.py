@@ -10,13 +10,14 @@ import torch
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.__main__ import main
+from beft_lightning.bias.structure import add_biases
 from beft_lightning.errors import BeftError, ExportError
 from beft_lightning.export import export, merge
 from beft_lightning.export.gguf import gguf_biases
 from beft_lightning.export.gguf_file import GGUFFile
 from beft_lightning.models import load_model, load_tokenizer
 from tests.export.fits import CAUSAL, COPA, SST2, fitted
-from tests.gguf_files import IDS, VOCABULARY, LlamaCpp, log_probabilities, make_gguf_model, save_gguf
+from tests.gguf_files import IDS, VOCABULARY, LlamaCpp, log_probabilities, make_gguf_model, save_gguf, write_gguf
 from tests.tiny import LAYERS, WIDTH, save_backbone
 
 gguf = pytest.importorskip("gguf")
@@ -57,6 +58,27 @@ def test_of_qwen3_llama_cpp_adds_the_biases_of_the_inputs_only(tmp_path: Path) -
     message = r"no place for 'model.layers.0.self_attn.o_proj.bias'.*'qwen3': it adds those of attn_k, attn_q, attn_v"
     with pytest.raises(ExportError, match=message):
         gguf_biases(file, model, {"model.layers.0.self_attn.o_proj.bias": torch.ones(WIDTH)})
+
+
+@pytest.mark.parametrize("model_type", ["gemma", "gpt2", "mistral", "phi", "qwen2"])
+@torch.no_grad()
+def test_llama_cpp_computes_a_value_bias_of(model_type: str, tmp_path: Path) -> None:
+    """Added to Gemma and Mistral, in place of that of the file for the others."""
+    model = make_gguf_model(model_type)
+    file = GGUFFile(write_gguf(model, tmp_path / "base.gguf"))
+    layer = "transformer.h.{}.attn.c_attn" if model_type == "gpt2" else "model.layers.{}.self_attn.v_proj"
+    size = model.get_parameter(f"{layer.format(0)}.weight").shape[1 if model_type == "gpt2" else 0]
+    trained = {f"{layer.format(i)}.bias": torch.linspace(-1, 1, size) for i in range(LAYERS)}
+    file.write(tmp_path / "out.gguf", gguf_biases(file, model, trained))
+    before = log_probabilities(model, IDS)
+    add_biases(model, trained)
+    for name, value in trained.items():
+        model.get_parameter(name).copy_(value)
+    expected = log_probabilities(model, IDS)
+    assert (expected - before).abs().max() > 0.01
+    found = LlamaCpp(tmp_path / "out.gguf").log_probabilities(IDS, VOCABULARY)
+    # llama.cpp looks GELU up in a table in half precision.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
 def test_everything_of_the_base_stays_to_the_bit(base: Path, tmp_path: Path) -> None:

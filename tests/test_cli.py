@@ -27,7 +27,8 @@ def test_fit_then_validate_test_and_predict_in_turn(argv: Any, out: Path, capsys
     assert main(argv("fit")) == 0
     run = out / "version_0"
     files = {path.name for path in run.rglob("*") if path.is_file()}
-    names = {"summary.json", "metrics.csv", "scores.json", "scores.csv", "scores.png", "last.ckpt", "config.yaml"}
+    names = {"summary.json", "metrics.csv", "scores.json", "scores.csv", "last.ckpt", "config.yaml"}
+    names |= {"scores.png", "scores.svg"}
     names.add("hparams.yaml")
     assert files == names
     fitted = json.loads((run / "summary.json").read_text())

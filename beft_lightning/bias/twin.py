@@ -129,7 +129,8 @@ def _head_widths(config: dict[str, Any]) -> Iterator[int]:
 def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dict[str, Any]:
     """Return a configuration whose widths are divided, if asked for with few layers, but all kinds that it lists."""
     depth = max((v for name, v in config.items() if _DEPTHS.search(str(name)) and type(v) is int), default=0)
-    kinds = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
+    lists = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
+    kinds = [v for v in lists if len(set(map(str, v))) < depth]  # Else they are the layers' numbers.
     keep = max([few, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
     small: dict[str, Any] = {}
     for name, value in config.items():

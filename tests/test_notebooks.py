@@ -13,7 +13,7 @@ from beft_lightning.errors import DataError
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 #: Those that hold their outputs.
-SHOWN = [path for path in NOTEBOOKS if path.stem != "bias_selection"]
+SHOWN = [path for path in NOTEBOOKS if path.stem == "beyond_text"]
 
 
 def code_cells(path: Path) -> list[dict[str, Any]]:
@@ -57,6 +57,24 @@ def test_bias_selection(minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     names = run("bias_selection", tmp_path, monkeypatch)
     assert names["selection"].scores.terms["key"].inert
     assert names["changes"]["key"] < 1e-4 * names["changes"]["value"]
+
+
+def test_tutorial(minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run("tutorial", tmp_path, monkeypatch)
+    assert len(set(names["GOOD"] + names["BAD"])) == len(names["table"])
+    assert names["selection"].scores.terms["key"].inert
+    assert names["trained"] == 6 * 384 + 384 + 2 * 384 + 2  # a term, the pooler's bias and the classifier
+    assert [row["label"] for row in names["again"]] == [row["label"] for row in names["model"].predict(names["new"])]
+
+
+def test_your_project(minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run("your_project", tmp_path, monkeypatch)
+    ((term,), trained) = names["selection"].selected, names["selection"].trained
+    assert len(trained) == 6 + 2
+    assert all(f".{term}.bias" in name or name.startswith("score.") for name in trained)
+    values, loaded = names["module"].state_dict(), names["fresh"].state_dict()
+    assert all(values[name].equal(loaded[name]) for name in trained)
+    assert not {text for text, _ in names["train"]} & {text for text, _ in names["held_out"]}
 
 
 def test_beyond_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

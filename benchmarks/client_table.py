@@ -12,6 +12,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,7 +40,7 @@ def with_transformers(folder: Path, auto_class: Any) -> Tensor:
 
 
 def with_onnx_runtime(folder: Path, auto_class: Any) -> Tensor:
-    import onnxruntime
+    onnxruntime = import_module("onnxruntime")
 
     class Logits(nn.Module):
         def __init__(self, model: nn.Module) -> None:
@@ -61,7 +62,7 @@ def with_onnx_runtime(folder: Path, auto_class: Any) -> Tensor:
 
 
 def with_ctranslate2(folder: Path, auto_class: Any) -> Tensor:
-    import ctranslate2
+    ctranslate2 = import_module("ctranslate2")
 
     out = str(folder / "ctranslate2")
     ctranslate2.converters.TransformersConverter(str(folder / "hf")).convert(out, force=True)
@@ -143,7 +144,7 @@ def main() -> None:
         auto_class = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
         with TemporaryDirectory() as name:
             folder = Path(name)
-            options = {"vocab_size": VOCABULARY} | ({"biases": False} if model_type == "llama" else {})
+            options: dict[str, Any] = {"vocab_size": VOCABULARY} | ({"biases": False} if model_type == "llama" else {})
             save_backbone(folder / "base", model_type, causal=causal, **options)
             save_tokenizer(folder / "base")
             module = LanguageTaskModule(str(folder / "base"), COPA if causal else SST2, tune="value")

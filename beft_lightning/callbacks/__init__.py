@@ -2,6 +2,7 @@
 
 from beft_lightning.callbacks.adapter_checkpoint import AdapterCheckpoint
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.callbacks.frozen_layer_cache import FrozenLayerCache
 from beft_lightning.callbacks.interruption import Interruption
 from beft_lightning.callbacks.last_checkpoint import LastCheckpoint
 from beft_lightning.callbacks.nonfinite import NonFiniteCheck
@@ -13,6 +14,7 @@ from beft_lightning.callbacks.terminal import Terminal
 __all__ = [
     "AdapterCheckpoint",
     "BiasSelectionCallback",
+    "FrozenLayerCache",
     "Interruption",
     "LastCheckpoint",
     "NonFiniteCheck",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import rich
 import torch
@@ -11,7 +12,7 @@ from rich.table import Table
 from torch import nn
 from torch.optim import Optimizer
 
-from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.callbacks import BiasSelectionCallback, FrozenLayerCache
 from beft_lightning.commands.plan_choice import planned_choice
 from beft_lightning.commands.plan_seconds import time_fit
 from beft_lightning.errors import BeftError
@@ -41,6 +42,7 @@ class Plan:
         checkpoint_bytes: File size of an adapter checkpoint, estimated within 5 % and 2 KB.
         reduced_bytes_per_step: Bytes that each process contributes to the all-reduce of an optimizer step under DDP.
         choice_batches: Batches of the scoring or the race before the fit, at most; held-out ones count half.
+        cache_bytes: What a FrozenLayerCache will keep, known once the data is read.
     """
 
     tune: str
@@ -53,6 +55,7 @@ class Plan:
     checkpoint_bytes: int
     reduced_bytes_per_step: int
     choice_batches: float = 0.0
+    cache_bytes: int = 0
 
     @property
     def trained_share(self) -> float:
@@ -77,6 +80,8 @@ class Plan:
             ("reduced per step under DDP", self.reduced_bytes_per_step),
         ):
             table.add_row(label, _format_size(value))
+        if self.cache_bytes:
+            table.add_row("kept states of frozen layers", _format_size(self.cache_bytes))
         if self.choice_batches:
             table.add_row("scoring or race, at most", f"{self.choice_batches:,.0f} batches")
         return table
@@ -113,7 +118,7 @@ def print_plan(
             raise BeftError("--seconds needs the data of the fit: name it with --data.")
         module.model, module.random_init = None, random_init
         times = time_fit(trainer, module, data, selection)
-        plan = replace(plan, choice_batches=times.choice_batches)
+        plan = replace(plan, choice_batches=times.choice_batches, cache_bytes=_cache_bytes(trainer, module, data))
     if as_json:
         more = {"advice": advice} | ({"seconds": times.to_dict()} if times else {})
         print(json.dumps(plan.to_dict() | more, indent=2))
@@ -198,6 +203,14 @@ def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:
         + _FROZEN_BYTES * len(frozen),
         reduced_bytes_per_step=_bytes(trained),
     )
+
+
+def _cache_bytes(trainer: Trainer, module: LanguageTaskModule, data: LightningDataModule) -> int:
+    """Return what a FrozenLayerCache among the trainer's callbacks will keep; 0 without one."""
+    assert module.model is not None
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    caches = [callback for callback in callbacks if isinstance(callback, FrozenLayerCache)]
+    return sum(cache.expected_bytes(module.model.config.hidden_size, data.train_dataloader()) for cache in caches)
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

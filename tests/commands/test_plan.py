@@ -154,12 +154,15 @@ def test_times_are_those_of_the_fits_own_batches(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["beft_lightning"])
     data = ["--data", "beft_lightning.data.Glue", "--data.task", "sst2", "--data.data_dir", sst2_dir]
+    cache = ["--trainer.callbacks+=beft_lightning.callbacks.FrozenLayerCache", "--trainer.callbacks.below=eval"]
     race = ["--selection.approach", "race", "--selection.race.batches", "1", "--selection.race.held_out", "2"]
     fit = ["--trainer.max_epochs", "3", "--data.batch_size", "4", "--trainer.limit_train_batches", "3"]
-    assert main(["plan", "--model.backbone", backbone, *data, *race, *fit, "--json", "--seconds"]) == 0
+    assert main(["plan", "--model.backbone", backbone, *data, *race, *fit, *cache, "--json", "--seconds"]) == 0
     plan = json.loads(capsys.readouterr().out)
     times = plan["seconds"]
     assert (times["epoch_batches"], times["fit_batches"]) == (3, 9)
+    assert plan["cache_bytes"] > 0
+    assert plan["cache_bytes"] % (4 * WIDTH + 8) == 0
     # Two live terms at three rates: the key bias of BERT is inert. The first round is paid in any case.
     assert plan["choice_batches"] == times["choice_batches"] == 6 * (1 + 1) + 1
     assert times["choice"] == pytest.approx(6 * times["step"] + 14 * times["held_out"])

@@ -34,9 +34,7 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
     return names
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if path.stem != "bias_selection"], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.stem)
 def test_a_notebook_was_run_in_order_and_shows_a_picture_and_no_place_of_a_machine(path: Path) -> None:
     cells = code_cells(path)
     assert [cell["execution_count"] for cell in cells] == [*range(1, 1 + len(cells))]

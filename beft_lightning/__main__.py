@@ -1,32 +1,25 @@
 """``python -m beft_lightning``: answer what needs no heavy import at once, and leave the rest to the CLI."""
 
-import argparse
 import os
 import sys
 import warnings
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
 
 from beft_lightning import __version__
 from beft_lightning.arguments import for_parser, with_adapter
 from beft_lightning.configurations import OPTIONS, with_parts
 from beft_lightning.errors import BeftError, system_error
+from beft_lightning.parsers import (
+    SUBCOMMANDS,
+    export_parser,
+    plot_parser,
+    predict_parser,
+    predicts_new_texts,
+    serve_parser,
+)
 from beft_lightning.resume import NAMES
 from beft_lightning.signals import Interrupted, end_at_once, handled
-
-SUBCOMMANDS = {
-    "fit": "Choose a bias term, train it, validate.",
-    "validate": "Evaluate a checkpoint on the validation split.",
-    "test": "Evaluate a checkpoint on the split that results are reported on.",
-    "predict": "Predict new texts (--input), or write predictions.tsv of the data of a configuration.",
-    "score": "Only score the bias terms, and write the scores to a folder.",
-    "compare": "Train with several methods, each with several seeds, and write one table.",
-    "plan": "Print what a fit will train, store and send, before any weights are loaded.",
-    "download": "Fetch backbone and data into their caches, for machines without network.",
-    "export": "Write a checkpoint as a PEFT adapter, a plain folder of transformers, or a GGUF file.",
-    "serve": "Serve a base with a folder of adapters over HTTP, with OpenAI's routes among others.",
-}
 
 #: What a command that a signal has ended does when it is started again, other than to begin anew.
 _KEPT = {"compare": " It keeps the runs that are finished, and goes on with the others."}
@@ -34,6 +27,7 @@ _KEPT = {"compare": " It keeps the runs that are finished, and goes on with the 
 _HELP = """usage: python -m beft_lightning COMMAND --config FILE [--OPTION VALUE ...]
        python -m beft_lightning export --checkpoint FILE --format FORMAT --out FOLDER
        python -m beft_lightning predict --ckpt_path FILE --input TABLE --out PREDICTIONS.jsonl
+       python -m beft_lightning plot --folder FOLDER
        python -m beft_lightning serve --base BACKBONE --adapters FOLDER
 
 Bias-efficient fine-tuning of language models.
@@ -80,6 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
                 from beft_lightning.commands.serve import serve
 
                 serve(**vars(serve_parser().parse_args(arguments[1:])))
+            elif arguments[0] == "plot":
+                folder = plot_parser().parse_args(arguments[1:]).folder
+                from beft_lightning.commands.plot import plot
+
+                plot(folder)
             elif predicts_new_texts(arguments):
                 options = predict_parser().parse_args(arguments[1:])
                 from beft_lightning.commands.predict import predict
@@ -207,94 +206,6 @@ def _check(arguments: list[str]) -> None:
                 if option in OPTIONS:
                     compose = " A model and a task compose: --config configs/model/M.yaml --config configs/task/T.yaml."
                 raise BeftError(f"{option} {value}: no such file (looked in {Path.cwd()}).{compose}")
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose error is one message, not a page of usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BeftError(f"{message}. `{self.prog} --help` lists the options.")
-
-
-def export_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``export``, which has no configuration."""
-    parser = _Parser("python -m beft_lightning export", description=SUBCOMMANDS["export"], allow_abbrev=False)
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="checkpoint of a fit, for example checkpoints/last.ckpt, or folder of a BEFT adapter of PEFT; --adapter "
-        "is another name of this option",
-    )
-    parser.add_argument(
-        "--format",
-        required=True,
-        dest="form",
-        choices=("peft", "hf", "gguf"),
-        help="peft: an adapter beside the unchanged base; hf: the whole model with the trained values in it; gguf: the "
-        "base's GGUF file with the trained biases in it, for llama.cpp",
-    )
-    parser.add_argument("--out", required=True, help="new folder for the result; with gguf, the new file")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="with hf, the precision to store (default: the one that the base had in the fit)",
-    )
-    parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
-    parser.add_argument("--base_gguf", help="with gguf, the base as a GGUF file, if the fit's base was none")
-    parser.add_argument(
-        "--push", metavar="USER/NAME", help="repository of the Hugging Face hub to upload the result to"
-    )
-    return parser
-
-
-def serve_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``serve``, which has no configuration."""
-    parser = _Parser("python -m beft_lightning serve", description=SUBCOMMANDS["serve"], allow_abbrev=False)
-    parser.add_argument("--base", required=True, help="backbone: hub id, folder, or pkg://PACKAGE/FOLDER")
-    parser.add_argument("--gguf_file", help="name of the GGUF file in the base that holds the weights")
-    parser.add_argument("--adapters", required=True, help="folder of NAME.ckpt files and of folders that PEFT reads")
-    parser.add_argument(
-        "--host", default="127.0.0.1", choices=("127.0.0.1", "0.0.0.0", "::"), help="address to listen at"
-    )
-    parser.add_argument("--port", type=int, default=8000, help="port to listen at (default: %(default)s)")
-    parser.add_argument("--dtype", default="float32", help="precision of the base's weights (default: %(default)s)")
-    parser.add_argument(
-        "--accelerator", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute"
-    )
-    parser.add_argument("--batch_size", type=int, default=32, help="most requests in a batch (default: %(default)s)")
-    parser.add_argument("--max_queue", type=int, default=256, help="most requests at a time (default: %(default)s)")
-    parser.add_argument("--max_tokens", type=int, default=1024, help="most tokens to generate (default: %(default)s)")
-    parser.add_argument("--max_bytes", type=int, default=1 << 20, help="largest body (default: %(default)s)")
-    return parser
-
-
-def predicts_new_texts(arguments: list[str]) -> bool:
-    """Return whether a command line is ``predict`` with an input of its own, which has no configuration."""
-    return arguments[0] == "predict" and any(option.partition("=")[0] == "--input" for option in arguments)
-
-
-def predict_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``predict`` for new texts."""
-    parser = _Parser("python -m beft_lightning predict", description="Predict new inputs.", allow_abbrev=False)
-    parser.add_argument(
-        "--ckpt_path",
-        required=True,
-        help="checkpoint of a fit, for example checkpoints/last.ckpt, or a folder that export has written; --adapter "
-        "is another name of this option",
-    )
-    parser.add_argument(
-        "--input",
-        required=True,
-        help="CSV, TSV, JSON, JSONL, Parquet or Arrow file with the columns of the fit, an original file of its "
-        "benchmark, a .txt file with a text in each line, or - for such lines from the standard input; for images "
-        "and sounds a folder of files, or a table of paths",
-    )
-    parser.add_argument("--out", default="predictions.jsonl", help="file to write (default: %(default)s)")
-    parser.add_argument("--submission", help="folder for the official file of predictions of a GLUE or SuperGLUE task")
-    parser.add_argument("--batch_size", type=int, default=64, help="most rows in a batch (default: %(default)s)")
-    parser.add_argument("--backbone", help="where the base is now, if it is not where the fit found it")
-    parser.add_argument("--device", help="cpu, cuda, mps, ... (default: an accelerator if there is one)")
-    return parser
 
 
 if __name__ == "__main__":

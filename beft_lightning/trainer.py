@@ -59,7 +59,7 @@ class BeftTrainer(Trainer):
         Args:
             model: The module to train.
             tune: What to train: values of `model.tune`, and `zero_shot`.
-            out: Folder for `results.csv`, `results.md`, `results.png` and each run's own file. Runs that it already
+            out: Folder for `results.csv`, `results.md`, pictures and each run's own file. Runs that it already
                 holds are not repeated, and reported along.
             seeds: Seeds of the runs. A `data.seed` holds for all of them, as in a fit.
             rates: Learning rates of single methods; the configuration's holds for the others, but 1e-5 for `full`.

@@ -1,19 +1,21 @@
 """Bias tuning beyond text: a small ViT that knows five digits learns the other five from 10, 50 and 200 images.
 
-    python -m benchmarks.digits --out DIR [--seeds 5] [--sizes 10 50 200] [--ways value query ...] [--steps 200]
+    python -m benchmarks.digits --out DIR [--seeds 5] [--sizes 10 50 200] [--ways value query ...] [--steps 100]
 
 The images are scikit-learn's 1,797 handwritten digits of 8 x 8 pixels. The backbone is trained from random weights on
 the digits 0 to 4. Of the digits 5 to 9, 60 images each are there to train on, 40 to choose the learning rate, and the
-rest, about 400 in all, to report. A way's rate is the best of six for 50 images of seed 0, which is not reported; ties
-go to the smaller one. All ways see the same images in the same order, batches of 16, for the same number of steps.
+rest, about 400 in all, to report. A way's rate is chosen with 50 images of seed 0, which is not reported: from 0.03 on,
+larger and smaller ones are tried until the best has a worse one on either side; ties go to the smaller one. All ways
+see the same images in the same order, batches of 16, for the same number of steps.
 
-Each run leaves a file below DIR; runs that have one are not repeated.
+Each run leaves a file below DIR, so that a study that was stopped goes on where it was. The table is written again
+after each size.
 """
 
 import argparse
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,10 @@ WAYS: Mapping[str, str] = {
     "lora": "LoRA",
     "full": "full",
 }
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+#: Learning rates, from the largest down.
+RATES = (10.0, 3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+#: The first rate to try.
+FIRST = 3e-2
 SIZES = (10, 50, 200)
 #: Images of each new digit to train on, and to choose rates by.
 POOL, CHOICE = 60, 40
@@ -154,7 +159,7 @@ class Study:
         epochs: Number of epochs on the known digits.
     """
 
-    def __init__(self, out: Path, steps: int = 200, epochs: int = 40) -> None:
+    def __init__(self, out: Path, steps: int = 100, epochs: int = 40) -> None:
         self.out, self.steps = out, steps
         self.backbone = str(out / "backbone")
         images = out / "images"
@@ -208,20 +213,40 @@ class Study:
         return dict(json.loads(path.read_text()))
 
     def rate(self, tune: str) -> float:
-        """Return the learning rate with the best accuracy on the images to choose by."""
-        results = {rate: self.result(Run(tune, CHOSEN_WITH, CHOSEN_BY, rate), "choice") for rate in RATES}
-        return max(results, key=lambda rate: (results[rate]["accuracy"], -rate))
+        """Return the learning rate with the best accuracy on the images to choose by, better than both beside it."""
 
-    def rows(self, ways: Iterable[str], sizes: Sequence[int], seeds: int) -> list[dict[str, Any]]:
-        """Return the rate, the number of trained values, and the accuracies by size of each way."""
-        rows = []
-        for tune in ways:
-            rate = self.rate(tune)
-            found = {size: [self.result(Run(tune, size, 1 + i, rate)) for i in range(seeds)] for size in sizes}
-            accuracies = {size: [result["accuracy"] for result in results] for size, results in found.items()}
-            trained = found[sizes[0]][0]["trained"]
-            rows.append({"tune": tune, "rate": rate, "trained": trained, "accuracies": accuracies})
-        return rows
+        def accuracy(place: int) -> float:
+            return float(self.result(Run(tune, CHOSEN_WITH, CHOSEN_BY, RATES[place]), "choice")["accuracy"])
+
+        return RATES[climb(accuracy, RATES.index(FIRST), len(RATES))]
+
+    def row(self, tune: str, sizes: Sequence[int], seeds: int) -> dict[str, Any]:
+        """Return the rate, the number of trained values, and the accuracies by size of a way."""
+        rate = self.rate(tune)
+        found = {size: [self.result(Run(tune, size, 1 + i, rate)) for i in range(seeds)] for size in sizes}
+        accuracies = {size: [result["accuracy"] for result in results] for size, results in found.items()}
+        return {"tune": tune, "rate": rate, "trained": found[sizes[0]][0]["trained"], "accuracies": accuracies}
+
+
+def climb(value: Callable[[int], float], start: int, count: int) -> int:
+    """Return the place of a maximum of ``value``, looking only at places on the way to it and beside it.
+
+    Args:
+        value: Value at a place.
+        start: The first place.
+        count: Number of places; of equal values the one at the higher place wins.
+
+    Raises:
+        ValueError: If the maximum is the first or the last place, beyond which there may be more.
+    """
+    best = start
+    while True:
+        better = max((best - 1, best, best + 1), key=lambda place: (value(place), place))
+        if better in (0, count - 1):
+            raise ValueError(f"the best place is the last one on its side, {better}: more are needed")
+        if better == best:
+            return best
+        best = better
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> str:
@@ -277,18 +302,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
-    parser.add_argument("--steps", type=int, default=200, help="training steps of each run")
+    parser.add_argument("--steps", type=int, default=100, help="training steps of each run")
     parser.add_argument("--epochs", type=int, default=40, help="epochs on the known digits")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     study = Study(options.out, options.steps, options.epochs)
     print(f"Known digits: {json.loads((options.out / 'backbone' / 'known.json').read_text())['val_accuracy']:.3f}")
-    rows = study.rows(options.ways, options.sizes, options.seeds)
-    table = markdown(rows, options.sizes)
-    write_text_atomically(options.out / "results.md", table + "\n")
-    plot(rows, options.sizes).savefig(options.out / "accuracy.png", dpi=120)
     picture().savefig(options.out / "digits.png", dpi=120)
-    print(table)
+    for count in range(1, 1 + len(options.sizes)):
+        sizes = options.sizes[:count]
+        rows = [study.row(tune, sizes, options.seeds) for tune in options.ways]
+        table = markdown(rows, sizes)
+        write_text_atomically(options.out / "results.md", table + "\n")
+        plot(rows, sizes).savefig(options.out / "accuracy.png", dpi=120)
+        print(table)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ def test_fit_then_validate_test_and_predict_in_turn(argv: Any, out: Path, capsys
     assert main(argv("fit")) == 0
     run = out / "version_0"
     files = {path.name for path in run.rglob("*") if path.is_file()}
-    names = {"summary.json", "metrics.csv", "scores.json", "scores.csv", "scores.png", "last.ckpt", "config.yaml"}
+    names = {"summary.json", "metrics.csv", "scores.json", "scores.csv", "last.ckpt", "config.yaml"}
+    names |= {"scores.png", "scores.svg"}
     names.add("hparams.yaml")
     assert files == names
     fitted = json.loads((run / "summary.json").read_text())
@@ -138,7 +139,7 @@ def test_help_needs_no_heavy_import_and_lists_every_command() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(f"  {command} " in printed for command in SUBCOMMANDS)
-    assert set(SUBCOMMANDS) == set(BeftCLI.subcommands()) | {"export", "serve"}
+    assert set(SUBCOMMANDS) == set(BeftCLI.subcommands()) | {"export", "plot", "serve"}
 
 
 def test_the_help_of_a_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

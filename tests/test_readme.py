@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
-from beft_lightning.__main__ import SUBCOMMANDS, export_parser, predict_parser, predicts_new_texts, serve_parser
 from beft_lightning.arguments import with_adapter, with_lists
 from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.cli import BeftCLI
 from beft_lightning.commands.compared_method import ZERO_SHOT
 from beft_lightning.configurations import with_parts
+from beft_lightning.parsers import (
+    SUBCOMMANDS,
+    export_parser,
+    plot_parser,
+    predict_parser,
+    predicts_new_texts,
+    serve_parser,
+)
 from beft_lightning.tuning import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +54,9 @@ def test_every_command_parses(line: str, cli: BeftCLI, monkeypatch: pytest.Monke
     assert command in SUBCOMMANDS
     if command == "export":
         export_parser().parse_args(options)
+        return
+    if command == "plot":
+        plot_parser().parse_args(options)
         return
     if command == "serve":
         serve_parser().parse_args(options)

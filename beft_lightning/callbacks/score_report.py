@@ -8,9 +8,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from beft_lightning.callbacks.run_folder import own_path, run_folder
 from beft_lightning.callbacks.tracking import log_picture
-from beft_lightning.scoring.race.report import plot_race, race_table, race_warning, verdict
+from beft_lightning.pictures import race_curves, save_picture, score_picture
+from beft_lightning.scoring.race.report import race_table, race_warning, verdict
 from beft_lightning.scoring.race.scores import RaceScores
-from beft_lightning.scoring.report import near_tie_warning, plot_scores, ranking_table
+from beft_lightning.scoring.report import near_tie_warning, ranking_table
 from beft_lightning.scoring.score_table import BiasScores
 
 
@@ -39,6 +40,5 @@ def report(trainer: Trainer, scores: BiasScores | RaceScores, folder: str | Path
     file = own_path(trainer, own, "scores.json") if own is not None else folder and Path(folder) / "scores.json"
     if file:
         scores.save(file.parent, file.stem)
-        picture = file.with_suffix(".png")
-        plot_race(scores, picture) if isinstance(scores, RaceScores) else plot_scores(scores, picture)
-        log_picture(trainer, "bias_scores", picture)
+        figure = race_curves(scores) if isinstance(scores, RaceScores) else score_picture(scores)
+        log_picture(trainer, "bias_scores", save_picture(figure, file))

@@ -6,9 +6,9 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from matplotlib.image import imread
 
 from beft_lightning.errors import BeftError
+from beft_lightning.pictures.style import read_pixels
 
 #: What is logged of a LanguageTaskModule, of its data, and of the trainer, where they have it.
 _MODULE = ("backbone", "tune", "tune_options", "dtype_name", "random_init", "schedule")
@@ -74,7 +74,7 @@ def log_picture(trainer: Trainer, name: str, path: Path) -> None:
     """
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, imread(path), trainer.global_step, dataformats="HWC")
+            logger.experiment.add_image(name, read_pixels(path), trainer.global_step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)])
         elif isinstance(logger, MLFlowLogger):

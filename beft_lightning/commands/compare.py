@@ -36,7 +36,7 @@ def compare(
         data: The data.
         tunes: What to train: values of ``tune``, and ``zero_shot``.
         seeds: Seeds of the runs.
-        out: Folder for ``results.csv``, ``results.md``, ``results.png`` and each run's own file.
+        out: Folder for ``results.csv``, ``results.md``, pictures and each run's own file.
         rates: Learning rates of single methods, or ``auto``: a short race finds the rate of each run.
         options: ``tune_options`` of single methods.
 
@@ -55,4 +55,4 @@ def compare(
         write_report(runs, out)  # Before the measures, which may fail.
         write_report(runs, out, comparison.measure(runs))
     rich.print(results_table(runs))
-    rank_zero_info(f"Wrote results.csv, results.md and results.png to {out}")
+    rank_zero_info(f"Wrote results.csv, results.md and pictures to {out}")

@@ -1,20 +1,20 @@
-"""The results of a comparison for people: a CSV file, a Markdown table and a picture."""
+"""The results of a comparison for people: a CSV file, a Markdown table and pictures."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from beft_lightning.commands.markdown import markdown_table
 from beft_lightning.commands.run import Run
-from beft_lightning.files import write_atomically, write_text_atomically
+from beft_lightning.files import write_text_atomically
+from beft_lightning.pictures import accuracy_by_size, comparison_curves, results_by_method, save_picture
 
 
 def write_report(runs: Sequence[Run], folder: Path, notes: str = "") -> None:
-    """Write ``results.csv``, ``results.md`` and ``results.png``.
+    """Write ``results.csv``, ``results.md`` and the pictures.
 
     Args:
         runs: All runs.
@@ -23,7 +23,19 @@ def write_report(runs: Sequence[Run], folder: Path, notes: str = "") -> None:
     """
     write_text_atomically(folder / "results.csv", to_csv(runs))
     write_text_atomically(folder / "results.md", to_markdown(runs) + (f"\n{notes}" if notes else ""))
-    write_atomically(folder / "results.png", lambda path: plot(runs).savefig(path, dpi=150))
+    draw_report(runs, folder)
+
+
+def draw_report(runs: Sequence[Run], folder: Path) -> None:
+    """Draw ``results``, ``curves`` and ``parameters``, each as PNG and SVG.
+
+    Args:
+        runs: All runs.
+        folder: Where to.
+    """
+    pictures = {"results": results_by_method, "curves": comparison_curves, "parameters": accuracy_by_size}
+    for name, draw in pictures.items():
+        save_picture(draw(runs, main_metric(runs)), folder / f"{name}.png")
 
 
 def to_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -134,29 +146,6 @@ def results_table(runs: Sequence[Run]) -> Table:
     for row in summary[["tune", f"{metric}, last epoch", f"{metric}, best dev epoch", "trained"]].values:
         table.add_row(*row)
     return table
-
-
-def plot(runs: Sequence[Run]) -> Figure:
-    """Draw each method's results: a dot for each seed, a bar for the mean, and the number of values it trains.
-
-    Args:
-        runs: All runs.
-    """
-    metric = main_metric(runs)
-    groups = to_frame(runs).groupby("tune", sort=False)
-    figure = Figure(figsize=(7, 0.9 + 0.35 * len(groups)), layout="constrained")
-    axes = figure.add_subplot()
-    for row, (_, group) in enumerate(groups):
-        values = group[f"last_{metric}"].dropna()
-        axes.barh(row, values.mean() if len(values) else 0.0, color="0.85")
-        axes.plot(values, [row] * len(values), "o", color="tab:blue", markersize=4)
-        trained = f"{group['trained_parameters'].iloc[0]:,}"
-        label = f" {trained}" if len(values) else f" {trained}, diverged"
-        axes.text(0.0, row, label, va="center", fontsize="small")
-    axes.set_yticks(range(len(groups)), [str(tune) for tune, _ in groups])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{metric} after the last epoch (numbers: values trained)")
-    return figure
 
 
 def main_metric(runs: Sequence[Run]) -> str:

@@ -1,14 +1,8 @@
-"""The report on scores: a ranking table for the terminal, a warning, and a heat map."""
+"""The report on scores: a ranking table for the terminal, and a warning."""
 
-from pathlib import Path
-
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from rich.table import Table
 
 from beft_lightning.bias.names import split_name
-from beft_lightning.files import write_atomically
 from beft_lightning.scoring.margin import Margin
 from beft_lightning.scoring.record import record_of
 from beft_lightning.scoring.score_table import BiasScores
@@ -57,53 +51,5 @@ def near_tie_warning(scores: BiasScores) -> str | None:
     )
 
 
-def plot_scores(scores: BiasScores, path: str | Path) -> Path:
-    """Draw the heat map, terms by layers and their average, best term on top; inert terms are hatched.
-
-    Args:
-        scores: What to draw.
-        path: The picture's file; its suffix says the format.
-
-    Returns:
-        The path of the picture.
-    """
-    ranking = scores.ranking
-    width = max(len(scores.terms[term].layers) for term in ranking)
-    cells = np.full((len(ranking), width + 1), np.nan)
-    for row, term in enumerate(ranking):
-        layers = scores.terms[term].layers
-        cells[row, : len(layers)] = layers
-        cells[row, width] = scores.terms[term].score
-
-    figure = Figure(figsize=(2.8 + 0.55 * (width + 1), 1.6 + 0.45 * len(ranking)), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(cells, cmap="Blues", aspect="auto", vmin=0.0)
-    figure.colorbar(image, ax=axes, label=f"{scores.approach} score")
-    axes.set_xticks(range(width + 1), [*(str(layer) for layer in range(1, width + 1)), "avg."])
-    axes.set_yticks(range(len(ranking)), [_label(scores, term) for term in ranking])
-    axes.set_xlabel("layer")
-    axes.set_title(f"{scores.model_type}, {scores.steps} batches")
-    axes.axvline(width - 0.5, color="white", linewidth=3)
-    middle = np.nanmax(cells) / 2
-    for row, term in enumerate(ranking):
-        average = cells[row, width]
-        axes.text(
-            width, row, f"{average:.2g}", ha="center", va="center", color="white" if average > middle else "black"
-        )
-        if scores.terms[term].inert:
-            axes.add_patch(
-                Rectangle((-0.5, row - 0.5), width, 1, fill=False, hatch="///", edgecolor="0.6", linewidth=0)
-            )
-    return write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))
-
-
 def _share(margin: Margin, best: float) -> str:
     return f"{margin.difference / best:.0%}" + ("" if margin.spread is None else f" ± {margin.spread / best:.0%}")
-
-
-def _label(scores: BiasScores, term: str) -> str:
-    marks = [
-        *(["selected"] if any(split_name(name)[0] == term for name in scores.selected) else []),
-        *(["inert"] if scores.terms[term].inert else []),
-    ]
-    return term + (f" ({', '.join(marks)})" if marks else "")

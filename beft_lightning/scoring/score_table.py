@@ -89,6 +89,13 @@ class BiasScores:
         return margins
 
     @property
+    def spreads(self) -> dict[str, float | None]:
+        """Two standard errors of each term's score over the batches; ``None`` where its history is not known."""
+        averages = approach_named(self.approach).averages
+        histories = {term: entry.history for term, entry in self.terms.items()}
+        return {term: margin_spread(one, [0.0] * len(one), averages=averages) for term, one in histories.items()}
+
+    @property
     def near_tie(self) -> str | None:
         """The last selected term, if its margin lies within the spread; ``None`` if not, or for single layers."""
         if not self.selected or not set(self.selected) <= set(self.terms):

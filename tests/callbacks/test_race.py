@@ -14,24 +14,11 @@ from beft_lightning import BiasSelectionCallback
 from beft_lightning.errors import BeftError, ScoringError
 from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.race.settings import RaceSettings
-from tests.scoring.test_scoring_pass import snapshot
+from tests.scoring.test_scoring_pass import Spy
 from tests.tiny import ForeignModule, token_batches
 
 MakeTrainer = Callable[..., Trainer]
 SHORT = RaceSettings(rates=(1e-3, 1e-2), batches=2, held_out=2, allowance=30)
-
-
-class Spy(BiasSelectionCallback):
-    """Looks at the module right before and right after the selection."""
-
-    before: dict[str, Any]
-    after: dict[str, Any]
-
-    def _select(self, trainer: Trainer, pl_module: Any, *args: Any) -> list[str]:
-        self.before = snapshot(trainer, pl_module)
-        selected = super()._select(trainer, pl_module, *args)
-        self.after = snapshot(trainer, pl_module)
-        return selected
 
 
 class WithScheduler(ForeignModule):

@@ -21,7 +21,7 @@ def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path
         "config.yaml",
         "results.csv",
         "results.md",
-        "results.png",
+        *(f"{name}{suffix}" for name in ("results", "curves", "parameters") for suffix in (".png", ".svg")),
         "runs",
     }
     assert not out.exists()

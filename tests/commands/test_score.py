@@ -17,7 +17,12 @@ def test_score_writes_to_the_folder_asked_for_and_nothing_else(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert main(argv("score", "--out", str(tmp_path / "scores"), "--selection.approach", "fisher")) == 0
-    assert {path.name for path in (tmp_path / "scores").iterdir()} == {"scores.json", "scores.csv", "scores.png"}
+    assert {path.name for path in (tmp_path / "scores").iterdir()} == {
+        "scores.json",
+        "scores.csv",
+        "scores.png",
+        "scores.svg",
+    }
     assert json.loads((tmp_path / "scores" / "scores.json").read_text())["approach"] == "fisher"
     assert set(tmp_path.iterdir()) - before == {tmp_path / "here", tmp_path / "scores", tmp_path / "tiny.yaml"} - before
     assert not list((tmp_path / "here").iterdir())

@@ -2,12 +2,11 @@
 
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from beft_lightning.scoring.report import plot_scores, ranking_table
+from beft_lightning.scoring.report import ranking_table
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 
 
@@ -63,9 +62,3 @@ def test_the_table_names_selected_layers(scores: BiasScores) -> None:
 def test_the_table_of_scores_that_are_all_zero(scores: BiasScores) -> None:
     scores.terms = {"key": scores.terms["key"]}
     assert "0%" not in render(scores)[0]
-
-
-def test_the_heat_map_is_a_picture(scores: BiasScores, tmp_path: Path) -> None:
-    path = plot_scores(scores, tmp_path / "new" / "scores.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert [file.name for file in path.parent.iterdir()] == ["scores.png"]

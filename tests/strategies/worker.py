@@ -325,6 +325,22 @@ class Runs:
         scores = self.selection.scores.to_dict()
         return {"scores": scores["terms"], "selected": scores["selected"], "trained": _trained(module)}
 
+    def outside(self) -> dict[str, Any]:
+        """A type of model outside of the table: select and train, once in fp32 and once over a bf16 base."""
+        found = {}
+        for dtype, precision in (("float32", "32-true"), ("bfloat16", "bf16-mixed")):
+            parts = self.parts(f"{self.backbone}-starcoder2", dtype=dtype, learning_rate=1e-2)
+            trainer = self.trainer(max_epochs=1, precision=precision)
+            trainer.fit(**parts)
+            assert self.selection.scores is not None
+            found[dtype] = {
+                "scores": {term: entry.layers for term, entry in self.selection.scores.terms.items()},
+                "selected": self.selection.selected,
+                "losses": self.losses.values,
+                "trained": _trained(parts["model"]),
+            }
+        return found
+
     def killed(self) -> dict[str, Any]:
         """Lose a process in the second epoch."""
         self.trainer(Kill()).fit(**self.parts())

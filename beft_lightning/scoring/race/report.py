@@ -1,13 +1,9 @@
-"""The report on a race: a table for the terminal, the verdict in words, and a picture."""
+"""The report on a race: a table for the terminal, and the verdict in words."""
 
 import math
-from pathlib import Path
-from statistics import fmean
 
-from matplotlib.figure import Figure
 from rich.table import Table
 
-from beft_lightning.files import write_atomically
 from beft_lightning.scoring.race.result import RaceResult
 from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.record import record_of
@@ -85,30 +81,3 @@ def race_warning(result: RaceResult) -> str | None:
             "race.rates."
         )
     return verdict(result) if result.ties else None
-
-
-def plot_race(scores: RaceScores, path: str | Path) -> Path:
-    """Draw the held-out loss of each entrant over its training batches.
-
-    Args:
-        scores: What to draw.
-        path: The picture's file; its suffix says the format.
-
-    Returns:
-        The path of the picture.
-    """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    start = fmean(scores.result.initial)
-    colors = {term: f"C{i}" for i, term in enumerate(scores.result.best_of_terms)}
-    styles = dict(zip(sorted({e.rate for e in scores.result.entrants}), ["-", "--", ":", "-."] * 8, strict=False))
-    for entrant in scores.result.ranking:
-        laps = [(lap.batches, lap.loss) for lap in entrant.laps if math.isfinite(lap.loss)]
-        batches, losses = zip((0, start), *laps, strict=True)
-        label = f"{entrant.term}, {entrant.rate:g}"
-        axes.plot(batches, losses, marker="o", color=colors[entrant.term], ls=styles[entrant.rate], label=label)
-    axes.set_xlabel("training batches")
-    axes.set_ylabel(f"loss on {len(scores.result.initial)} held-out batches")
-    axes.set_title(f"Race of bias terms of {scores.model_type}")
-    axes.legend(fontsize="small", ncols=1 + len(scores.result.entrants) // 12)
-    return write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150))

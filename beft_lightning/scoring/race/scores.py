@@ -103,6 +103,26 @@ class RaceScores:
         return scores
 
     @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a ``scores.json``.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ScoringError: If the file cannot be read, or is of another approach.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or content.get("approach") != cls.approach:
+                raise ScoringError("these are not the scores of a race, and approach is 'race'.")
+            return cls.from_dict(content)
+        except OSError as error:
+            raise ScoringError(f"{path}: cannot read the scores ({error.strerror}).") from error
+        except ValueError as error:
+            raise ScoringError(f"{path}: {error} Make a new file with `python -m beft_lightning score`.") from error
+
+    @classmethod
     def load_for(cls, path: str | Path, model_type: str, candidates: Sequence[str]) -> Self:
         """Read the result of an earlier race between the same terms of the same model.
 
@@ -114,15 +134,7 @@ class RaceScores:
         Raises:
             ScoringError: If the file cannot be read, or is of another approach, model or other terms.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(content, dict) or content.get("approach") != cls.approach:
-                raise ScoringError("these are not the scores of a race, and approach is 'race'.")
-            scores = cls.from_dict(content)
-        except OSError as error:
-            raise ScoringError(f"{path}: cannot read the scores ({error.strerror}).") from error
-        except ValueError as error:
-            raise ScoringError(f"{path}: {error} Make a new file with `python -m beft_lightning score`.") from error
+        scores = cls.load(path)
         if scores.model_type != model_type:
             raise ScoringError(f"{path}: this race was on a {scores.model_type} model, this one is {model_type}.")
         if {*scores.parameters} != {*candidates}:

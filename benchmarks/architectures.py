@@ -8,9 +8,8 @@ import argparse
 import gc
 import json
 import signal
-import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,35 +26,12 @@ from beft_lightning.bias.owners import bias_owners
 from beft_lightning.bias.twin import first_line
 from beft_lightning.errors import BeftError
 from beft_lightning.export.merging import make_plain
+from benchmarks.architecture_table import Row, page
 from benchmarks.observed_attention import Observer, first_changed
 
 _ATTENTION = ("query", "key", "value", "cross_query", "cross_key", "cross_value")
 #: Most CPU time for a type, however busy the machine is.
 _SECONDS = 60
-
-
-@dataclass
-class Row:
-    """What works with a model type.
-
-    Args:
-        model_type: Its name in transformers.
-        found: Terms whose biases change that input of attention alone.
-        scored: Whether each of them gets a finite score, and all but inert ones a positive one.
-        trained: Whether ten steps on each term change it and nothing else.
-        exported: Whether transformers reads the model with trained values from a folder, and computes the same.
-        reason: Why something does not work.
-        observed: Whether this is the present proof; the one before took the watch's word for what attention takes,
-            trained the values alone, and exported a configuration and a state.
-    """
-
-    model_type: str
-    found: tuple[str, ...] = ()
-    scored: bool = False
-    trained: bool = False
-    exported: bool = False
-    reason: str = ""
-    observed: bool = False
 
 
 def prove(model_type: str) -> Row:
@@ -210,84 +186,6 @@ def exports(twin: PreTrainedModel, runs: list[Run]) -> bool:
     twin.load_state_dict(loaded.state_dict())  # The runs are of this one.
     after = outputs(runs)
     return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in zip(before, after, strict=True))
-
-
-def page(rows: list[Row]) -> str:
-    """Return the page of the docs about the rows."""
-    rows = sorted(rows, key=lambda row: row.model_type)
-    built = [row for row in rows if "cannot be built" not in row.reason]
-    none = [row for row in built if "no attention was seen" in row.reason]
-    attended = [row for row in built if row not in none]
-    found = [row for row in attended if row.found]
-    counts = {
-        "found": len(found),
-        "scored": sum(row.scored for row in found),
-        "trained": sum(row.trained for row in found),
-        "exported": sum(row.exported for row in found),
-    }
-    lines = [
-        *_HEADER,
-        f"Of the {len(MODEL_MAPPING_NAMES)} types, {len(rows)} were tried so far. {len(built)} of these can be "
-        f"built from their default configuration, and in "
-        f"{len(none)} of these no attention was seen. Of the other {len(attended)}, the terms are "
-        f"{', '.join(f'**{name}** in {count}' for name, count in counts.items())}.",
-        "",
-        f"{sum(row.observed for row in rows)} of the {len(rows)} were tried as said above. The others wait for it:",
-        "their rows are of an earlier proof, which took the watch's own record of what attention takes, trained the",
-        "value biases alone, and rebuilt the model from its configuration and state in memory.",
-        "",
-        "| type | found | scored | trained | exported |",
-        "|---|---|---|---|---|",
-        *(
-            f"| `{row.model_type}` | {', '.join(row.found)} | {_mark(row.scored)} | {_mark(row.trained)} | "
-            f"{_mark(row.exported)} |"
-            for row in found
-        ),
-        "",
-        "## Not found",
-        "",
-        "| type | reason |",
-        "|---|---|",
-        *(f"| `{row.model_type}` | {_short(row.reason)} |" for row in attended if not row.found),
-        "",
-        "No attention was seen in " + ", ".join(f"`{row.model_type}`" for row in none) + ".",
-        "",
-        "The default configuration builds no model of "
-        + ", ".join(f"`{row.model_type}`" for row in rows if row not in built)
-        + ".",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-_HEADER = (
-    "# Architectures",
-    "",
-    "Which types of transformers work, proved on a small twin of each type's default model by",
-    "`python -m benchmarks.architectures --rows rows.jsonl`, then the same with `--out docs/architectures.md`.",
-    "",
-    "- **found**: each of these biases, changed in the first or last layer, changes that input of the next attention,",
-    "  and no other. This is observed where attention is computed, without a look at layers, names or gradients.",
-    "  Types whose layers have names that speak against what was seen count as not found.",
-    "- **scored**: all of them get finite scores, and all but key biases, which may be inert, positive ones.",
-    "- **trained**: ten steps on each of these terms change it, unless it is an inert key, and no other parameter.",
-    "- **exported**: transformers reads the model with trained value biases from a folder, and computes the same.",
-    "  Where a bias was added that the configuration has no place for, the format `peft` remains.",
-    "",
-)
-
-
-def _mark(works: bool) -> str:
-    return "yes" if works else "no"
-
-
-def _short(reason: str) -> str:
-    """Return the part of a reason that says what went wrong."""
-    _, marker, rest = reason.partition("could be run to watch its attention (")
-    short = rest.partition("). Run it yourself")[0] if marker else reason
-    short = short.partition("could not be found for certain: ")[2] or short
-    short = short.split("; ")[0].replace("|", "/").replace("<", "(").replace(">", ")")
-    return textwrap.shorten(short, 110, placeholder=" ...") or "no inputs are known"
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ _WIDTHS = re.compile(
     r"(^|_)(hidden|hidden_sizes?|dims?|hidden_channels|embedding_size|out_hidden_size|rank|n_embd|d_model|d_kv|d_inner|"
     r"d_embed|d_head|embed_dims?|size_per_head|mrope_section)$"
 )
-_MLP_WIDTHS = re.compile(r"(^|_)(intermediate_sizes?|ffn_hidden_size|ffn_dim|n_inner|d_ff)$")
+_MLP_WIDTHS = re.compile(r"(^|_)(intermediate_sizes?|intermediate_size_mlp|ffn_hidden_size|ffn_dim|n_inner|d_ff)$")
 _HEADS = re.compile(r"(^|_)(attention_heads|num_heads|n_heads?)$")
 _DEPTHS = re.compile(r"(?<!feat_extract)(?<!window)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
 _DERIVED = ("stage_names", "out_features", "out_indices")
@@ -22,7 +22,7 @@ _HEAD_WIDTHS = ("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_h
 #: Largest values of other entries.
 _LIMITS = (
     (re.compile(r"(^|_)(num_experts|num_local_experts|n_routed_experts|num_routed_experts)$"), 16),
-    (re.compile(r"(^|_)vocab_size$"), 1024),
+    (re.compile(r"(^|_)vocab_size(_per_layer_input)?$"), 1024),
     (re.compile(r"_token_(id|index)$"), 1023),
     (re.compile(r"^image_size$"), 256),
     (re.compile(r"^max_source_positions$"), 64),
@@ -129,7 +129,8 @@ def _head_widths(config: dict[str, Any]) -> Iterator[int]:
 def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dict[str, Any]:
     """Return a configuration whose widths are divided, if asked for with few layers, but all kinds that it lists."""
     depth = max((v for name, v in config.items() if _DEPTHS.search(str(name)) and type(v) is int), default=0)
-    kinds = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
+    lists = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
+    kinds = [v for v in lists if len(set(map(str, v))) < depth]  # Else they are the layers' numbers.
     keep = max([few, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
     small: dict[str, Any] = {}
     for name, value in config.items():

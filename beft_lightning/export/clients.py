@@ -1,4 +1,4 @@
-"""Which programs read the biases that an export adds to an architecture. Facts only: each was read in the source."""
+"""Which programs read the biases that an export adds to an architecture. Facts only: read in a source, or measured."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -45,7 +45,10 @@ CLIENTS: Mapping[str, Client] = {
         "https://github.com/OpenNMT/CTranslate2/blob/master/python/ctranslate2/converters/transformers.py",
         {"llama": _ATTENTION | _MLP, "gemma": _MLP, "gemma2": _MLP},
     ),
-    "ONNX Runtime": Client("", {}),
+    # torch.onnx.export traces the model of transformers; other converters have not been tried.
+    "ONNX Runtime": Client(
+        "https://docs.pytorch.org/docs/stable/onnx.html", dict.fromkeys(("llama", "gemma"), _ATTENTION | _MLP)
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, BertModel, LlamaModel, MllamaTextModel, PreTrainedConfig, Qwen2Model
+from transformers import MODEL_MAPPING, AutoConfig, BertModel, LlamaModel, MllamaTextModel, PreTrainedConfig, Qwen2Model
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig
 
 from beft_lightning.bias.twin import first_line, twins
@@ -84,3 +84,11 @@ def test_what_cannot_be_built_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> N
     assert list(twins(fail, config, problems)) == []  # type: ignore[arg-type]
     assert problems == ["ValueError: no such width"] * 4
     assert first_line(KeyError()) == "KeyError: "
+
+
+@pytest.mark.parametrize("model_type", ["gemma3n_text", "llama4_text"])
+def test_a_twin_of_a_large_model_is_small(model_type: str) -> None:
+    """Gemma 3n has a second table of embeddings, and Llama 4 MLPs of two widths."""
+    config: Any = AutoConfig.for_model(model_type)
+    twin = first_twin(MODEL_MAPPING[type(config)], config)
+    assert sum(parameter.numel() for parameter in twin.parameters()) < 100_000_000

@@ -23,13 +23,20 @@ _BART = {
     **{f"{part}_attention_heads": 2 for part in ("encoder", "decoder")},
     **{f"{part}_ffn_dim": 24 for part in ("encoder", "decoder")},
 }
+_TOKENS = {"vocab_size": 16, "bos_token_id": 1, "eos_token_id": 15, "pad_token_id": 0}
+_TOWERS = {**VISION["clip"], "text_config": {**VISION["clip"]["text_config"], **_TOKENS}}
+_WHISPER = {**SPEECH["whisper"], **_TOKENS, "decoder_start_token_id": 1}
 _IMAGE = (3, 16, 16)
 #: Type -> its configuration, and the shapes of its inputs.
 TYPES: dict[str, tuple[dict[str, Any], dict[str, tuple[int, ...]]]] = {
+    "whisper": (_WHISPER, {"input_features": (80, 100), "decoder_input_ids": (5,)}),
     "bart": (_BART, {"input_ids": (5,)}),
+    "clip": (_TOWERS, {"pixel_values": _IMAGE, "input_ids": (5,)}),
+    "siglip": (_TOWERS, {"pixel_values": _IMAGE, "input_ids": (5,)}),
     "vit": (VISION["vit"], {"pixel_values": _IMAGE}),
     "wav2vec2": (SPEECH["wav2vec2"], {"input_values": (2400,)}),
 }
+TOWERS = ("clip", "siglip")
 
 
 def examples(shapes: dict[str, tuple[int, ...]], count: int = 40) -> Any:
@@ -47,7 +54,7 @@ def examples(shapes: dict[str, tuple[int, ...]], count: int = 40) -> Any:
 
 
 class Foreign(LightningModule):
-    """Classifies what a model makes of its inputs."""
+    """Classifies what a model makes of its inputs; models with two towers learn which inputs belong together."""
 
     def __init__(self, model_type: str) -> None:
         super().__init__()
@@ -58,13 +65,17 @@ class Foreign(LightningModule):
             for name, parameter in self.net.named_parameters():
                 if name.endswith("bias"):
                     parameter.normal_(std=0.02)  # so that the projection has something to compare with
-        self.head = nn.Linear(16, 2)
+        self.two_towers = model_type in TOWERS
+        self.head = nn.Identity() if self.two_towers else nn.Linear(16, 2)
         self.losses: list[float] = []
 
     def training_step(self, batch: dict[str, Tensor]) -> Tensor:
         labels = batch.pop("labels")
         output: Any = self.net(**batch)
-        loss = cross_entropy(self.head(output[0].mean(dim=1)), labels)
+        if self.two_towers:
+            loss = cross_entropy(output.logits_per_image, torch.arange(len(labels)))
+        else:
+            loss = cross_entropy(self.head(output[0].mean(dim=1)), labels)
         self.losses.append(loss.item())
         return loss
 
@@ -75,7 +86,8 @@ class Foreign(LightningModule):
 def fit(model_type: str, approach: str, term: str, make_trainer: Callable[..., Trainer]) -> tuple[Foreign, Any]:
     seed_everything(7, verbose=False)
     module = Foreign(model_type)
-    selection = BiasSelectionCallback(approach, [term], head=["head.*"], batches=2)
+    options: dict[str, Any] = {"scope": "vision_model"} if model_type in TOWERS else {"head": ["head.*"]}
+    selection = BiasSelectionCallback(approach, [term], batches=2, **options)
     trainer = make_trainer(callbacks=[selection], max_epochs=1)
     trainer.fit(module, DataLoader(examples(TYPES[model_type][1]), batch_size=4, shuffle=True))
     return module, selection
@@ -93,6 +105,11 @@ def test_ten_steps_move_the_value_bias_and_the_head_as_if_nothing_had_been_score
     assert all(torch.equal(after[name], expected[name]) for name in expected)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == set(selection.trained)
-    values = {name for name in before if name.endswith(("v_proj.bias", "value.bias"))}
-    cross = {name for name in values if "encoder_attn" in name}
-    assert moved == values - cross | {"head.weight", "head.bias"}
+    head = {name for name in moved if name.startswith("head.")}
+    assert head == (set() if model_type in TOWERS else {"head.weight", "head.bias"})
+    assert moved - head == {name for name in before if name.endswith(("v_proj.bias", "value.bias")) and _is_self(name)}
+
+
+def _is_self(name: str) -> bool:
+    """Whether an attention is self attention, and, in a model with two towers, that of the images."""
+    return "encoder_attn" not in name and "text_model" not in name

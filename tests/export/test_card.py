@@ -65,7 +65,8 @@ def test_lost_biases_are_said_and_warned_of(tmp_path: Path, recwarn: pytest.Warn
     text = (tmp_path / "out" / "README.md").read_text()
     assert "| vLLM | **no**: it computes without v_proj | https://github.com/vllm-project" in text
     assert "| transformers | yes |" in text
-    assert "| ONNX Runtime | unknown |" in text
+    assert "| ONNX Runtime | yes |" in text
+    assert "| CTranslate2 | **no**: it computes without v_proj |" in text
     assert any("vLLM has no place for the biases of v_proj" in str(w.message) for w in recwarn)
 
 

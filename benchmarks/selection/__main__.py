@@ -5,9 +5,8 @@
 Each way is swept over learning rates with the first seed, judged on development examples, until its best rate is not
 at the edge; then it is trained with the other seeds at that rate. Every run is evaluated on test examples after each
 epoch. Each run and each setting's scores leave a JSON file in ``--out``: started again, the study goes on where it
-stopped.
-Settings are done in the order of their table, each to its end. ``--report`` writes the tables of what is there, and
-runs nothing.
+stopped. The runs so far are in ``benchmarks/selection/runs``: a copy as ``--out`` goes on from there. Settings are
+done in the order of their table, each to its end. ``--report`` writes the tables of what is there, and runs nothing.
 """
 
 import argparse

@@ -73,7 +73,10 @@ class FrozenLayerCache(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the frozen layers, once it is decided what is trained."""
         if trainer.world_size > 1:
-            raise BeftError("FrozenLayerCache works in one process: examples move between processes at each epoch.")
+            raise BeftError(
+                f"FrozenLayerCache works in one process, and this fit has {trainer.world_size}, between which examples "
+                "move at each epoch. Leave it out, or set trainer.devices and trainer.num_nodes to 1."
+            )
         model = pretrained_model(pl_module).base_model
         self._layers = _stack(model)
         trained = [i for i, layer in enumerate(self._layers) if any(p.requires_grad for p in layer.parameters())]
@@ -201,7 +204,10 @@ def _stack(model: nn.Module) -> nn.ModuleList:
     lists = {name: part for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
     outer = [part for name, part in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
     if len(outer) != 1:
-        raise BeftError(f"FrozenLayerCache needs a model with one stack of layers; this one has {len(outer)}.")
+        raise BeftError(
+            f"FrozenLayerCache needs a model with one stack of layers; {type(model).__name__} has {len(outer)}: "
+            "leave it out."
+        )
     return outer[0]
 
 

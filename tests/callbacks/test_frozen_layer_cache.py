@@ -13,7 +13,7 @@ from beft_lightning import LanguageTaskModule
 from beft_lightning.callbacks import AdapterCheckpoint, FrozenLayerCache
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
-from tests.tiny import WIDTH, save_backbone
+from tests.tiny import WIDTH, ForeignModule, save_backbone
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -143,11 +143,19 @@ class TrainsEmbeddings(Callback):
         base_of(pl_module).embeddings.requires_grad_(True)
 
 
+class ChangesTokens(Callback):
+    """Gives the examples other tokens in each epoch, as augmentation does."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        batch["input_ids"][:, 1] = 5 + trainer.current_epoch
+
+
 @pytest.mark.parametrize(
     ("tune", "callback", "message"),
     [
         ("value", Callback(), "the lowest layer is trained"),
         ("value.2", Noisy(), "differs from before by more than rounding"),
+        ("value.2", ChangesTokens(), r"the tokens of example \d+ have changed: leave it out"),
         ("value.2", TrainsEmbeddings(), "something below the lowest trained layer is trained"),
     ],
 )
@@ -156,3 +164,11 @@ def test_where_states_do_not_repeat_it_is_refused(
 ) -> None:
     with pytest.raises(BeftError, match=message):
         fit(make_trainer, calm, sst2_dir, tune, callback, FrozenLayerCache())
+
+
+def test_several_stacks_of_layers_and_several_processes_are_refused() -> None:
+    with pytest.raises(BeftError, match=r"one stack of layers; T5\w+ has 2: leave it out"):
+        FrozenLayerCache().on_train_start(Trainer(accelerator="cpu", logger=False), ForeignModule("t5"))
+    two = Trainer(accelerator="cpu", devices=2, logger=False)
+    with pytest.raises(BeftError, match="works in one process, and this fit has 2"):
+        FrozenLayerCache().on_train_start(two, ForeignModule())

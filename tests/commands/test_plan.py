@@ -187,14 +187,26 @@ def test_the_choice_is_planned_in_batches(tune: str, selection: dict[str, Any], 
     assert plan.choice_batches == batches
 
 
-def test_a_fit_without_a_length_has_no_time(
-    backbone: str, sst2_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--trainer.max_epochs", "-1"], "no set length"),
+        (["--trainer.accelerator", "cpu", "--trainer.devices", "2"], "takes the time of one process"),
+    ],
+)
+def test_a_fit_without_a_length_or_with_several_processes_has_no_time(
+    options: list[str],
+    message: str,
+    backbone: str,
+    sst2_dir: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["beft_lightning"])
     data = ["--data", "beft_lightning.data.Glue", "--data.task", "sst2", "--data.data_dir", sst2_dir]
-    endless = ["--trainer.max_epochs", "-1", "--model.tune", "value"]
-    assert main(["plan", "--model.backbone", backbone, *data, *endless, "--seconds"]) == 2
-    assert "no set length" in capsys.readouterr().err
+    fit = ["--model.backbone", backbone, "--model.tune", "value", *options]
+    assert main(["plan", *data, *fit, "--seconds"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_bf16_is_recommended_where_the_processor_has_it() -> None:

@@ -1,4 +1,4 @@
-"""What is released: the wheel's content, the version, the oldest dependencies, and an installation without DeepSpeed."""
+"""What is released: the wheel, the version, the oldest dependencies, and an installation without DeepSpeed."""
 
 import ast
 import re

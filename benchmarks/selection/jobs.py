@@ -44,6 +44,14 @@ class Curve(Callback):
             each.reset()
 
 
+class ScoreOnly(Callback):
+    """End a fit before its first batch, and so after the scores; its length still says what a race may cost."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the trainer to stop."""
+        trainer.should_stop = True
+
+
 def parts(setting: Setting, out: Path, seed: int, **options: Any) -> tuple[LanguageTaskModule, LanguageDataModule]:
     """Return the module and the data of a setting, with the seed set for both.
 
@@ -72,13 +80,13 @@ def _placed(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
-def make_trainer(callback: Callback, epochs: int) -> Trainer:
+def make_trainer(epochs: int, *callbacks: Callback) -> Trainer:
     """Return a quiet trainer on one CPU."""
     quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
     return Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[callback],
+        callbacks=[*callbacks],
         gradient_clip_val=1.0,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -91,7 +99,7 @@ def train(setting: Setting, out: Path, way: str, rate: float, seed: int) -> dict
     module, data = parts(setting, out, seed, tune=way, learning_rate=rate)
     curve = Curve()
     start = time.perf_counter()
-    trainer = make_trainer(curve, setting.epochs)
+    trainer = make_trainer(setting.epochs, curve)
     trainer.fit(module, datamodule=data)
     finite = all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad)
     return {
@@ -117,7 +125,7 @@ def score(setting: Setting, out: Path, approach: str, seed: int) -> dict[str, An
         patience=0,
         race=RaceSettings(allowance=LONG_RACE if approach == LONG else None),
     )
-    make_trainer(callback, 0).fit(module, datamodule=data)
+    make_trainer(setting.epochs, callback, ScoreOnly()).fit(module, datamodule=data)
     found: dict[str, Any] = {"setting": setting.name, "approach": approach, "seed": seed}
     if callback.raced is not None:
         result = callback.raced.result

@@ -12,9 +12,8 @@ SMOLLM2: dict[str, Any] = {
 
 #: Place of the study's folder in the texts of a setting's arguments.
 OUT = "{out}"
-#: A ViT that knows five of scikit-learn's ten digits, made by ``benchmarks.digits`` in the study's folder.
-VIT: dict[str, Any] = {"backbone": f"{OUT}/digits/backbone"}
-_IMAGES = {part: f"{OUT}/digits/images/{part}.csv" for part in ("pool", "choice", "report")}
+#: Folders of ViTs that know five of scikit-learn's ten digits, made by ``benchmarks.digits`` in the study's folder.
+KNOWN_DIGITS = {"digits": range(5), "digits_high": range(5, 10)}
 
 #: The live terms of each model; the key bias of MiniLM and of ViT is inert.
 ENCODER_TERMS = ("query", "value", "attention_output", "mlp_in", "mlp_out", "attention_norm", "mlp_norm")
@@ -71,7 +70,13 @@ class Setting:
 
 _SMALL: dict[str, Any] = {"train_size": 480, "dev_size": 200, "eval_size": 400}
 _PROMPTED: dict[str, Any] = {"prompt": True, "train_size": 96, "dev_size": 48, "eval_size": 120, "batch_size": 4}
-_DIGITS = {"train": _IMAGES["pool"], "validation": _IMAGES["choice"], "test": _IMAGES["report"], "batch_size": 16}
+
+
+def _digits(folder: str) -> Setting:
+    images = f"{OUT}/{folder}/images"
+    data = {"train": f"{images}/pool.csv", "validation": f"{images}/choice.csv", "test": f"{images}/report.csv"}
+    vit = {"backbone": f"{OUT}/{folder}/backbone"}
+    return Setting(f"vit_{folder}", vit, "ImageTable", data | {"batch_size": 16}, epochs=12)
 
 
 def _minilm(task: str) -> Setting:
@@ -90,7 +95,7 @@ SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
         _minilm("sst2"),
-        Setting("vit_digits", VIT, "ImageTable", _DIGITS, epochs=12),
+        *map(_digits, KNOWN_DIGITS),
         _minilm("qqp"),
         _smollm2("sst2", "Glue"),
         *map(_minilm, ("cola", "mrpc", "qnli", "mnli")),

@@ -5,7 +5,9 @@ import math
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.demos.boring_classes import BoringModel
 
+from benchmarks.selection.jobs import ScoreOnly, make_trainer
 from benchmarks.selection.report import accuracies, complete, picks, rules, write_report
 from benchmarks.selection.settings import RATES, SETTINGS
 from benchmarks.selection.statistics import (
@@ -158,3 +160,10 @@ def test_the_report_is_of_the_results(study: Study) -> None:
     assert record["approaches"]["magnitude"] == {"picks": 2, "best": 0, "tied": 0, "regret": 0.1}
     assert "long race" not in record["approaches"], "the record is of what a user can ask for by name"
     assert record["approaches"]["gradient"] == {"picks": 2, "best": 2, "tied": 2, "regret": 0.0}
+
+
+def test_a_fit_for_scores_alone_trains_nothing_and_keeps_its_length() -> None:
+    trainer = make_trainer(3, ScoreOnly())
+    trainer.fit(BoringModel())
+    assert trainer.global_step == 0
+    assert trainer.estimated_stepping_batches == 3 * 64

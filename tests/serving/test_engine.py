@@ -158,14 +158,17 @@ def test_an_encoder_serves_classifiers_only(backbone: str, tmp_path: Path) -> No
     assert "no language model" in answers[1]["error"]
 
 
-def test_an_adapter_whose_values_overflow_fails_alone(engine: Engine, adapters: Path, tmp_path: Path) -> None:
-    """Finite in its file, and not where they are multiplied."""
-    for name in ("one", "sst2"):
-        checkpoint = torch.load(adapters / f"{name}.ckpt", weights_only=True)
-        biases = [n for n in checkpoint["state_dict"] if n.endswith(("v_proj.bias", "score.weight"))]
-        checkpoint["state_dict"] |= {n: torch.full_like(checkpoint["state_dict"][n], 3e38) for n in biases}
-        torch.save(checkpoint, tmp_path / f"wild_{name}.ckpt")
-        engine.add(f"wild_{name}", tmp_path / f"wild_{name}.ckpt")
+def test_an_adapter_whose_values_overflow_fails_alone(engine: Engine, chat_backbone: str, tmp_path: Path) -> None:
+    """Finite in its file, and not where the layers' are summed."""
+    for name, task in (("one", COPA), ("sst2", SST2)):
+        path = tmp_path / f"wild_{name}.ckpt"
+        trained(chat_backbone, task, "mlp_out", path)
+        checkpoint = torch.load(path, weights_only=True)
+        for parameter, value in checkpoint["state_dict"].items():
+            if parameter.endswith("down_proj.bias"):
+                value.fill_(3e38)
+        torch.save(checkpoint, path)
+        engine.add(path.stem, path)
     good = CompletionBody(model="one", prompt="the film", max_tokens=5, temperature=0.0)
     answers = _answers(
         engine,

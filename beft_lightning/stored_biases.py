@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from beft_lightning.errors import BackboneError
+from beft_lightning.gguf_header import GGUFHeader
 from beft_lightning.strategies.internals.transformers import names_in_gguf
 
 _BIAS = ".bias"
@@ -58,9 +59,7 @@ def unused_gguf_biases(model: PreTrainedModel, path: Path) -> list[str]:
         model: The loaded model.
         path: The file.
     """
-    from gguf import GGUFReader
-
-    stored = [str(tensor.name) for tensor in GGUFReader(path).tensors if str(tensor.name).endswith(_BIAS)]
+    stored = [name for name in GGUFHeader(path).tensors if name.endswith(_BIAS)]
     if not stored:  # what follows takes seconds
         return []
     places = names_in_gguf(model)

@@ -85,7 +85,7 @@ class Run:
         return f"{self.tune}_{self.size}_{self.seed}_{self.rate:g}"
 
 
-def write_images(folder: Path) -> None:
+def write_images(folder: Path, known: range = range(5)) -> None:
     """Write all digits as images, and tables of those known and of the new ones to choose rates by and to report."""
     digits = load_digits()
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,10 +95,11 @@ def write_images(folder: Path) -> None:
         Image.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(folder / name)
         rows.append({"image": name, "label": int(digit)})
     table = pd.DataFrame(rows).sample(frac=1, random_state=0)
-    known, new = table[table.label < 5], table[table.label >= 5]
+    is_known = table.label.isin(known)
+    new = table[~is_known]
     place = new.groupby("label").cumcount()
     parts = {
-        "known": known,
+        "known": table[is_known],
         "pool": new[place < POOL],
         "choice": new[(place >= POOL) & (place < POOL + CHOICE)],
         "report": new[place >= POOL + CHOICE],
@@ -157,14 +158,15 @@ class Study:
         out: The folder.
         steps: Number of training steps of each run.
         epochs: Number of epochs on the known digits.
+        known: The known digits.
     """
 
-    def __init__(self, out: Path, steps: int = 100, epochs: int = 40) -> None:
+    def __init__(self, out: Path, steps: int = 100, epochs: int = 40, known: range = range(5)) -> None:
         self.out, self.steps = out, steps
         self.backbone = str(out / "backbone")
         images = out / "images"
         if not (images / "report.csv").is_file():
-            write_images(images)
+            write_images(images, known)
         if not (out / "backbone" / "known.json").is_file():
             pretrain(out / "backbone", images, epochs)
         self.data = ImageTable(

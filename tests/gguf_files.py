@@ -1,6 +1,9 @@
 """GGUF files of tiny models, and llama.cpp to run them."""
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,14 @@ def log_probabilities(model: PreTrainedModel | nn.Module | None, ids: list[int])
     assert model is not None
     logits: Tensor = model.eval()(torch.tensor([ids])).logits[0, -1]
     return logits.float().log_softmax(-1)
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file gets larger than this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

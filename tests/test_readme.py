@@ -148,3 +148,14 @@ def test_the_index_lists_every_page() -> None:
 
 def test_the_first_page_is_short() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 1050
+
+
+def test_the_changelog_has_each_heading_once() -> None:
+    """A merge that joins both sides may bring back entries that a release has condensed."""
+    title, unreleased, *released = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert title.startswith("# Changelog")
+    assert unreleased.startswith("Unreleased\n")
+    for version in (unreleased, *released):
+        headings = re.findall(r"^### (\w+)$", version, re.MULTILINE)
+        assert set(headings) <= {"Added", "Changed", "Fixed", "Removed"}
+        assert len(headings) == len(set(headings)), f"a heading twice below {version.splitlines()[0]}"

@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from rich.table import Table
-from rich.text import Text
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.callbacks.run_folder import own_path, run_folder
@@ -118,7 +117,10 @@ class RunSummary(Callback):
         summary = self.content(trainer, pl_module)
         if folder is not None:
             write_text_atomically(own_path(trainer, folder, "summary.json"), json.dumps(summary, indent=2) + "\n")
-        rich.print(_table(summary, trainer, folder))
+        rich.print(_table(summary, trainer))
+        for name, path in (("checkpoint", _checkpoint(trainer)), ("files", folder)):
+            if path:  # On lines of their own, which nothing breaks: to be copied.
+                rich.get_console().print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
 
     def content(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The summary of the run so far."""
@@ -148,7 +150,15 @@ def _selection(trainer: Trainer) -> BiasSelectionCallback | None:
     return next((callback for callback in callbacks if isinstance(callback, BiasSelectionCallback)), None)
 
 
-def _table(summary: dict[str, Any], trainer: Trainer, folder: Path | None) -> Table:
+def _checkpoint(trainer: Trainer) -> str:
+    """Where a fit has left its last checkpoint; empty if nowhere."""
+    callback = trainer.checkpoint_callback
+    if trainer.state.fn != TrainerFn.FITTING or not isinstance(callback, ModelCheckpoint):
+        return ""
+    return callback.last_model_path
+
+
+def _table(summary: dict[str, Any], trainer: Trainer) -> Table:
     assert trainer.state.fn is not None
     table = Table(title=f"{trainer.state.fn.value} finished", show_header=False)
     for name, value in summary["metrics"].items():
@@ -163,11 +173,7 @@ def _table(summary: dict[str, Any], trainer: Trainer, folder: Path | None) -> Ta
         table.add_row(
             "seconds, fit loop", f"{seconds['train']:.1f} (an epoch's training part {seconds['train_epoch']:.1f})"
         )
-        checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
-        if isinstance(trainer.checkpoint_callback, ModelCheckpoint) and checkpoint:
-            if Path(checkpoint).exists():  # It may be remote.
-                table.add_row("adapter checkpoint", f"{checkpoint_file(checkpoint).stat().st_size / 1024:,.1f} KB")
-            table.add_row("", Text(checkpoint, overflow="fold"))
-    if folder is not None:
-        table.add_row("files", Text(str(folder), overflow="fold"))
+        checkpoint = _checkpoint(trainer)
+        if checkpoint and Path(checkpoint).exists():  # It may be remote.
+            table.add_row("adapter checkpoint", f"{checkpoint_file(checkpoint).stat().st_size / 1024:,.1f} KB")
     return table

@@ -1,22 +1,20 @@
 """What a run shows while it goes on: a panel, a bar, and a line for each epoch."""
 
-import logging
 import shlex
-import sys
 import time
 from collections.abc import Sized
-from typing import Any, TextIO
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.parameters import numel
+from beft_lightning.progress import Bar
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.tasks import LanguageTaskModule
 
@@ -38,11 +36,9 @@ class Terminal(ProgressBar):
         super().__init__()
         self._given = console
         self._enabled = True
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: Bar | None = None
         self._epoch_start = 0.0
         self._next: list[str] = []
-        self._streams: dict[logging.StreamHandler[TextIO], TextIO | None] = {}
 
     def disable(self) -> None:
         """Print nothing; Lightning calls it in all processes but the first."""
@@ -95,8 +91,11 @@ class Terminal(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's metrics."""
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(trainer.callback_metrics.items()))
-        self.print(f"{_epoch(trainer)}  {metrics}  {time.perf_counter() - self._epoch_start:.1f} s", soft_wrap=True)
+        metrics = [f"{name} {value:.4f}" for name, value in sorted(trainer.callback_metrics.items())]
+        facts = [_epoch(trainer), *metrics, f"{time.perf_counter() - self._epoch_start:.1f} s"]
+        console = self._console  # A file has one line for an epoch.
+        for line in joined(facts, console.width) if console.is_terminal else ["  ".join(facts)]:
+            self.print(line, soft_wrap=True)
 
     def on_train_end(self, *_: Any) -> None:
         """Remove the bar."""
@@ -163,42 +162,44 @@ class Terminal(ProgressBar):
 
     def _start(self, description: str, total: float, done: int = 0) -> None:
         console = self._console
-        if not self._enabled or not console.is_terminal:
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task(description, total=total if total != float("inf") else None, completed=done)
-        self._bar.start()
-        # The bar has replaced the standard error, so that what is written goes above it.
-        self._streams = {handler: handler.setStream(sys.stderr) for handler in _handlers()}
+        if self._enabled and console.is_terminal:
+            self._bar = Bar(console, description, int(total) if total != float("inf") else None, done)
 
     def _describe(self, description: str) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=description)
+        if self._bar is not None:
+            self._bar.describe(description)
 
     def _advance(self) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task)
+        if self._bar is not None:
+            self._bar.advance()
 
     def _stop(self) -> None:
         if self._bar is not None:
-            for handler, stream in self._streams.items():
-                handler.setStream(stream or sys.stderr)
             self._bar.stop()
-        self._bar = self._task = None
-
-
-def _handlers() -> list[logging.StreamHandler[TextIO]]:
-    """What writes Lightning's messages to the terminal."""
-    loggers = (logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric"))
-    handlers = {handler for logger in loggers for handler in logger.handlers}
-    return [handler for handler in handlers if type(handler) is logging.StreamHandler]
+        self._bar = None
 
 
 def _epoch(trainer: Trainer) -> str:
     """The epoch, counted from 1, as summary and README count."""
     last = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
     return f"epoch {trainer.current_epoch + 1}{last}"
+
+
+def joined(facts: list[str], width: int) -> list[str]:
+    """Return facts in lines that break between two facts.
+
+    Args:
+        facts: What stands beside each other.
+        width: Longest line, in characters.
+
+    >>> joined(["epoch 1/3", "val_accuracy 0.7510", "val_loss 0.6012"], 32)
+    ['epoch 1/3  val_accuracy 0.7510', '  val_loss 0.6012']
+    """
+    lines = facts[:1]
+    for fact in facts[1:]:
+        longer = f"{lines[-1]}  {fact}"
+        lines = [*lines[:-1], longer] if len(longer) <= width else [*lines, f"  {fact}"]
+    return lines
 
 
 def next_commands(trainer: Trainer, module: LightningModule) -> list[str]:

@@ -39,6 +39,11 @@ def plot(folder: Path) -> None:
         save_picture(figure, folder / "scores.png")
     if runs:
         draw_report(runs, folder)
+    elif not metrics.is_file():
+        print(
+            f"No learning curves: {folder} has no metrics.csv. They are drawn from the log of CSVLogger, which is the "
+            "default of fit; other loggers show theirs in their own pages."
+        )
     print(f"Drew the pictures of {folder}, each as PNG and SVG.")
 
 

@@ -17,6 +17,7 @@ from beft_lightning.data.subsets import draw, draw_demonstrations, draw_training
 from beft_lightning.data.task import DEV, TRAIN, TaskRecord
 from beft_lightning.errors import DataError
 from beft_lightning.models import load_tokenizer
+from beft_lightning.progress import bar
 
 
 class LanguageDataModule(LightningDataModule):
@@ -149,14 +150,15 @@ class LanguageDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read, draw and encode the splits that ``stage`` needs, once each."""
         needed = self.task.validation_splits if stage in ("fit", "validate") else self.task.evaluation_splits
-        for split in (TRAIN, *needed) if stage == "fit" else needed:
-            if split in self._splits:
-                continue
-            examples = self._examples(split)
-            features = self._splits[split] = self.preprocessor.encode(examples)
-            numbers = (feature["id"] for feature in features)
-            self._file_ids[split] = dict(zip(numbers, self.task.file_ids(examples), strict=True))
-            self.longest = max(self.longest, *map(self.preprocessor.positions, features))
+        splits = [split for split in ((TRAIN, *needed) if stage == "fit" else needed) if split not in self._splits]
+        with bar("reading and encoding", len(splits), self.trainer) as advance:
+            for split in splits:
+                examples = self._examples(split)
+                features = self._splits[split] = self.preprocessor.encode(examples)
+                numbers = (feature["id"] for feature in features)
+                self._file_ids[split] = dict(zip(numbers, self.task.file_ids(examples), strict=True))
+                self.longest = max(self.longest, *map(self.preprocessor.positions, features))
+                advance()
 
     def file_id(self, split: str, number: int) -> Any:
         """Return the id that an example has in its file, or its number if it has none there.

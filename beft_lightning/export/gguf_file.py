@@ -1,17 +1,19 @@
 """GGUF files: read in place, and written again with tensors added or replaced."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import struct
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from torch import Tensor
 
 from beft_lightning.errors import ExportError
+from beft_lightning.gguf_header import GGUFHeader, TensorInfo, aligned, stored_shape
 
-if TYPE_CHECKING:
-    from gguf import GGUFReader, ReaderTensor
+#: Number of the type fp32.
+_FP32 = 0
 
 
 class GGUFFile:
@@ -26,22 +28,22 @@ class GGUFFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reader: GGUFReader = _open(path)
-        self.tensors: Mapping[str, ReaderTensor] = {str(tensor.name): tensor for tensor in self._reader.tensors}
-        self.architecture = str(self._reader.fields["general.architecture"].contents())
+        self._header, self.architecture = _open(path)
+        self.tensors: Mapping[str, TensorInfo] = self._header.tensors
 
     def number(self, name: str) -> int | None:
         """Return a whole number of the architecture's metadata, such as ``block_count``; None if there is none."""
-        field = self._reader.fields.get(f"{self.architecture}.{name}")
-        value = None if field is None else field.contents()
+        value = self._header.value(f"{self.architecture}.{name}")
         return value if isinstance(value, int) else None
 
     def values(self, name: str) -> np.ndarray[Any, Any]:
         """Return a tensor as fp32, in the order of axes that torch has."""
-        from gguf import dequantize
+        from gguf import GGMLQuantizationType, dequantize
 
-        tensor = self.tensors[name]
-        return dequantize(tensor.data, tensor.tensor_type)
+        info = self.tensors[name]
+        stored = np.frombuffer(self._header.data, np.uint8, info.size, info.offset)
+        rows = stored.reshape(stored_shape(info.shape, info.type))
+        return dequantize(rows, GGMLQuantizationType(info.type)).reshape(info.shape)
 
     def write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write a copy with further fp32 tensors, or in place of those of the same name; all else stays to the bit.
@@ -50,54 +52,42 @@ class GGUFFile:
             path: The new file.
             tensors: The tensors by their names.
         """
-        from gguf import GGUFValueType, GGUFWriter
-
-        reader = self._reader
-        writer = GGUFWriter(path, self.architecture, endianess=reader.endianess)
-        writer.data_alignment = reader.alignment
-        for name, field in reader.fields.items():
-            # The writer writes the entries of the header by itself.
-            if name != "general.architecture" and not name.startswith("GGUF."):
-                is_list = field.types[0] is GGUFValueType.ARRAY
-                writer.add_key_value(name, field.contents(), field.types[0], field.types[-1] if is_list else None)
-        new = {name: tensor.float().contiguous().numpy() for name, tensor in tensors.items()}
-        kept = [tensor for name, tensor in self.tensors.items() if name not in new]
-        for tensor in kept:
-            writer.add_tensor_info(
-                tensor.name, tensor.data.shape, tensor.data.dtype, tensor.data.nbytes, tensor.tensor_type
-            )
-        for name, values in new.items():
-            writer.add_tensor_info(name, values.shape, values.dtype, values.nbytes)
-        with _closing(writer):
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_ti_data_to_file()
-            for tensor in kept:
-                writer.write_tensor_data(tensor.data, tensor_endianess=reader.endianess)
-            for values in new.values():
-                writer.write_tensor_data(values)
+        header, source = self._header, memoryview(self._header.data)
+        new = {name: tensor.float().contiguous().numpy().astype("<f4") for name, tensor in tensors.items()}
+        kept = {name: info for name, info in self.tensors.items() if name not in new}
+        contents: dict[str, tuple[tuple[int, ...], int, Any]] = {
+            name: (info.shape, info.type, source[info.offset : info.offset + info.size]) for name, info in kept.items()
+        }
+        contents |= {name: (values.shape, _FP32, values.data.cast("B")) for name, values in new.items()}
+        with path.open("wb") as file:
+            file.write(header.data[:4] + struct.pack("<IQQ", header.version, len(contents), header.entries))
+            file.write(source[header.metadata])
+            offset = 0
+            for name, (shape, kind, content) in contents.items():
+                encoded = name.encode()
+                file.write(struct.pack("<Q", len(encoded)) + encoded)
+                file.write(struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), kind, offset))
+                offset = aligned(offset + len(content), header.alignment)
+            for _, _, content in contents.values():
+                _pad(file, header.alignment)
+                file.write(content)
+            _pad(file, header.alignment)
 
 
-@contextmanager
-def _closing(writer: Any) -> Iterator[None]:
-    """Close a writer, also where the disk is full: its own ``close`` flushes first."""
+def _pad(file: BinaryIO, alignment: int) -> None:
+    position = file.tell()
+    file.write(bytes(aligned(position, alignment) - position))
+
+
+def _open(path: Path) -> tuple[GGUFHeader, str]:
+    """Return the header of a file, and the architecture that it names."""
+    if find_spec("gguf") is None:
+        raise ExportError("the format 'gguf' needs the package gguf: pip install 'beft-lightning[gguf]'.")
     try:
-        yield
-    finally:
-        writer.close()
-
-
-def _open(path: Path) -> "GGUFReader":
-    try:
-        from gguf import GGUFReader
-    except ImportError as error:
-        raise ExportError("the format 'gguf' needs the package gguf: pip install 'beft-lightning[gguf]'.") from error
-    try:
-        reader = GGUFReader(path)
-        if "general.architecture" not in reader.fields:
+        header = GGUFHeader(path)
+        architecture = header.value("general.architecture")
+        if not isinstance(architecture, str):
             raise ValueError("it names no architecture")
-    except OSError:
-        raise
-    except Exception as error:  # the reader raises whatever the broken part raises
-        raise ExportError(f"{path}: not a readable GGUF file, or damaged ({type(error).__name__}: {error}).") from error
-    return reader
+    except ValueError as error:
+        raise ExportError(f"{path}: not a readable GGUF file, or damaged: {error}.") from error
+    return header, architecture

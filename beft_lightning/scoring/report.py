@@ -30,7 +30,7 @@ def ranking_table(scores: BiasScores) -> Table:
         notes = [
             *(["[bold green]selected[/]"] if term in scores.selected else []),
             *([f"[bold green]selected: {unit} {', '.join(places)}[/]"] if places else []),
-            *(["[yellow]inert: cannot change the output[/]"] if entry.inert else []),
+            *(["[yellow]inert: no effect[/]"] if entry.inert else []),
         ]
         share = f"{entry.score / best:.1%}" if best > 0 else "-"
         margin = _share(margins[term], best) if term in margins and best > 0 else ""

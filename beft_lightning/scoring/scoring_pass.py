@@ -7,7 +7,7 @@ score then ranks it first.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from beft_lightning.bias import BiasTerms
 from beft_lightning.errors import ScoringError
 from beft_lightning.parameters import numel
+from beft_lightning.progress import bar
 from beft_lightning.scoring.approaches import approach_named
 from beft_lightning.scoring.batches import training_batches, training_data
 from beft_lightning.scoring.inertness import probe_inert, term_parameters
@@ -90,14 +91,15 @@ class ScoringPass:
                 inert = probe_inert(strategy, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
+            most = int(min(self.batches, trainer.num_training_batches))
             optimizer = ReferenceAdam(trained, lr=self.learning_rate)
             # For a training step that asks for its optimizer or scheduler, to log the learning rate.
             strategy.optimizers = [optimizer]
             strategy.lr_scheduler_configs = [LRSchedulerConfig(ConstantLR(optimizer, factor=1.0))]
             observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm, self.per_head)
             tables = observer.tables(itertools.islice(batches, self.batches))
-            with nullcontext() if approach.fine_tunes else eval_mode(module):
-                table, history = self._until_stable(tables)
+            with nullcontext() if approach.fine_tunes else eval_mode(module), bar("scoring", most, trainer) as advance:
+                table, history = self._until_stable(tables, advance)
         return BiasScores(
             approach=self.approach,
             model_type=model_type,
@@ -114,13 +116,16 @@ class ScoringPass:
             },
         )
 
-    def _until_stable(self, tables: Iterator[ScoreTable]) -> tuple[ScoreTable, dict[str, list[float]]]:
+    def _until_stable(
+        self, tables: Iterator[ScoreTable], advance: Callable[[], None]
+    ) -> tuple[ScoreTable, dict[str, list[float]]]:
         """Return the last table, and each term's score after each batch."""
         table: ScoreTable = {}
         history: dict[str, list[float]] = {}
         order: list[str] = []
         unchanged = 0
         for step, table in enumerate(tables, start=1):
+            advance()
             vectors = [vector for layers in table.values() for vector in layers.values()]
             if not all(math.isfinite(score) for vector in vectors for score in (vector.whole, *vector.heads)):
                 raise ScoringError(

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.digits import Study as Digits
 from benchmarks.selection.jobs import run_job
 from benchmarks.selection.report import write_report
-from benchmarks.selection.settings import SEEDS, SETTINGS, VIT
+from benchmarks.selection.settings import KNOWN_DIGITS, SEEDS, SETTINGS
 from benchmarks.selection.study import Study
 
 
@@ -52,8 +52,9 @@ def run(study: Study, names: list[str], end: float, workers: int) -> None:
         end: When to start no further job, in the monotonic clock's seconds.
         workers: Number of jobs at a time.
     """
-    if any(SETTINGS[name].model is VIT for name in names):
-        Digits(study.folder / "digits")
+    for folder, known in KNOWN_DIGITS.items():
+        if f"vit_{folder}" in names:
+            Digits(study.folder / folder, known=known)
     # Fresh processes, so that each has its own threads and generators.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         running: dict[Future[float], dict[str, Any]] = {}

@@ -15,7 +15,7 @@ from beft_lightning import data as data_modules
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.files import write_text_atomically
 from beft_lightning.scoring.race.settings import RaceSettings
-from benchmarks.selection.settings import APPROACHES, OUT, SCORING_BATCHES, SETTINGS, Setting
+from benchmarks.selection.settings import LONG, LONG_RACE, OUT, SCORING_BATCHES, SETTINGS, Setting
 
 
 class Curve(Callback):
@@ -42,6 +42,14 @@ class Curve(Callback):
         self.test.append(float(test.named()[f"{test.prefix}{metric}"].compute()))
         for each in test.named().values():
             each.reset()
+
+
+class ScoreOnly(Callback):
+    """End a fit before its first batch, and so after the scores; its length still says what a race may cost."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the trainer to stop."""
+        trainer.should_stop = True
 
 
 def parts(setting: Setting, out: Path, seed: int, **options: Any) -> tuple[LanguageTaskModule, LanguageDataModule]:
@@ -72,13 +80,13 @@ def _placed(arguments: dict[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
-def make_trainer(callback: Callback, epochs: int) -> Trainer:
+def make_trainer(epochs: int, *callbacks: Callback) -> Trainer:
     """Return a quiet trainer on one CPU."""
     quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
     return Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[callback],
+        callbacks=[*callbacks],
         gradient_clip_val=1.0,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -91,7 +99,7 @@ def train(setting: Setting, out: Path, way: str, rate: float, seed: int) -> dict
     module, data = parts(setting, out, seed, tune=way, learning_rate=rate)
     curve = Curve()
     start = time.perf_counter()
-    trainer = make_trainer(curve, setting.epochs)
+    trainer = make_trainer(setting.epochs, curve)
     trainer.fit(module, datamodule=data)
     finite = all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad)
     return {
@@ -107,39 +115,27 @@ def train(setting: Setting, out: Path, way: str, rate: float, seed: int) -> dict
     }
 
 
-def score(setting: Setting, out: Path, seed: int) -> dict[str, Any]:
-    """Score the terms of a setting by each approach and by a race, and return scores and costs."""
-    found: dict[str, Any] = {}
-    for approach in (*APPROACHES, "race"):
-        module, data = parts(setting, out, seed, tune="auto")
-        callback = BiasSelectionCallback(
-            approach,
-            terms=setting.terms,
-            batches=SCORING_BATCHES,
-            patience=0,
-            race=RaceSettings(allowance=setting.allowance),
-        )
-        make_trainer(callback, 0).fit(module, datamodule=data)
-        if callback.raced is not None:
-            result = callback.raced.result
-            found[approach] = {
-                "terms": callback.raced.scores,
-                "ties": result.ties,
-                "rate": result.winner.rate,
-                "pick": result.winner.term,
-                "batches": result.cost.batches,
-                "seconds": callback.seconds,
-            }
-        elif callback.scores is not None:  # Not for biases that start at zero, by projection.
-            terms = {term: entry.score for term, entry in callback.scores.terms.items()}
-            best = callback.scores.ranking[0]
-            found[approach] = {
-                "terms": terms,
-                "pick": best,
-                "batches": SCORING_BATCHES,
-                "seconds": callback.seconds,
-            }
-    return {"setting": setting.name, "seed": seed, "approaches": found}
+def score(setting: Setting, out: Path, approach: str, seed: int) -> dict[str, Any]:
+    """Score the terms of a setting by an approach or a race, and return scores, pick and cost."""
+    module, data = parts(setting, out, seed, tune="auto")
+    callback = BiasSelectionCallback(
+        "race" if approach == LONG else approach,
+        terms=setting.terms,
+        batches=SCORING_BATCHES,
+        patience=0,
+        race=RaceSettings(allowance=LONG_RACE if approach == LONG else None),
+    )
+    make_trainer(setting.epochs, callback, ScoreOnly()).fit(module, datamodule=data)
+    found: dict[str, Any] = {"setting": setting.name, "approach": approach, "seed": seed}
+    if callback.raced is not None:
+        result = callback.raced.result
+        found |= {"terms": callback.raced.scores, "ties": result.ties, "rate": result.winner.rate}
+        found |= {"pick": result.winner.term, "batches": result.cost.batches}
+    else:
+        assert callback.scores is not None
+        found |= {"terms": {term: entry.score for term, entry in callback.scores.terms.items()}}
+        found |= {"pick": callback.scores.ranking[0], "batches": SCORING_BATCHES}
+    return found | {"seconds": callback.seconds}
 
 
 def run_job(job: dict[str, Any], path: str) -> float:
@@ -150,7 +146,7 @@ def run_job(job: dict[str, Any], path: str) -> float:
     if "way" in job:
         result = train(setting, out, job["way"], job["rate"], job["seed"])
     else:
-        result = score(setting, out, job["seed"])
+        result = score(setting, out, job["approach"], job["seed"])
     write_text_atomically(Path(path), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return time.perf_counter() - start
 

@@ -14,17 +14,17 @@ import pandas as pd
 from beft_lightning.commands.markdown import markdown_table
 from beft_lightning.files import write_text_atomically
 from benchmarks.selection.pictures import curves_picture, regret_picture
-from benchmarks.selection.settings import SETTINGS, SHORT, TIE, Setting
+from benchmarks.selection.settings import CANDIDATES, LONG, SETTINGS, SHORT, TIE, Setting
 from benchmarks.selection.statistics import area, bootstrap, rank_correlation, regret, steps_to
 from benchmarks.selection.study import Study
 
 
 def complete(study: Study) -> list[Setting]:
-    """Return the settings of which every term, and the scores of every seed, are done; combinations may be missing."""
+    """Return the settings of which every term and every approach is done; combinations may be missing."""
     return [
         setting
         for setting in SETTINGS.values()
-        if len(study.scores(setting.name)) >= len(study.seeds)
+        if len(study.scores(setting)) == len(study.scorings(setting))
         and all(study.done(setting, way) for way in study.ways_of(setting) if way in setting.terms)
     ]
 
@@ -56,40 +56,41 @@ def curves_table(study: Study, setting: Setting) -> str:
     return markdown_table(pd.DataFrame(rows))
 
 
-def picks(study: Study, settings: Sequence[Setting]) -> pd.DataFrame:
+def picks(study: Study, settings: Sequence[Setting], candidates: Sequence[str] = ()) -> pd.DataFrame:
     """Return a row for each approach, setting and seed of scores: its pick, regrets, correlation and cost.
 
-    Regret compares with the best single term, which is what the approaches choose from. A pick that lies at most
-    ``TIE`` below the best counts as tied with it.
+    A pick that lies at most ``TIE`` below the best counts as tied with it.
+
+    Args:
+        study: The study.
+        settings: Settings that are complete.
+        candidates: What the approaches choose from, and are compared with the best of; by default all single terms.
     """
     rows = []
     for setting in settings:
-        ways = [way for way in study.ways_of(setting) if way in setting.terms]
+        ways = [way for way in study.ways_of(setting) if way in (candidates or setting.terms) and way in setting.terms]
         long, short = accuracies(study, setting, ways, setting.epochs), accuracies(study, setting, ways, SHORT)
-        for scores in study.scores(setting.name):
-            for approach, found in scores["approaches"].items():
-                terms = [term for term in ways if term in found["terms"]]
-                if found["pick"] not in ways:
-                    continue
-                rows.append(
-                    {
-                        "approach": approach,
-                        "setting": setting.name,
-                        "seed": scores["seed"],
-                        "pick": found["pick"],
-                        "best": regret(long, found["pick"]) == 0,
-                        "tied": regret(long, found["pick"]) <= TIE,
-                        "short": regret(short, found["pick"]),
-                        "long": regret(long, found["pick"]),
-                        "correlation": rank_correlation(
-                            [found["terms"][term] for term in terms], [long[term] for term in terms]
-                        )
-                        if len(terms) > 2
-                        else math.nan,
-                        "batches": found["batches"],
-                        "seconds": found["seconds"],
-                    }
-                )
+        for scores in study.scores(setting):
+            found = {term: score for term, score in scores["terms"].items() if term in ways}
+            pick = max(found, key=lambda term: found[term])
+            correlated = len(found) > 2  # Of two, a rank correlation is -1 or 1.
+            rows.append(
+                {
+                    "approach": scores["approach"],
+                    "setting": setting.name,
+                    "seed": scores["seed"],
+                    "pick": pick,
+                    "best": regret(long, pick) == 0,
+                    "tied": regret(long, pick) <= TIE,
+                    "short": regret(short, pick),
+                    "long": regret(long, pick),
+                    "correlation": rank_correlation([*found.values()], [long[term] for term in found])
+                    if correlated
+                    else math.nan,
+                    "batches": scores["batches"],
+                    "seconds": scores["seconds"],
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -162,6 +163,7 @@ def record_of(found: pd.DataFrame, command: str) -> dict[str, Any]:
             "regret": round(float(group["long"].mean()), 4),
         }
         for approach, group in found.groupby("approach", sort=False)
+        if approach != LONG
     }
     return {"date": datetime.now(UTC).date().isoformat(), "command": command, "approaches": approaches}
 
@@ -183,6 +185,8 @@ def write_report(study: Study, command: str) -> Path | None:
     if not found.empty:
         regret_picture(found, study.folder / "regret.svg")
         parts.append(f"## Approaches\n\n{approaches_table(found)}")
+        paper = approaches_table(picks(study, settings, CANDIDATES))
+        parts.append(f"## Approaches, with {', '.join(CANDIDATES)} alone\n\n{paper}")
         parts.append(f"## Without scores\n\n{rules_table(rules(study, settings))}")
         record = json.dumps(record_of(found, command), indent=2) + "\n"
         write_text_atomically(study.folder / "record.json", record)

@@ -28,7 +28,8 @@ class Study:
     def path(self, job: dict[str, Any]) -> Path:
         """Return the file of a job."""
         if "way" not in job:
-            return self.folder / job["setting"] / f"scores-seed{job['seed']}.json"
+            name = f"scores-{job['approach'].replace(' ', '_')}-seed{job['seed']}.json"
+            return self.folder / job["setting"] / name
         name = f"{job['way'].replace(',', '+')}-rate{job['rate']:g}-seed{job['seed']}.json"
         return self.folder / job["setting"] / name
 
@@ -43,9 +44,14 @@ class Study:
         """
         ways = self.ways_of(setting)
         jobs = [job for way in ways if way in setting.terms for job in self.jobs_of(setting, way)]
-        jobs += [{"setting": setting.name, "seed": seed} for seed in self.seeds]
+        jobs += self.scorings(setting)
         jobs += [job for way in ways if way not in setting.terms for job in self.jobs_of(setting, way)]
         return [job for job in jobs if not self.path(job).exists()]
+
+    def scorings(self, setting: Setting) -> list[dict[str, Any]]:
+        """Return the jobs of the approaches."""
+        approaches = [{"setting": setting.name, "approach": approach} for approach in setting.approaches]
+        return [{**approach, "seed": seed} for approach in approaches for seed in self.seeds]
 
     def jobs_of(self, setting: Setting, way: str) -> list[dict[str, Any]]:
         """Return the next job of a way's sweep, or once that has ended the jobs of all seeds at its best rate."""
@@ -82,7 +88,7 @@ class Study:
         for path in sorted((self.folder / setting).glob(f"{way.replace(',', '+')}-rate*.json")):
             yield json.loads(path.read_text(encoding="utf-8"))
 
-    def scores(self, setting: str) -> list[dict[str, Any]]:
-        """Return the scores of each seed."""
-        paths = sorted((self.folder / setting).glob("scores-seed*.json"))
+    def scores(self, setting: Setting) -> list[dict[str, Any]]:
+        """Return what each approach has found with each seed, as far as it is done."""
+        paths = [path for job in self.scorings(setting) if (path := self.path(job)).exists()]
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]

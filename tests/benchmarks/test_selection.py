@@ -5,7 +5,9 @@ import math
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.demos.boring_classes import BoringModel
 
+from benchmarks.selection.jobs import ScoreOnly, make_trainer
 from benchmarks.selection.report import accuracies, complete, picks, rules, write_report
 from benchmarks.selection.settings import RATES, SETTINGS
 from benchmarks.selection.statistics import (
@@ -93,9 +95,9 @@ def finish(study: Study) -> int:
             count += 1
             if "way" not in job:
                 terms = {"value": 3.0, "query": 2.0, "mlp_out": 1.0}
-                made = {"terms": terms, "pick": "value", "batches": 32, "seconds": 1.0}
-                wrong = {**made, "pick": "query", "terms": {**terms, "query": 4.0}}
-                add(study, job, approaches={"gradient": made, "magnitude": wrong})
+                if job["approach"] == "magnitude":
+                    terms["query"] = 4.0
+                add(study, job, terms=terms, pick=max(terms, key=lambda term: terms[term]), batches=32, seconds=1.0)
                 continue
             curve = [value - abs(math.log10(job["rate"] / 3e-3)) / 10 for value in ends[job["way"]]]
             add(study, job, dev=curve, test=curve, steps=10, diverged=False, seconds=1.0)
@@ -105,9 +107,10 @@ def finish(study: Study) -> int:
 def test_a_way_is_trained_with_the_seeds_once_its_rate_is_found(study: Study) -> None:
     first = study.waiting(SETTING)
     assert {job["seed"] for job in first if "way" in job} == {0}
-    assert len(first) == 2 + 4
+    scorings = 2 * len(SETTING.approaches)
+    assert len(first) == scorings + 4
     assert not complete(study)
-    assert finish(study) == 2 + 4 * (3 + 1)
+    assert finish(study) == scorings + 4 * (3 + 1)
     assert complete(study) == [SETTING]
     assert study.sweep(SETTING.name, "value").keys() == {1e-3, 3e-3, 1e-2}
     assert study.curves(SETTING.name, "value") == [[0.5, 0.6, 0.9]] * 2
@@ -140,6 +143,8 @@ def test_the_report_is_of_the_results(study: Study) -> None:
     assert found.loc["gradient", "correlation"] == pytest.approx(1.0)
     assert found.loc["magnitude", "long"] == pytest.approx(0.1)
     assert found.loc["magnitude", "short"] == 0
+    among = picks(study, [SETTING], ("query", "mlp_out", "key")).query("seed == 0").set_index("approach")
+    assert among.loc["gradient", ["pick", "long"]].tolist() == ["query", 0]
     without = rules(study, [SETTING]).set_index("rule")
     assert without.loc["always mlp_out", ["short", "long", "tied"]].tolist() == pytest.approx([0.2, 0.3, 0])
     assert without.loc["a term at random", ["short", "long"]].tolist() == pytest.approx([0.1, 0.4 / 3])
@@ -153,4 +158,12 @@ def test_the_report_is_of_the_results(study: Study) -> None:
         assert (study.folder / name).read_text().startswith("<?xml")
     record = json.loads((study.folder / "record.json").read_text())
     assert record["approaches"]["magnitude"] == {"picks": 2, "best": 0, "tied": 0, "regret": 0.1}
+    assert "long race" not in record["approaches"], "the record is of what a user can ask for by name"
     assert record["approaches"]["gradient"] == {"picks": 2, "best": 2, "tied": 2, "regret": 0.0}
+
+
+def test_a_fit_for_scores_alone_trains_nothing_and_keeps_its_length() -> None:
+    trainer = make_trainer(3, ScoreOnly())
+    trainer.fit(BoringModel())
+    assert trainer.global_step == 0
+    assert trainer.estimated_stepping_batches == 3 * 64

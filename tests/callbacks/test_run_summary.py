@@ -28,7 +28,9 @@ def read(trainer: Trainer) -> dict[str, Any]:
     return content
 
 
-def test_a_fit_leaves_its_numbers(backbone: str, data: Glue, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_fit_leaves_its_numbers(
+    backbone: str, data: Glue, make_trainer: MakeTrainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     callbacks = [BiasSelectionCallback(), ModelCheckpoint(save_last=True), RunSummary()]
     trainer = make_trainer(callbacks=callbacks, logger=CSVLogger(tmp_path), max_epochs=3, enable_checkpointing=True)
     module = LanguageTaskModule(backbone, data.task)
@@ -38,6 +40,9 @@ def test_a_fit_leaves_its_numbers(backbone: str, data: Glue, make_trainer: MakeT
     assert summary["selected"] == callbacks[0].selected  # type: ignore[attr-defined]
     assert summary["trained_parameters"] == sum(p.numel() for p in module.parameters() if p.requires_grad)
     assert summary["total_parameters"] == sum(p.numel() for p in module.parameters())
+    printed = capsys.readouterr().out.splitlines()
+    assert f"checkpoint: {trainer.checkpoint_callback.last_model_path}" in printed  # type: ignore[union-attr]
+    assert f"files: {trainer.log_dir}" in printed  # each in one line, however long
     seconds = summary["seconds"]
     assert list(seconds) == ["score", "train", "train_epoch", "checkpoint"]
     assert all(value > 0 for value in seconds.values())

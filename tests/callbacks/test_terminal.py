@@ -1,5 +1,6 @@
 """What a run shows: a panel, a bar that goes away, a line for each epoch, and the next commands."""
 
+import re
 import shlex
 from collections.abc import Callable
 from io import StringIO
@@ -45,10 +46,16 @@ def test_a_pipe_gets_text_alone(backbone: str, data: Glue, make_trainer: MakeTra
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_terminal_gets_a_bar_that_goes_away(width: int, backbone: str, data: Glue, make_trainer: MakeTrainer) -> None:
+def test_a_terminal_gets_a_bar_that_goes_away(
+    width: int, backbone: str, data: Glue, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     console = Console(file=StringIO(), force_terminal=True, width=width)
+    monkeypatch.setattr("beft_lightning.progress.Console", lambda: console)
     shown = fitted(make_trainer, LanguageTaskModule(backbone, data.task), data, console)
     assert "12/12" in shown  # both epochs in one bar
+    assert re.search("reading and encoding.*scoring.*training", shown, re.DOTALL)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
+    assert max(len(line) for line in lines if "accuracy" in line) <= width
     end = shown[shown.rindex("epoch 2/2") :]
     assert end.rindex("next:") > end.rindex(ESCAPE)  # the bar is gone before the last lines
 

@@ -24,11 +24,19 @@ def test_the_folder_of_a_fit(tmp_path: Path) -> None:
     assert drawn(tmp_path) == both("metrics", "scores")
 
 
-def test_the_folder_of_a_comparison(tmp_path: Path) -> None:
+def test_a_fit_without_a_csv_file_has_no_learning_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    BiasScores("projection", "bert", 1, {"value": TermScore([0.1, 0.2], False, 8)}).save(tmp_path)
+    assert main(["plot", "--folder", str(tmp_path)]) == 0
+    assert drawn(tmp_path) == both("scores")
+    assert f"No learning curves: {tmp_path} has no metrics.csv." in capsys.readouterr().out
+
+
+def test_the_folder_of_a_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 1):
         record(seed=seed).write(tmp_path / "runs" / f"value-seed{seed}.json")
     assert main(["plot", "--folder", str(tmp_path)]) == 0
     assert drawn(tmp_path) == both("results", "curves", "parameters")
+    assert "No learning curves" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

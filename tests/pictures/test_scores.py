@@ -30,6 +30,8 @@ def test_layers_count_from_0_and_the_selected_one_is_outlined(scores: BiasScores
     np.testing.assert_array_equal(layers.images[0].get_array(), [[0.2, 0.6], [0.1, 0.1], [0.0, 0.0]])
     outlined = [patch for patch in layers.patches if isinstance(patch, Rectangle) and not patch.get_hatch()]
     assert [patch.get_xy() for patch in outlined] == [(0.5, -0.5)]  # around layer 1 of the first row
+    hatched = [patch for patch in layers.patches if patch.get_hatch()]
+    assert [(patch.get_xy(), patch.get_width()) for patch in hatched] == [((-0.5, 1.5), 2)]  # the inert term's row
 
 
 def test_bars_have_the_scores_and_their_spread_over_the_batches(scores: BiasScores) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
 from beft_lightning.errors import BeftError, ScoringError
+from beft_lightning.progress import bar
 from beft_lightning.scoring.batches import training_data
 from beft_lightning.scoring.isolation import leave_no_trace
 from beft_lightning.scoring.race.entrant import Entrant
@@ -71,7 +72,8 @@ def run_race(
         initial = track.evaluate()
         if not all(map(math.isfinite, initial)):
             raise ScoringError("the loss of the checkpoint is not finite on the held-out training batches.")
-        trained = _hold(track, entrants, planned)
+        with bar("racing", sum(each.entrants for each in planned), trainer) as advance:
+            trained = _hold(track, entrants, planned, advance)
         evaluations = 1 + sum(len(entrant.laps) for entrant in entrants)
     if all(entrant.has_diverged for entrant in entrants):
         raise ScoringError("every candidate of the race has diverged: give lower race.rates.")
@@ -98,11 +100,13 @@ def fit_batches_of(trainer: Trainer) -> float:
     return steps * trainer.accumulate_grad_batches
 
 
-def _hold(track: Track, entrants: Sequence[Entrant], planned: Sequence[Round]) -> int:
+def _hold(track: Track, entrants: Sequence[Entrant], planned: Sequence[Round], advance: Callable[[], None]) -> int:
     """Hold the rounds; return the number of training batches."""
     alive, trained = list(entrants), 0
     for each in planned:
-        trained += sum(track.advance(entrant, each.batches) for entrant in alive)
+        for entrant in alive:
+            trained += track.advance(entrant, each.batches)
+            advance()
         alive.sort(key=lambda entrant: entrant.laps[-1].loss)
         going_on = [entrant for entrant in alive[: survivors(len(alive))] if not entrant.has_diverged]
         for entrant in entrants:

@@ -155,7 +155,12 @@ def test_tokens_outside_of_the_vocabulary_are_named() -> None:
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             raise IndexError("index out of range in self")
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     net = Failing(ElectraConfig(vocab_size=99, eos_token_id=49407, **sizes))
     with error(
         r"IndexError: index out .* Tokens outside of .* may be why: eos_token_id=49407 \(vocab_size=99\)\. Run it"

@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import ElectraConfig, ElectraModel
 
 from beft_lightning.bias import Architecture, add_missing_biases, discover, find_bias_terms, freeze_except
+from beft_lightning.bias.discovery import architectures_of_twin
 from beft_lightning.errors import ArchitectureError
 
 WIDTH = 8
@@ -165,4 +166,4 @@ def test_tokens_outside_of_the_vocabulary_are_named() -> None:
     with error(
         r"IndexError: index out .* Tokens outside of .* may be why: eos_token_id=49407 \(vocab_size=99\)\. Run it"
     ):
-        find_bias_terms(net)
+        architectures_of_twin(net)

@@ -164,6 +164,6 @@ def test_tokens_outside_of_the_vocabulary_are_named() -> None:
     }
     net = Failing(ElectraConfig(vocab_size=99, eos_token_id=49407, **sizes))
     with error(
-        r"IndexError: index out .* Tokens outside of .* may be why: eos_token_id=49407 \(vocab_size=99\)\. Run it"
+        r"IndexError: index out .* tokens outside of .* may be why: eos_token_id=49407 \(vocab_size=99\)\. Run it"
     ):
         architectures_of_twin(net)

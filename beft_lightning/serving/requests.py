@@ -14,6 +14,8 @@ BASE_NAME = "base"
 _MOST = 256
 #: Most texts that end an answer, as OpenAI has it, and most characters of one: each token is searched for all of them.
 _MOST_STOPS, _LONGEST_STOP = 4, 256
+#: What pydantic calls a value of another type than one that a field may be of.
+_OTHER_TYPE = ("string_type", "dict_type", "list_type")
 #: What pydantic writes in a place for a type that a field may be of.
 _ALTERNATIVE = re.compile(r"str|constrained-str|\w+\[.*")
 _Stop = Annotated[str, Field(max_length=_LONGEST_STOP)]
@@ -125,7 +127,7 @@ def problem_of(error: ValidationError) -> str:
     """Return what is wrong with a body, and where."""
     errors = error.errors(include_url=False)
     # Of a field that may be of one type or another, what is wrong with the one that it is of.
-    first = next((one for one in errors if not one["type"].endswith("_type")), errors[0])
+    first = next((one for one in errors if one["type"] not in _OTHER_TYPE), errors[0])
     if first["type"] == "json_invalid":
         return f"the body is no JSON: {first['ctx']['error']}"
     names = [str(part) for part in first["loc"] if not _ALTERNATIVE.fullmatch(str(part))]

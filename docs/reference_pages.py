@@ -94,12 +94,12 @@ def _table(command: str) -> str:
 
 
 def _rows(options: list[tuple[str, str]]) -> str:
-    rows = [f"| `{name.replace('|', '/')}` | {_cell(text)} |" for name, text in options]
-    return "\n".join(["| option | what it does |", "|---|---|", *rows, ""])
+    """Return a list of definitions: in a table, long names would leave their explanations no room."""
+    return "\n".join(f"`{name}`\n:   {_text(text)}\n" for name, text in options)
 
 
-def _cell(text: str) -> str:
-    return _SUBCLASSES.sub("", text).replace("``", "`").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+def _text(text: str) -> str:
+    return _SUBCLASSES.sub("", text).replace("``", "`").replace("<", "&lt;").replace("*", "\\*") or "See the guides."
 
 
 def _options(text: str) -> list[tuple[str, str]]:
@@ -107,7 +107,8 @@ def _options(text: str) -> list[tuple[str, str]]:
     options: list[tuple[str, str]] = []
     for line in text.splitlines():
         if line.startswith("  -"):
-            name, _, explanation = line.strip().partition("  ")
+            # jsonargparse takes a space back by a backspace.
+            name, _, explanation = line.replace(" \b", "").strip().partition("  ")
             options.append((name, explanation.strip()))
         elif line.startswith(" " * _COLUMN) and options and line.strip():
             name, explanation = options[-1]

@@ -17,7 +17,7 @@ from beft_lightning.bias.places import AttentionPlace, attention_place, numbered
 from beft_lightning.bias.sample_inputs import sample_inputs
 from beft_lightning.bias.sources import source
 from beft_lightning.bias.standard_names import is_mlp_input, named_terms
-from beft_lightning.bias.twin import first_line, twins
+from beft_lightning.bias.twin import first_line, outside_vocabulary, twins
 from beft_lightning.bias.watching import Watch, watch
 from beft_lightning.errors import ArchitectureError
 
@@ -144,9 +144,13 @@ def run_twin(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> tu
         unseen = unseen or [run.seen for run in runs]
     if unseen:
         raise ArchitectureError(f"{model_class.__name__}: {_what_was_seen(unseen)} {HOW_TO_MAP}")
+    outside = ", ".join(outside_vocabulary(config))
+    cause = (
+        f"The configuration names tokens outside of the vocabulary, which may be why: {outside}. " if outside else ""
+    )
     raise ArchitectureError(
         f"model type {config.model_type!r} is not in the table, and no small {model_class.__name__} could be run to "
-        f"watch its attention ({'; '.join(dict.fromkeys(problems[-3:]))}). Run it yourself, `found = "
+        f"watch its attention ({'; '.join(dict.fromkeys(problems[-3:]))}). {cause}Run it yourself, `found = "
         f"beft_lightning.bias.discover(model, lambda: model(**inputs))`, and give `architecture=found`. {HOW_TO_MAP}"
     )
 

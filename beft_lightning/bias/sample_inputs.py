@@ -66,11 +66,13 @@ def sample_inputs(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
 
 def _token_ids(config: PreTrainedConfig, length: int) -> Tensor:
     text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None) or length
-    if 0 < positions < length:  # XLNet's -1 stands for any.
-        length = positions
-    first = 5 if getattr(text, "vocab_size", 0) > length + 5 else 0
-    return torch.arange(first, first + length)[None]
+    for name in ("max_position_embeddings", "max_target_positions"):
+        positions = getattr(text, name, None) or length
+        if 0 < positions < length:  # XLNet's -1 stands for any.
+            length = positions
+    words = getattr(text, "vocab_size", 0) or length
+    first = 5 if words > length + 5 else 0
+    return (torch.arange(first, first + length) % words)[None]
 
 
 def _of_any(config: PreTrainedConfig, names: tuple[str, ...], default: Any) -> Any:

@@ -1,5 +1,6 @@
 """A small twin of a transformers model: the same layers, few and narrow, so that a forward pass needs no memory."""
 
+import math
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -19,11 +20,13 @@ _HEADS = re.compile(r"(^|_)(attention_heads|num_heads|n_heads?)$")
 _DEPTHS = re.compile(r"(?<!feat_extract)(?<!window)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
 _DERIVED = ("stage_names", "out_features", "out_indices")
 _HEAD_WIDTHS = ("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "attention_head_dim")
+_TOKEN = re.compile(r"_token_(id|index)$")
+#: Largest vocabulary.
+_VOCABULARY = 1024
 #: Largest values of other entries.
 _LIMITS = (
     (re.compile(r"(^|_)(num_experts|num_local_experts|n_routed_experts|num_routed_experts)$"), 16),
-    (re.compile(r"(^|_)vocab_size(_per_layer_input)?$"), 1024),
-    (re.compile(r"_token_(id|index)$"), 1023),
+    (re.compile(r"(^|_)vocab_size(_per_layer_input)?$"), _VOCABULARY),
     (re.compile(r"^image_size$"), 256),
     (re.compile(r"^max_source_positions$"), 64),
 )
@@ -90,6 +93,26 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
+def outside_vocabulary(config: PreTrainedConfig) -> list[str]:
+    """Return the entries of a configuration, and of its parts, that name a token outside of the vocabulary there.
+
+    >>> from transformers import BertConfig
+    >>> outside_vocabulary(BertConfig(vocab_size=99, eos_token_id=49407))
+    ['eos_token_id=49407 (vocab_size=99)']
+    """
+    return [
+        f"{name}={value} (vocab_size={part['vocab_size']})"
+        for part in _parts(config.to_dict())
+        for name, value in part.items()
+        if _TOKEN.search(str(name)) and type(value) is int and value >= _vocabulary(part)
+    ]
+
+
+def _vocabulary(config: dict[str, Any]) -> float:
+    size = config.get("vocab_size")
+    return size if type(size) is int and size > 0 else math.inf
+
+
 def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield config
     for value in config.values():
@@ -132,6 +155,7 @@ def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dic
     lists = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
     kinds = [v for v in lists if len(set(map(str, v))) < depth]  # Else they are the layers' numbers.
     keep = max([few, *(1 + max(list(kind).index(one) for one in kind) for kind in kinds)]) if few else depth
+    last = int(min(_vocabulary(config), _VOCABULARY)) - 1
     small: dict[str, Any] = {}
     for name, value in config.items():
         if str(name).lstrip("_") in _DERIVED:
@@ -142,6 +166,8 @@ def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dic
             value = value[:keep]
         elif _DEPTHS.search(str(name)) and type(value) is int:
             value = min(value, keep)
+        elif _TOKEN.search(str(name)) and type(value) is int:
+            value = min(value, last)
         else:
             value = _narrowed(str(name), value, divisor)
         small[name] = value

@@ -25,6 +25,15 @@ def test_tokens_are_in_the_vocabulary() -> None:
     assert ids.tolist() == [list(range(12))]
 
 
+def test_tokens_are_few_where_the_vocabulary_or_the_positions_are() -> None:
+    (ids,) = next(sample_inputs(tiny("bert", **TINY, vocab_size=10))).values()
+    assert ids.tolist() == [[*range(10), 0, 1]]
+    sizes = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    ids_of = {"pad_token_id": 0, "vocab_size": 99, "max_target_positions": 8}
+    whisper = tiny("whisper", d_model=16, encoder_ffn_dim=16, decoder_ffn_dim=16, **sizes, **ids_of)
+    assert next(sample_inputs(whisper))["decoder_input_ids"].shape == (1, 8)
+
+
 def test_sequences_of_encoder_and_decoder_differ_in_length() -> None:
     first = next(sample_inputs(tiny("t5", d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=99)))
     assert {name: ids.shape[1] for name, ids in first.items()} == {"input_ids": 12, "decoder_input_ids": 10}

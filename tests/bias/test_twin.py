@@ -52,6 +52,12 @@ def test_a_kind_of_layer_that_no_list_tells_of_stays() -> None:
     assert [hasattr(layer, "cross_attn") for layer in twin.layers] == [False, False, False, True]
 
 
+def test_tokens_are_in_the_vocabulary_of_a_twin() -> None:
+    config = AutoConfig.for_model("bert", vocab_size=99, eos_token_id=49407, pad_token_id=3)
+    small = first_twin(BertModel, config).config
+    assert (small.vocab_size, small.eos_token_id, small.pad_token_id) == (99, 98, 3)
+
+
 def test_the_last_twin_is_of_the_same_size() -> None:
     config = AutoConfig.for_model("bert", hidden_size=36, num_attention_heads=2, num_hidden_layers=3, vocab_size=99)
     config.intermediate_size = 40

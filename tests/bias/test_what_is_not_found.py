@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import ElectraConfig, ElectraModel
 
 from beft_lightning.bias import Architecture, add_missing_biases, discover, find_bias_terms, freeze_except
+from beft_lightning.bias.discovery import architectures_of_twin
 from beft_lightning.errors import ArchitectureError
 
 WIDTH = 8
@@ -147,3 +149,21 @@ def test_layers_without_attention_at_the_same_place_are_refused() -> None:
     net.blocks[0].attend = sums
     with pytest.raises(ArchitectureError, match=r"(?s)Net: 3 layers have the same place .*'blocks\.0\.q'" + HOW):
         discover(net, lambda: net(torch.randn(1, 3, WIDTH)))
+
+
+def test_tokens_outside_of_the_vocabulary_are_named() -> None:
+    class Failing(ElectraModel):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            raise IndexError("index out of range in self")
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
+    net = Failing(ElectraConfig(vocab_size=99, eos_token_id=49407, **sizes))
+    with error(
+        r"IndexError: index out .* tokens outside of .* may be why: eos_token_id=49407 \(vocab_size=99\)\. Run it"
+    ):
+        architectures_of_twin(net)

@@ -7,16 +7,34 @@ from typing import Any
 import pytest
 
 from beft_lightning.__main__ import main
+from tests.tiny import LAYERS, WIDTH
 
 
-def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path) -> None:
+def test_a_comparison_from_the_command_line(
+    argv: Any, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "comparison"
-    options = ["--data.dev_size", "8", "--tune", "value", "query,value", "head", "--seeds", "0", "1", "--out"]
-    assert main(argv("compare", *options, str(folder))) == 0
+    options = [
+        "--data.dev_size",
+        "8",
+        "--tune",
+        "query,value",
+        "random_mask",
+        "--seeds",
+        "0",
+        "1",
+        "--out",
+        str(folder),
+    ]
+    mask = ["--options", '{"random_mask": {"budget": 100}}']
+    assert main(argv("compare", *options, *mask)) == 0
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
-    tunes = ["value", "query,value", "head"]
-    assert [(row["tune"], row["seed"]) for row in rows] == [(tune, seed) for seed in "01" for tune in tunes]
+    assert [(row["tune"], row["seed"]) for row in rows] == [
+        (t, s) for s in "01" for t in ("query,value", "random_mask")
+    ]
     assert all(row["best_accuracy"] for row in rows)
+    biases, masked = (int(row["trained_parameters"]) for row in rows[:2])
+    assert masked == biases - 2 * WIDTH * LAYERS + 100  # each method takes its own options
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml",
         "results.csv",
@@ -26,26 +44,19 @@ def test_a_comparison_from_the_command_line(argv: Any, out: Path, tmp_path: Path
     }
     assert not out.exists()
 
-
-def test_each_method_takes_its_own_options(argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--out", str(tmp_path / "out"), "--tune", "head", "random_mask"]
-    assert main(argv("compare", *options, "--options", '{"random_mask": {"budget": 100}}')) == 0
-    head, mask = csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines())
-    assert int(mask["trained_parameters"]) == int(head["trained_parameters"]) + 100
-    assert main(argv("compare", *options, "--options", '{"random_mask": 100}')) == 2
+    # Runs of other settings need another folder.
+    before = (folder / "results.csv").read_text()
+    assert main(argv("compare", *options, *mask, "--data.batch_size", "4")) == 2
+    assert "holds results of another configuration" in capsys.readouterr().err
     assert main(argv("compare", *options)) == 2
     assert 'made with options {"budget": 100}, and {} is asked for' in capsys.readouterr().err
+    assert (folder / "results.csv").read_text() == before
 
 
-def test_a_comparison_with_other_settings_needs_another_folder(
-    argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--tune", "head", "--out", str(tmp_path / "comparison")]
-    assert main(argv("compare", *options)) == 0
-    before = (tmp_path / "comparison" / "results.csv").read_text()
-    assert main(argv("compare", *options, "--data.batch_size", "4")) == 2
-    assert "holds results of another configuration" in capsys.readouterr().err
-    assert (tmp_path / "comparison" / "results.csv").read_text() == before
+def test_options_of_a_method_have_names(argv: Any, tmp_path: Path) -> None:
+    options = ["--out", str(tmp_path / "out"), "--tune", "random_mask", "--options", '{"random_mask": 100}']
+    assert main(argv("compare", *options)) == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_callbacks_of_ones_own_are_refused(argv: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,18 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+from lightning.pytorch import Trainer
 
-from beft_lightning import BiasSelectionCallback, LanguageTaskModule
+from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.__main__ import main
 from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.commands.plan import bf16_advice, plan_fit
-from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS
+from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, Glue
 from beft_lightning.errors import BackboneError, TermError
 from beft_lightning.scoring.race.settings import RaceSettings
 from tests.tiny import LAYERS, WIDTH, save_backbone
@@ -25,38 +26,35 @@ SST2, SST2_PROMPT, COPA = GLUE_TASKS["sst2"], PROMPT_TASKS["sst2"], PROMPT_TASKS
     ["auto", "value", "query,mlp_in", "value.1", "all", "head", "random_mask", "random_rows", "vera_bias", "prefix"],
 )
 def test_a_plan_and_the_fit_agree(
-    tune: str,
-    backbone: str,
-    sst2_dir: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tune: str, backbone: str, sst2_dir: str, make_trainer: Callable[..., Trainer], tmp_path: Path
 ) -> None:
-    config = {
-        "trainer": {"max_epochs": 1, "default_root_dir": str(tmp_path / "out"), "enable_progress_bar": False},
-        "model": {"backbone": backbone, "tune": tune},
-        "data": {"class_path": "beft_lightning.data.Glue", "init_args": {"task": "sst2", "data_dir": sst2_dir}},
-        "selection": {"batches": 2},
-    }
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(sys, "argv", ["beft_lightning"])
-    assert main(["plan", "--config", str(tmp_path / "tiny.yaml"), "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert not (tmp_path / "out").exists()
+    selection = [BiasSelectionCallback(batches=2)] if tune == "auto" else []
+    plan = plan_fit(LanguageTaskModule(backbone, SST2, tune=tune), *selection)
+    trainer = make_trainer(callbacks=[*selection, AdapterCheckpoint()], max_steps=1, limit_val_batches=0)
+    module = LanguageTaskModule(backbone, SST2, tune=tune)
+    trainer.fit(module, datamodule=Glue(backbone, task="sst2", data_dir=sst2_dir))
+    saved = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(saved)
 
-    assert main(["fit", "--config", str(tmp_path / "tiny.yaml")]) == 0
-    run = tmp_path / "out" / "lightning_logs" / "version_0"
-    summary = json.loads((run / "summary.json").read_text())
-    assert plan["trained_parameters"] == summary["trained_parameters"]
-    assert plan["total_parameters"] == summary["total_parameters"]
-    assert plan["trained_share"] == summary["trained_parameters"] / summary["total_parameters"]
-    assert plan["trained_bytes"] == plan["gradient_bytes"] == 4 * plan["trained_parameters"]
-    assert plan["frozen_bytes"] == 4 * (plan["total_parameters"] - plan["trained_parameters"])
-    assert plan["reduced_bytes_per_step"] == plan["gradient_bytes"]
-    saved = run / "checkpoints" / "last.ckpt"
+    parameters = list(module.parameters())
+    assert plan.trained_parameters == sum(p.numel() for p in parameters if p.requires_grad)
+    assert plan.total_parameters == sum(p.numel() for p in parameters)
+    assert plan.trained_bytes == plan.gradient_bytes == 4 * plan.trained_parameters
+    assert plan.frozen_bytes == 4 * (plan.total_parameters - plan.trained_parameters)
+    assert plan.reduced_bytes_per_step == plan.gradient_bytes
     state = read_checkpoint(saved)["optimizer_states"][0]["state"].values()
-    assert plan["optimizer_bytes"] == sum(v.numel() * v.element_size() for values in state for v in values.values())
-    assert plan["checkpoint_bytes"] == pytest.approx(saved.stat().st_size, rel=0.05, abs=2_000)
+    assert plan.optimizer_bytes == sum(v.numel() * v.element_size() for values in state for v in values.values())
+    assert plan.checkpoint_bytes == pytest.approx(saved.stat().st_size, rel=0.05, abs=2_000)
+
+
+def test_the_command_plans_and_leaves_nothing(argv: Any, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv("plan", "--json")) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert not out.parent.exists()
+    assert main(argv("fit")) == 0
+    summary = json.loads((out / "version_0" / "summary.json").read_text())
+    assert plan["trained_parameters"] == summary["trained_parameters"]
+    assert plan["trained_share"] == summary["trained_parameters"] / summary["total_parameters"]
 
 
 def test_half_precision_counts_as_such_and_what_is_trained_as_fp32(backbone: str) -> None:

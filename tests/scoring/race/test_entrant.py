@@ -17,8 +17,8 @@ def test_entrants_do_not_see_each_others_values() -> None:
     first.enter([*checkpoint])
     assert [parameter.requires_grad for parameter in checkpoint] == [True, True, False]
     with torch.no_grad():
-        shared += 1
-        one += 2
+        shared.add_(1)
+        one.add_(2)
     first.leave(checkpoint)
     second.enter([*checkpoint])
     assert [parameter.requires_grad for parameter in checkpoint] == [True, False, True]

@@ -17,6 +17,18 @@ _UNFINISHED = ".beft-unfinished-"
 _LOCK = "lock"
 
 
+def from_here(path: str | Path) -> str:
+    """Return a path as it is shown: below the working directory without that, any other as it is.
+
+    Args:
+        path: The path; one of a remote store is a text.
+
+    >>> from_here(Path.cwd() / "runs" / "last.ckpt"), from_here("s3://store/last.ckpt")
+    ('runs/last.ckpt', 's3://store/last.ckpt')
+    """
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else str(path)
+
+
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
     """Let ``write`` fill a temporary file beside the target, then rename it to ``path``.
 

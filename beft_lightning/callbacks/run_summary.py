@@ -18,7 +18,7 @@ from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
 from beft_lightning.callbacks.run_folder import own_path, run_folder
 from beft_lightning.callbacks.tracking import log_hyperparameters
 from beft_lightning.checkpoint import TRAINED_KEY, checkpoint_file
-from beft_lightning.files import write_text_atomically
+from beft_lightning.files import from_here, write_text_atomically
 from beft_lightning.parameters import numel
 from beft_lightning.strategies.adaptation import adapt, release
 
@@ -120,7 +120,7 @@ class RunSummary(Callback):
         rich.print(_table(summary, trainer))
         for name, path in (("checkpoint", _checkpoint(trainer)), ("files", folder)):
             if path:  # On lines of their own, which nothing breaks: to be copied.
-                rich.get_console().print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
+                rich.get_console().print(f"{name}: {from_here(path)}", markup=False, highlight=False, soft_wrap=True)
 
     def content(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The summary of the run so far."""

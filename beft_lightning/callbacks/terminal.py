@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.files import from_here
 from beft_lightning.parameters import numel
 from beft_lightning.progress import Bar
 from beft_lightning.strategies.adaptation import adapt, release
@@ -163,7 +164,8 @@ class Terminal(ProgressBar):
     def _start(self, description: str, total: float, done: int = 0) -> None:
         console = self._console
         if self._enabled and console.is_terminal:
-            self._bar = Bar(console, description, int(total) if total != float("inf") else None, done)
+            # The batches of the first evaluation are counted after it has begun.
+            self._bar = Bar(console, description, int(total) if 0 < total < float("inf") else None, done)
 
     def _describe(self, description: str) -> None:
         if self._bar is not None:
@@ -215,7 +217,7 @@ def next_commands(trainer: Trainer, module: LightningModule) -> list[str]:
     checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
     if not checkpoint or not isinstance(module, LanguageTaskModule):
         return []
-    path, program = shlex.quote(str(checkpoint)), "python -m beft_lightning"
+    path, program = shlex.quote(from_here(checkpoint)), "python -m beft_lightning"
     commands = [f"{program} predict --ckpt_path {path} --input new.csv --out predictions.jsonl"]
     if module.method is None or module.method.export_obstacle is None:
         commands.append(f"{program} export --checkpoint {path} --format hf --out model")

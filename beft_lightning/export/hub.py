@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCard, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from beft_lightning.backbones import resolve_backbone
 from beft_lightning.errors import ExportError
@@ -70,6 +71,6 @@ def base_licence(backbone: str) -> str | None:
         return None
     try:
         licence = ModelCard.load(card, ignore_metadata_errors=True).data.license
-    except (OSError, ValueError):
+    except (OSError, ValueError, YAMLError):
         return None
     return licence if isinstance(licence, str) else None

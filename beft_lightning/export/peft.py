@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -149,7 +149,8 @@ def read_values(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """
     path = folder / ADAPTER_VALUES
     try:
-        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(path).items()}
+        # Not mapped into memory: a file that is cut short meanwhile would end the process.
+        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in load(path.read_bytes()).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not readable ({error}).") from error
     deltas = {name.removesuffix(f".{_BIAS}"): t.squeeze(0) for name, t in tensors.items() if name.endswith(_BIAS)}

@@ -91,14 +91,16 @@ class ScoringPass:
                 inert = probe_inert(strategy, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}
-            most = int(min(self.batches, trainer.num_training_batches))
             optimizer = ReferenceAdam(trained, lr=self.learning_rate)
             # For a training step that asks for its optimizer or scheduler, to log the learning rate.
             strategy.optimizers = [optimizer]
             strategy.lr_scheduler_configs = [LRSchedulerConfig(ConstantLR(optimizer, factor=1.0))]
             observer = Observer(approach, strategy, module, scored, optimizer, self.clip_norm, self.per_head)
             tables = observer.tables(itertools.islice(batches, self.batches))
-            with nullcontext() if approach.fine_tunes else eval_mode(module), bar("scoring", most, trainer) as advance:
+            with (
+                nullcontext() if approach.fine_tunes else eval_mode(module),
+                bar("scoring", self.batches, trainer) as advance,
+            ):
                 table, history = self._until_stable(tables, advance)
         return BiasScores(
             approach=self.approach,

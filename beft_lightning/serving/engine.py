@@ -1,6 +1,8 @@
 """Answers of one base and its adapters to a batch of requests of any kind."""
 
 import json
+import logging
+import math
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +22,14 @@ from beft_lightning.serving.bank import AdapterBank
 from beft_lightning.serving.generation import Piece, Prompt, generate_pieces
 from beft_lightning.serving.predictions import BankPredictor, OptionScore
 from beft_lightning.serving.requests import BASE_NAME, ChatBody, CompletionBody
+from beft_lightning.serving.sampling import FAILED
 
 CAUSAL, CLASSIFIER = "AutoModelForCausalLM", "AutoModelForSequenceClassification"
 _BY_TASK_TYPE = {task: auto_class for auto_class, task in TASK_TYPES.items()}
+_log = logging.getLogger(__name__)
 #: An answer to a request, or a part of one, in plain types; None where there is nothing new.
 Answer = dict[str, Any]
+_NOT_FINITE: Answer = {"error": "the adapter computes values that are not finite; train it anew.", "status": 500}
 
 
 class Engine:
@@ -103,12 +108,12 @@ class Engine:
         for place, (route, body) in enumerate(requests):
             try:
                 kind, value = self._prepare(route, body)
-            except BeftError as error:
+            except Exception as error:  # whatever it is, it is not the other requests'
                 answers[place] = _error(error)
             else:
                 prepared[kind][place] = value
         for place, result in {**self._classified(prepared["classify"]), **self._scored(prepared["score"])}.items():
-            answers[place] = {"result": result}
+            answers[place] = {"result": result} if _is_finite(result) else _NOT_FINITE
         yield answers
         if prepared["text"]:
             yield from self._texts(prepared["text"], len(requests))
@@ -210,8 +215,19 @@ def head_of(path: Path) -> str:
     return str(read_fit(path)[MODEL_KEY]["auto_class"])
 
 
-def _error(error: BeftError) -> Answer:
+def _error(error: Exception) -> Answer:
+    if not isinstance(error, BeftError):
+        _log.error("a request has failed", exc_info=error)
+        return {"error": "the request has failed; the log says why.", "status": 500}
     return {"error": str(error), "status": 404 if isinstance(error, UnknownAdapterError) else 400}
+
+
+def _is_finite(result: Any) -> bool:
+    """Return whether all numbers of an answer are finite: JSON has no others."""
+    if isinstance(result, float):
+        return math.isfinite(result)
+    parts = result.values() if isinstance(result, dict) else result if isinstance(result, list) else ()
+    return all(map(_is_finite, parts))
 
 
 def _score(score: OptionScore) -> Answer:
@@ -220,6 +236,8 @@ def _score(score: OptionScore) -> Answer:
 
 
 def _piece(piece: Piece, prompt_tokens: int) -> Answer:
+    if piece.finish_reason == FAILED:
+        return _NOT_FINITE
     return {
         "text": piece.text,
         "tokens": piece.tokens,

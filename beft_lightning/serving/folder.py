@@ -137,6 +137,8 @@ class AdapterFolder:
         for part in _parts(path):
             if part.is_symlink():
                 raise BeftError(f"{part.relative_to(self._folder)} is a link, which is not followed: copy the file.")
+            if not (part.is_file() or (part == path and part.is_dir())):  # reading a pipe would wait for ever
+                raise BeftError(f"{part.relative_to(self._folder)} is no file.")
         if path.is_dir():
             check_adapter_folder(path)
 

@@ -38,7 +38,7 @@ class Piece:
     Args:
         text: What is new.
         tokens: Number of tokens of the answer so far.
-        finish_reason: ``stop`` or ``length`` if this is the last one.
+        finish_reason: ``stop``, ``length`` or ``failed`` if this is the last one.
     """
 
     text: str
@@ -76,7 +76,7 @@ def generate_pieces(
                 do_sample=False,
                 pad_token_id=int(pad or 0),
                 eos_token_id=list(ends) or None,
-                logits_processor=[_Choice(prompts, device)],
+                logits_processor=[_Choice(prompts, answers, device)],
                 stopping_criteria=[_Complete(answers)],
                 streamer=_Steps(answers, steps),
             )
@@ -98,13 +98,20 @@ def generate_pieces(
 class _Choice(LogitsProcessor):
     """Leaves each row the one token that its request chooses."""
 
-    def __init__(self, prompts: Sequence[Prompt], device: torch.device) -> None:
-        self._choices = [(prompt.sampling, prompt.sampling.generator(device)) for prompt in prompts]
+    def __init__(self, prompts: Sequence[Prompt], answers: Sequence[Answer], device: torch.device) -> None:
+        self._choices = [
+            (answer, prompt.sampling, prompt.sampling.generator(device))
+            for answer, prompt in zip(answers, prompts, strict=True)
+        ]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         chosen = torch.full_like(scores, float("-inf"))
-        for row, (sampling, generator) in enumerate(self._choices):
-            chosen[row, sampling.choose(scores[row], generator)] = 0
+        for row, (answer, sampling, generator) in enumerate(self._choices):
+            if scores[row].max().isfinite():
+                chosen[row, sampling.choose(scores[row], generator)] = 0
+            else:  # other rows have adapters of their own, and go on
+                answer.fail()
+                chosen[row, 0] = 0
         return chosen
 
 

@@ -1,7 +1,8 @@
 """Predictions of new inputs with the adapters of a bank, by the task that each was trained on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 from transformers import PreTrainedTokenizerBase
 
 from beft_lightning.data.batching import batches_of_like_length
-from beft_lightning.data.packed_options import encode_options, pack_options
+from beft_lightning.data.packed_options import EncodedOptions, encode_options, pack_options
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import DataError
@@ -25,6 +26,8 @@ from beft_lightning.tasks.option_scores import needs_separate_rows, option_log_p
 #: Kinds of task whose examples share batches, whatever the adapter.
 TEXT_KINDS = ("classification", "regression", "multi_label")
 CLASSIFIED = (*TEXT_KINDS, "choice")
+#: Most tokens in a pass over options, unless one alone has more: the mask of packed rows is as large as its square.
+MOST_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class OptionScore:
     option: str
     log_probability: float
     tokens: int
+
+
+#: The place of a request, the name of its adapter, and some of its options behind its prompt.
+_Part = tuple[int, str | None, EncodedOptions]
 
 
 class BankPredictor:
@@ -157,17 +164,48 @@ class BankPredictor:
         Raises:
             DataError: If a request has no option, an empty one, or is longer than the model's positions.
         """
-        names = [name for name, _, _ in requests]
-        encoded = [self.encode_score(prompt, options) for _, prompt, options in requests]
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        batch = move_data_to_device(pack_options(encoded, int(pad or 0)), self.bank.model.device)
-        with self.bank.rows(self._names_of_rows(names, batch)) as model:
-            sums, lengths = option_log_probabilities(model, batch)
-        scored = iter(zip(sums.tolist(), lengths.long().tolist(), strict=True))
-        return [[OptionScore(option, *next(scored)) for option in options] for _, _, options in requests]
+        parts = [
+            (place, name, part)
+            for place, (name, prompt, options) in enumerate(requests)
+            for part in self.encode_score(prompt, options)
+        ]
+        scores: list[list[tuple[float, int]]] = [[] for _ in requests]
+        for batch in self._batches(parts):
+            for (place, _, _), found in zip(batch, self._score_batch(batch), strict=True):
+                scores[place] += found
+        return [
+            [OptionScore(option, *score) for option, score in zip(options, of_one, strict=True)]
+            for (_, _, options), of_one in zip(requests, scores, strict=True)
+        ]
 
-    def encode_score(self, prompt: str, options: Sequence[str]) -> Any:
+    def _batches(self, parts: Sequence[_Part]) -> Iterator[list[_Part]]:
+        """Yield neighbours whose rows have at most :data:`MOST_TOKENS` tokens together, padding included."""
+        batch: list[_Part] = []
+        longest = 0
+        for part in parts:
+            longest = max(longest, part[2].length)
+            if batch and (len(batch) == self._batch_size or (len(batch) + 1) * longest > MOST_TOKENS):
+                yield batch
+                batch, longest = [], part[2].length
+            batch.append(part)
+        if batch:
+            yield batch
+
+    def _score_batch(self, parts: Sequence[_Part]) -> list[list[tuple[float, int]]]:
+        """Return for each part the log-probability and the number of tokens of each of its options."""
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        packed = pack_options([part for _, _, part in parts], int(pad or 0))
+        batch = move_data_to_device(packed, self.bank.model.device)
+        with self.bank.rows(self._names_of_rows([name for _, name, _ in parts], batch)) as model:
+            sums, lengths = option_log_probabilities(model, batch)
+        scored = zip(sums.tolist(), lengths.long().tolist(), strict=True)
+        return [list(islice(scored, len(part.own))) for _, _, part in parts]
+
+    def encode_score(self, prompt: str, options: Sequence[str]) -> list[EncodedOptions]:
         """Encode a prompt with options; nothing is cut.
+
+        Returns:
+            The options in order, in as many parts as keep each within :data:`MOST_TOKENS` tokens.
 
         Raises:
             DataError: If an option is empty, or the request is longer than the model's positions.
@@ -176,4 +214,7 @@ class BankPredictor:
         encoded = encode_options(self.tokenizer, prompt, options, limit or 1 << 30)
         if encoded.truncated:
             raise DataError(f"prompt and longest option are longer than the model's {limit} positions: shorten them.")
-        return encoded
+        if encoded.length <= MOST_TOKENS or len(options) == 1:
+            return [encoded]
+        half = len(options) // 2
+        return [*self.encode_score(prompt, options[:half]), *self.encode_score(prompt, options[half:])]

@@ -1,7 +1,8 @@
 """What clients send: the bodies of requests, checked."""
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +12,13 @@ from beft_lightning.serving.sampling import Sampling
 BASE_NAME = "base"
 #: Most texts, rows or options in a request.
 _MOST = 256
+#: Most texts that end an answer, as OpenAI has it, and most characters of one: each token is searched for all of them.
+_MOST_STOPS, _LONGEST_STOP = 4, 256
+#: What pydantic calls a value of another type than one that a field may be of.
+_OTHER_TYPE = ("string_type", "dict_type", "list_type")
+#: What pydantic writes in a place for a type that a field may be of.
+_ALTERNATIVE = re.compile(r"str|constrained-str|\w+\[.*")
+_Stop = Annotated[str, Field(max_length=_LONGEST_STOP)]
 
 
 class _Body(BaseModel):
@@ -29,7 +37,7 @@ class ClassifyBody(_Body):
         input: A text, a row with the columns of the task, or a list of them.
     """
 
-    input: str | dict[str, Any] | list[str | dict[str, Any]]
+    input: str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=_MOST)]
 
     @property
     def inputs(self) -> list[str | dict[str, Any]]:
@@ -51,6 +59,8 @@ class ScoreBody(_Body):
 
 
 class _StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     include_usage: bool = False
 
 
@@ -60,8 +70,9 @@ class _TextBody(_Body):
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    seed: int | None = None
-    stop: str | list[str] | None = None
+    # What a generator of torch takes.
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=_MOST_STOPS)] | None = None
     stream: bool = False
     stream_options: _StreamOptions | None = None
     n: Literal[1] = 1
@@ -114,6 +125,10 @@ BODIES: Mapping[str, type[_Body]] = {
 
 def problem_of(error: ValidationError) -> str:
     """Return what is wrong with a body, and where."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"])) or "body"
-    return f"{place}: {first['msg']}"
+    errors = error.errors(include_url=False)
+    # Of a field that may be of one type or another, what is wrong with the one that it is of.
+    first = next((one for one in errors if one["type"] not in _OTHER_TYPE), errors[0])
+    if first["type"] == "json_invalid":
+        return f"the body is no JSON: {first['ctx']['error']}"
+    names = [str(part) for part in first["loc"] if not _ALTERNATIVE.fullmatch(str(part))]
+    return f"{'.'.join(names) or 'body'}: {first['msg']}"

@@ -14,6 +14,7 @@ from litserve import LitAPI
 from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, ResponseBufferItem
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from beft_lightning.serving.openai import Completion, error_body
 from beft_lightning.serving.requests import BASE_NAME, BODIES, problem_of
@@ -146,6 +147,11 @@ class BankSpec(LitSpec):
         self._state[ACTIVE] = self._active
 
 
+async def http_error(request: Request, error: Any) -> Response:
+    """Return an error of LitServe's own, such as that of a body that is too large, in the form of the others."""
+    return JSONResponse(error_body(str(error.detail)), error.status_code, error.headers)
+
+
 async def _stream(completion: Completion, first: dict[str, Any], answers: _Answers) -> AsyncGenerator[str, None]:
     for event in completion.events(first):
         yield event
@@ -160,11 +166,12 @@ async def _stream(completion: Completion, first: dict[str, Any], answers: _Answe
 async def _body(route: str, request: Request) -> Any:
     """Return the body of a request, or the response that says what is wrong with it."""
     try:
-        return BODIES[route].model_validate(json.loads(await request.body()))
+        # This parser refuses halves of characters, which no tokenizer takes and no answer can hold.
+        return BODIES[route].model_validate_json(await request.body())
     except ValidationError as error:
         return JSONResponse(error_body(problem_of(error)), 400)
-    except (ValueError, RecursionError) as error:  # also of texts that are no UTF-8
-        return JSONResponse(error_body(f"the body is no JSON: {error}"), 400)
+    except ClientDisconnect:  # nobody reads this
+        return Response(status_code=400)
 
 
 def _failure(answer: dict[str, Any]) -> Response | None:

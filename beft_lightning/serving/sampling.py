@@ -9,6 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 #: What a decoder shows for the bytes of a character that is not complete yet.
 _INCOMPLETE = "\ufffd"
+#: Below this temperature only the most probable token has a probability, and fp32 cannot divide by every number.
+_COLD = 1e-6
+#: Why an answer has ended for which no token could be chosen.
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,11 @@ class Sampling:
             logits: Scores of all tokens, shape ``(vocabulary,)``.
             generator: The request's :meth:`generator`.
         """
-        if self.temperature == 0:
+        if self.temperature < _COLD:
             return int(logits.argmax())
         probabilities, order = (logits.float() / self.temperature).softmax(dim=-1).sort(descending=True)
         before = probabilities.cumsum(dim=-1) - probabilities
-        probabilities[before >= self.top_p] = 0
+        probabilities[1:][before[1:] >= self.top_p] = 0  # the most probable stays, however small top_p is
         return int(order[torch.multinomial(probabilities, 1, generator=generator)])
 
 
@@ -68,7 +72,8 @@ class Answer:
         self._ends = frozenset(ends)
         self._tokens: list[int] = []
         self._shown = 0
-        #: Why it has ended, as OpenAI names it: ``stop`` or ``length``; None until then.
+        self._failed = False
+        #: Why it has ended: ``stop`` or ``length``, as OpenAI names it, or :data:`FAILED`; None until then.
         self.finish_reason: str | None = None
 
     @property
@@ -76,8 +81,15 @@ class Answer:
         """Number of tokens generated."""
         return len(self._tokens)
 
+    def fail(self) -> None:
+        """Let it end with the next token, whatever that is."""
+        self._failed = True
+
     def add(self, token: int) -> str:
         """Add a token; return the text that is certain to belong to the answer now."""
+        if self._failed:
+            self.finish_reason = FAILED
+            return ""
         text = str(self._tokenizer.decode([*self._tokens, token], skip_special_tokens=True))
         self._tokens.append(token)
         found = [place for stop in self._sampling.stop if (place := text.find(stop)) >= 0]

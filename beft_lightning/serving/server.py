@@ -13,13 +13,14 @@ from multiprocessing import Manager
 from pathlib import Path
 from typing import Any, Literal
 
+import starlette.exceptions
 from fastapi import HTTPException, Request
 from litserve import LitAPI, LitServer
 
 from beft_lightning.serving.engine import Engine
 from beft_lightning.serving.folder import AdapterFolder
 from beft_lightning.serving.page import add_page
-from beft_lightning.serving.routes import ACTIVE, ADAPTERS, DRAINING, BankSpec
+from beft_lightning.serving.routes import ACTIVE, ADAPTERS, DRAINING, BankSpec, http_error
 
 #: Longest time for requests to end when the server has been asked to, in seconds.
 _GRACE = 30.0
@@ -117,8 +118,9 @@ class BankAPI(LitAPI):
     def authorize(self, request: Request) -> None:
         """Check the key of a request; LitServe asks before every route. ``/health`` is open."""
         key = self._options.api_key
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if key and request.url.path != "/health" and not hmac.compare_digest(given.encode(), key.encode()):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        right = scheme.lower() == "bearer" and hmac.compare_digest(given.encode("latin-1"), (key or "").encode())
+        if key and request.url.path != "/health" and not right:
             raise HTTPException(401, "Give the server's key: Authorization: Bearer KEY.")
 
 
@@ -142,6 +144,7 @@ class BankServer:
             max_payload_size=options.max_bytes,
         )
         add_page(self.server.app)
+        self.server.app.add_exception_handler(starlette.exceptions.HTTPException, http_error)
 
     def run(self, host: str, port: int) -> None:
         """Serve until a signal asks to end; requests that have begun are answered first."""

@@ -53,6 +53,7 @@ def test_a_terminal_gets_a_bar_that_goes_away(
     monkeypatch.setattr("beft_lightning.progress.Console", lambda: console)
     shown = fitted(make_trainer, LanguageTaskModule(backbone, data.task), data, console)
     assert "12/12" in shown  # both epochs in one bar
+    assert "0/0" not in shown
     assert re.search("reading and encoding.*scoring.*training", shown, re.DOTALL)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
     assert max(len(line) for line in lines if "accuracy" in line) <= width

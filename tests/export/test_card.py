@@ -11,11 +11,8 @@ from transformers import pipeline
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.data import GLUE_TASKS
-from beft_lightning.errors import ExportError
 from beft_lightning.export import export
 from beft_lightning.export.card import is_hub_id, model_card
-from beft_lightning.export.clients import support
-from beft_lightning.export.hub import push
 from tests.export.fits import COPA, HEADED, SST2, fitted
 from tests.tiny import save_backbone
 
@@ -70,16 +67,6 @@ def test_lost_biases_are_said_and_warned_of(tmp_path: Path, recwarn: pytest.Warn
     assert any("vLLM has no place for the biases of v_proj" in str(w.message) for w in recwarn)
 
 
-def test_what_programs_read_depends_on_architecture_and_layer() -> None:
-    value, output = "model.layers.0.self_attn.v_proj.bias", "model.layers.0.self_attn.o_proj.bias"
-    assert support("llama", [value, output])["vLLM"].reads
-    assert support("qwen3", [value])["vLLM"].reads
-    assert support("qwen3", [value, output])["vLLM"].missing == ["o_proj"]
-    assert support("qwen3", [value, output])["SGLang"].reads
-    assert support("a new type", [value])["vLLM"].reads is None
-    assert support("bert", []) == {}
-
-
 def test_a_base_of_the_hub_is_linked(tmp_path: Path) -> None:
     assert is_hub_id("bert-base-uncased")
     assert is_hub_id("meta-llama/Llama-3.2-1B")
@@ -95,37 +82,3 @@ def test_a_base_of_the_hub_is_linked(tmp_path: Path) -> None:
     card = ModelCard(model_card(record, "peft", trained=3, metrics={}, licence="apache-2.0"))
     assert card.data.to_dict()["base_model"] == "org/base"
     assert card.data.to_dict()["license"] == "apache-2.0"
-
-
-class _Api:
-    """Stands in for huggingface_hub's client."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.calls: list[tuple[str, Any]] = []
-        self._error = error
-
-    def create_repo(self, repository: str, **options: Any) -> str:
-        self.calls.append((repository, options))
-        return f"https://hub/{repository}"
-
-    def upload_folder(self, **options: Any) -> None:
-        if self._error:
-            raise self._error
-        self.calls.append(("folder", options))
-
-    def upload_file(self, **options: Any) -> None:
-        self.calls.append(("file", options))
-
-
-def test_an_export_is_pushed_to_a_private_repository(tmp_path: Path) -> None:
-    api = _Api()
-    assert push(tmp_path, "me/model", api) == "https://hub/me/model"
-    assert api.calls[0] == ("me/model", {"private": True, "exist_ok": True})
-    assert api.calls[1][1]["folder_path"] == tmp_path
-    (tmp_path / "a.gguf").touch()
-    push(tmp_path / "a.gguf", "me/model", api)
-    assert api.calls[3][1]["path_in_repo"] == "a.gguf"
-    with pytest.raises(ExportError, match=r"is written, and could not be uploaded to 'me/model' \(no network\)"):
-        push(tmp_path, "me/model", _Api(OSError("no network")))
-    with pytest.raises(ExportError, match="--push no/such/name"):
-        export("no.ckpt", tmp_path / "out", "hf", push="no/such/name")

@@ -156,3 +156,74 @@ def test_an_encoder_serves_classifiers_only(backbone: str, tmp_path: Path) -> No
     )
     assert _close(answers[0]["result"], beft_lightning.load(tmp_path / "sst2.ckpt").predict(["good"]))
     assert "no language model" in answers[1]["error"]
+
+
+def test_an_adapter_whose_values_overflow_fails_alone(engine: Engine, chat_backbone: str, tmp_path: Path) -> None:
+    """Finite in its file, and not where the layers' are summed."""
+    for name, task in (("one", COPA), ("sst2", SST2)):
+        path = tmp_path / f"wild_{name}.ckpt"
+        trained(chat_backbone, task, "mlp_out", path)
+        checkpoint = torch.load(path, weights_only=True)
+        for parameter, value in checkpoint["state_dict"].items():
+            if parameter.endswith("down_proj.bias"):
+                value.fill_(3e38)
+        torch.save(checkpoint, path)
+        engine.add(path.stem, path)
+    good = CompletionBody(model="one", prompt="the film", max_tokens=5, temperature=0.0)
+    answers = _answers(
+        engine,
+        [
+            ("completions", good.model_copy(update={"model": "wild_one", "temperature": 1.0})),
+            ("completions", good),
+            ("completions", good.model_copy(update={"model": "wild_one"})),
+            ("score", ScoreBody(model="wild_one", prompt="the", options=[" film"])),
+            ("score", ScoreBody(model="one", prompt="the", options=[" film"])),
+            ("classify", ClassifyBody(model="wild_sst2", input="good")),
+            ("classify", ClassifyBody(model="sst2", input="good")),
+        ],
+    )
+    for name in ("one", "sst2"):
+        engine.remove(f"wild_{name}")
+    assert answers[1]["text"] == _answers(engine, [("completions", good)])[0]["text"]
+    assert answers[1]["finish_reason"] in ("length", "stop")
+    for place in (0, 2, 3, 5):
+        assert (answers[place]["status"], "not finite" in answers[place]["error"]) == (500, True)
+    assert "result" in answers[4]
+    assert "result" in answers[6]
+
+
+def test_a_request_that_fails_for_any_reason_fails_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = CompletionBody(model="one", prompt="the film", max_tokens=2, temperature=0.0)
+    chat = ChatBody.model_validate({"model": "one", "messages": [{"role": "user", "content": "a"}]})
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise ZeroDivisionError("in a template")
+
+    monkeypatch.setattr("beft_lightning.serving.engine.render", fail)
+    answers = _answers(engine, [("completions", good), ("chat", chat)])
+    assert answers[0]["finish_reason"] in ("length", "stop")
+    assert answers[1] == {"text": "", "error": "the request has failed; the log says why.", "status": 500}
+    assert "in a template" in caplog.text
+
+
+def test_options_are_scored_in_parts_with_the_same_results(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = [" good", " bad film", " dull", " a good plot", " was", " it was"]
+    bodies = [ScoreBody(model=m, prompt="the film", options=options[: 6 - i]) for i, m in enumerate(("one", "two"))]
+    requests = [("score", body) for body in bodies]
+    whole = _answers(engine, requests)
+    passes: list[torch.Size] = []
+    monkeypatch.setattr("beft_lightning.serving.predictions.MOST_TOKENS", 8)
+    model = engine._predictors["AutoModelForCausalLM"].bank.model
+    hook = model.register_forward_pre_hook(
+        lambda _, __, inputs: passes.append(inputs["input_ids"].shape), with_kwargs=True
+    )
+    in_parts = _answers(engine, requests)
+    hook.remove()
+    assert len(passes) > 4
+    assert max(shape.numel() for shape in passes) <= 8
+    for found, expected in zip(in_parts, whole, strict=True):
+        for one, other in zip(found["result"], expected["result"], strict=True):
+            assert one["logprob"] == pytest.approx(other["logprob"], abs=1e-5)
+            assert (one["option"], one["tokens"]) == (other["option"], other["tokens"])

@@ -1,5 +1,6 @@
 """The folder of adapters: what is served, what is not, and why."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,17 @@ def test_what_cannot_be_served_is_listed_and_the_rest_is_served(
     _put(place / "empty" / "readme.md", "a")
     _put(place / "whole" / "config.json", "{}")
     _put(place / "b ad.ckpt", "a")
+    _put(place / "-first.ckpt", "a")
+    _put(place / "b%2Fc.ckpt", "a")
+    _put(place / f"{'n' * 101}.ckpt", "a")
     _put(place / "base.ckpt", "a")
     _put(outside / "secret.ckpt", "a")
     _put(outside / ADAPTER_CONFIG, "a")
     (place / "link.ckpt").symlink_to(outside / "secret.ckpt")
     (place / "linked").symlink_to(outside)
+    os.mkfifo(place / "pipe.ckpt")  # reading it would wait for ever
+    (place / "piped").mkdir()
+    os.mkfifo(place / "piped" / ADAPTER_CONFIG)
     (place / "inside").mkdir()
     (place / "inside" / ADAPTER_CONFIG).symlink_to(outside / ADAPTER_CONFIG)
     assert folder.scan()
@@ -82,9 +89,14 @@ def test_what_cannot_be_served_is_listed_and_the_rest_is_served(
         "empty": f"has no {ADAPTER_CONFIG}",
         "whole": "it is a whole model. Serve the checkpoint that it was exported from",
         "b ad": "no name of an adapter",
+        "-first": "no name of an adapter",
+        "b%2Fc": "no name of an adapter",
+        "n" * 101: "no name of an adapter",
         "base": "'base' is the base's",
         "link": "link.ckpt is a link",
         "linked": "linked is a link",
+        "pipe": "pipe.ckpt is no file",
+        "piped": f"piped/{ADAPTER_CONFIG} is no file",
         "inside": f"inside/{ADAPTER_CONFIG} is a link",
     }.items():
         assert reason in folder.broken[name]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from beft_lightning.serving.sampling import Answer, Sampling
+from beft_lightning.serving.sampling import FAILED, Answer, Sampling
 from tests.chats import CHAT_VOCABULARY, chat_tokenizer
 
 LOGITS = torch.tensor([0.1, 2.0, 1.9, -3.0])
@@ -28,6 +28,11 @@ def test_sampling_follows_the_probabilities_and_the_seed() -> None:
     assert draws != _draws(Sampling(1, temperature=1.0, seed=6), 4000)
     shares = torch.bincount(torch.tensor(draws), minlength=4) / len(draws)
     assert torch.allclose(shares, LOGITS.softmax(-1), atol=0.03)
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 1e-320}, {"temperature": 1e-30}, {"top_p": 1e-320}])
+def test_numbers_that_fp32_does_not_have_leave_the_most_probable_token(sampling: dict[str, float]) -> None:
+    assert set(_draws(Sampling(1, **{"temperature": 1.0, **sampling}))) == {1}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.3, {1}), (0.6, {1, 2}), (0.95, {0, 1, 2})])
@@ -60,3 +65,12 @@ def test_characters_are_shown_when_they_are_complete() -> None:
 
     answer = Answer(_Bytes(), Sampling(9), [])  # type: ignore[arg-type]
     assert [answer.add(byte) for byte in "aé".encode()] == ["a", "", "é"]
+
+
+def test_an_answer_that_fails_ends_with_the_next_token_whatever_it_is() -> None:
+    answer = Answer(chat_tokenizer(), Sampling(9), [])
+    assert answer.add(*_ids("good")) == "good"
+    answer.fail()
+    assert answer.finish_reason is None
+    assert answer.add(*_ids("film")) == ""
+    assert answer.finish_reason == FAILED

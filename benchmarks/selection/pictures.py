@@ -24,7 +24,7 @@ def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> Non
         settings: Settings that are complete.
         path: The picture's file; its suffix says the format.
     """
-    figure = Figure(figsize=(4.6 * len(settings), 4), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(settings), 4.8), layout="constrained")
     for axes, setting in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
         terms = [term for term in setting.terms if term in study.ways_of(setting)]
         for term, colour, marker in zip(terms, cycle(COLOURS), cycle(MARKERS), strict=False):
@@ -36,15 +36,18 @@ def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> Non
         axes.set_xlabel("epoch")
         axes.set_ylabel("test metric, mean over seeds")
         axes.set_xticks(range(1, setting.epochs + 1))
-        axes.legend(title="term (its rate)", fontsize="small")
+        # Below the panel, where it hides no line.
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
+        axes.legend(title="term (its rate)", fontsize="small", ncols=2, **place)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def regret_picture(found: pd.DataFrame, path: Path) -> None:
+def regret_picture(found: pd.DataFrame, chance: float, path: Path) -> None:
     """Draw the mean regret of each approach at the short and at the long budget.
 
     Args:
         found: What the approaches picked, see ``report.picks``.
+        chance: The mean regret at the long budget of a term at random.
         path: The picture's file; its suffix says the format.
     """
     means = found.groupby("approach")[["short", "long"]].mean().sort_values("long", ascending=False)
@@ -53,6 +56,7 @@ def regret_picture(found: pd.DataFrame, path: Path) -> None:
     places = range(len(means))
     axes.barh([place + 0.2 for place in places], means["short"], 0.38, color="#B0B0B0", label=f"after {SHORT} epochs")
     axes.barh([place - 0.2 for place in places], means["long"], 0.38, color="#0072B2", label="at the end")
+    axes.axvline(chance, color="black", linestyle="--", label="at the end, a term at random")
     axes.set_yticks(places, list(means.index))
     axes.set_xlabel("mean regret (0: it always picked the best term)")
     axes.legend()

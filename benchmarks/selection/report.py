@@ -18,6 +18,9 @@ from benchmarks.selection.settings import CANDIDATES, LONG, SETTINGS, SHORT, TIE
 from benchmarks.selection.statistics import area, bootstrap, rank_correlation, regret, steps_to
 from benchmarks.selection.study import Study
 
+#: The rule that any approach has to beat.
+CHANCE = "a term at random"
+
 
 def complete(study: Study) -> list[Setting]:
     """Return the settings of which every term and every approach is done; combinations may be missing."""
@@ -49,7 +52,6 @@ def curves_table(study: Study, setting: Setting) -> str:
                 f"{setting.epochs} epochs": f"{mean[-1]:.3f} [{low:.3f}, {high:.3f}]",
                 "area": f"{area(mean):.3f}",
                 "steps to 95 %": steps_to(mean, runs[0]["steps"]) or "-",
-                "seconds": f"{fmean(run['seconds'] for run in runs):.0f}",
             }
         )
     rows.sort(key=lambda row: row[f"{setting.epochs} epochs"], reverse=True)
@@ -88,7 +90,6 @@ def picks(study: Study, settings: Sequence[Setting], candidates: Sequence[str] =
                     if correlated
                     else math.nan,
                     "batches": scores["batches"],
-                    "seconds": scores["seconds"],
                 }
             )
     return pd.DataFrame(rows)
@@ -112,7 +113,7 @@ def rules(study: Study, settings: Sequence[Setting]) -> pd.DataFrame:
             rows[-1] |= {"short": short, "long": long}
         anything = {"best": 1 / len(ways), "tied": fmean(long <= TIE for _, long in regrets.values())}
         means = {"short": fmean(short for short, _ in regrets.values()), "long": fmean(r[1] for r in regrets.values())}
-        rows.append({"rule": "a term at random", **anything, **means})
+        rows.append({"rule": CHANCE, **anything, **means})
     return pd.DataFrame(rows)
 
 
@@ -147,14 +148,13 @@ def approaches_table(found: pd.DataFrame) -> str:
                 "regret, long": f"{group['long'].mean():.3f}",
                 "rank correlation": f"{fmean(correlations):+.2f} [{low:+.2f}, {high:+.2f}]" if correlations else "-",
                 "batches": f"{group['batches'].mean():.0f}",
-                "seconds": f"{group['seconds'].mean():.1f}",
             }
         )
     return markdown_table(pd.DataFrame(rows))
 
 
-def record_of(found: pd.DataFrame, command: str) -> dict[str, Any]:
-    """Return the approaches' record, as the package's data file has it."""
+def record_of(found: pd.DataFrame, chance: float, command: str) -> dict[str, Any]:
+    """Return the record of the approaches and of a term at random, as the package's data file has it."""
     approaches: Mapping[str, Any] = {
         str(approach): {
             "picks": len(group),
@@ -165,7 +165,8 @@ def record_of(found: pd.DataFrame, command: str) -> dict[str, Any]:
         for approach, group in found.groupby("approach", sort=False)
         if approach != LONG
     }
-    return {"date": datetime.now(UTC).date().isoformat(), "command": command, "approaches": approaches}
+    date = datetime.now(UTC).date().isoformat()
+    return {"date": date, "command": command, "chance": round(chance, 4), "approaches": approaches}
 
 
 def write_report(study: Study, command: str) -> Path | None:
@@ -183,12 +184,14 @@ def write_report(study: Study, command: str) -> Path | None:
     curves_picture(study, settings, study.folder / "curves.svg")
     found = picks(study, settings)
     if not found.empty:
-        regret_picture(found, study.folder / "regret.svg")
+        without = rules(study, settings)
+        chance = float(without[without["rule"] == CHANCE]["long"].mean())
+        regret_picture(found, chance, study.folder / "regret.svg")
         parts.append(f"## Approaches\n\n{approaches_table(found)}")
         paper = approaches_table(picks(study, settings, CANDIDATES))
         parts.append(f"## Approaches, with {', '.join(CANDIDATES)} alone\n\n{paper}")
-        parts.append(f"## Without scores\n\n{rules_table(rules(study, settings))}")
-        record = json.dumps(record_of(found, command), indent=2) + "\n"
+        parts.append(f"## Without scores\n\n{rules_table(without)}")
+        record = json.dumps(record_of(found, chance, command), indent=2) + "\n"
         write_text_atomically(study.folder / "record.json", record)
     path = study.folder / "report.md"
     write_text_atomically(path, "\n".join(parts))

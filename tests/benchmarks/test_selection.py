@@ -2,14 +2,26 @@
 
 import json
 import math
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from benchmarks.selection.jobs import ScoreOnly, make_trainer
-from benchmarks.selection.report import accuracies, complete, picks, rules, write_report
-from benchmarks.selection.settings import RATES, SETTINGS
+from benchmarks.selection.report import (
+    CHANCE,
+    accuracies,
+    approaches_table,
+    complete,
+    curves_table,
+    picks,
+    record_of,
+    rules,
+    rules_table,
+    write_report,
+)
+from benchmarks.selection.settings import CANDIDATES, RATES, SETTINGS
 from benchmarks.selection.statistics import (
     area,
     best_rate,
@@ -167,3 +179,20 @@ def test_a_fit_for_scores_alone_trains_nothing_and_keeps_its_length() -> None:
     trainer.fit(BoringModel())
     assert trainer.global_step == 0
     assert trainer.estimated_stepping_batches == 3 * 64
+
+
+RUNS = Path(__file__).parents[2] / "benchmarks" / "selection" / "runs"
+
+
+def test_the_packages_record_and_the_page_are_those_of_the_runs() -> None:
+    study = Study(RUNS)
+    settings = complete(study)
+    found, without = picks(study, settings), rules(study, settings)
+    shipped = json.loads(files("beft_lightning.scoring").joinpath("record.json").read_text(encoding="utf-8"))
+    again = record_of(found, float(without[without["rule"] == CHANCE]["long"].mean()), shipped["command"])
+    assert {**again, "date": shipped["date"]} == shipped
+    page = (RUNS.parents[2] / "docs" / "which_bias.md").read_text(encoding="utf-8")
+    among = picks(study, settings, CANDIDATES)
+    tables = [*(curves_table(study, setting) for setting in settings), rules_table(without)]
+    for table in [*tables, approaches_table(found), approaches_table(among)]:
+        assert table in page

@@ -18,8 +18,8 @@ from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.report import ranking_table
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 
-STUDY = {"date": "2026-01-31", "command": "make study", "approaches": {}}
-WORDS = "picked the best term in 7 of 10 trials, mean regret 0.011 (2026-01-31)"
+STUDY = {"date": "2026-01-31", "command": "make study", "chance": 0.04, "approaches": {}}
+WORDS = "picked the best term in 7 of 10 trials, mean regret 0.011; a random term has 0.040 (2026-01-31)"
 
 
 def shown(table: Any) -> str:
@@ -45,7 +45,7 @@ def test_a_record_is_shown_with_the_scores(approach: str, monkeypatch: pytest.Mo
     found, table = scores(approach)
     assert f"In the study, {approach} {WORDS}." in shown(table)
     content = found.to_dict()
-    assert content["record"] == {"date": "2026-01-31", "picks": 10, "best": 7, "regret": 0.011}
+    assert content["record"] == {"date": "2026-01-31", "picks": 10, "best": 7, "regret": 0.011, "chance": 0.04}
     assert type(found).from_dict(content) == found
 
 

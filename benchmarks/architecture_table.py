@@ -1,5 +1,6 @@
 """What was proved for each model type of transformers, as the page of the docs."""
 
+import re
 import textwrap
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def page(rows: list[Row]) -> str:
     }
     lines = [
         *_HEADER,
-        f"Of the {len(MODEL_MAPPING_NAMES)} types, {len(rows)} were tried so far. {len(built)} of these can be "
+        f"Of the {len(MODEL_MAPPING_NAMES)} types, {len(rows)} were tried. {len(built)} of these can be "
         f"built from their default configuration, and in "
         f"{len(none)} of these no attention was seen. Of the other {len(attended)}, the terms are "
         f"{', '.join(f'**{name}** in {count}' for name, count in counts.items())}.",
@@ -64,6 +65,9 @@ def page(rows: list[Row]) -> str:
         ),
         "",
         "## Not found",
+        "",
+        "Each of these is refused with an error that says why, and how to write a mapping, which works for any model.",
+        f"The reasons of marked rows ({_EARLIER}) are those of the earlier proof; some may be gone since.",
         "",
         "| type | reason |",
         "|---|---|",
@@ -115,10 +119,46 @@ def _mark(works: bool) -> str:
     return "yes" if works else "no"
 
 
+#: Patterns of reasons -> how the page says them; ``{}`` stands for what a pattern's group holds.
+_PLAIN = (
+    (
+        r"\d+ layers with the name of a query were not seen in attention, such as '([^']+)'",
+        "`{}` was not seen in attention",
+    ),
+    (
+        r"\d+ layers with the name of a query were not seen",
+        "some layers with the name of a query were not seen in attention",
+    ),
+    (r"a small twin would have ([\d,]+) parameters", "a small twin has {} parameters, more than are run"),
+    (
+        r"missing \d+ required positional arguments?: (.+?)(?:; |\)|$)",
+        "the inputs that are made up lack {}",
+    ),
+    (r"missing \d+ required", "the inputs that are made up do not fit"),
+    (r"no layer computes (\w+) alone", "no layer computes {} alone"),
+    (r"the (\w+) seems to come from '([^']+)'", "{} seems to come from `{}`"),
+    (r"one layer is (\w+) and (\w+)", "one layer is seen as {} and {}"),
+    (r"attentions share the layer '([^']+)'", "two attentions take `{}` as different terms"),
+    (r"(\w+)\.\d+ changes \[(.+?)\] of an attention", "a change of {} alone changes {}"),
+    (r"not done within|TimeoutError", "not done within 60 seconds of CPU time"),
+    (r"none takes query, key or value from layers", "its projections are tensors, not layers"),
+    (
+        r"not a multiple of 4|split_with_sizes|in_channels must be|Validation error|"
+        r"`per_layer_config`|Target sizes",
+        "its configuration does not allow the sizes of a twin",
+    ),
+    (
+        r"Input language unknown|visual_feats|cannot be multiplied|must match the size|Input must be|has no attribute|"
+        r"no inputs are known|multiple of 1920|unexpected keyword|watch its attention \(\)|KeyError|topk",
+        "the inputs that are made up do not fit",
+    ),
+)
+
+
 def _short(reason: str) -> str:
-    """Return the part of a reason that says what went wrong."""
-    _, marker, rest = reason.partition("could be run to watch its attention (")
-    short = rest.partition("). Run it yourself")[0] if marker else reason
-    short = short.partition("could not be found for certain: ")[2] or short
-    short = short.split("; ")[0].replace("|", "/").replace("<", "(").replace(">", ")")
-    return textwrap.shorten(short, 110, placeholder=" ...") or "no inputs are known"
+    """Return in plain words what went wrong first."""
+    matches = [(match, plain) for pattern, plain in _PLAIN if (match := re.search(pattern, reason))]
+    if not matches:
+        return textwrap.shorten(reason.partition("; ")[0].replace("|", "/"), 110, placeholder=" ...")
+    match, plain = min(matches, key=lambda one: one[0].start())
+    return plain.format(*match.groups()).replace("|", "/").replace("'", "")

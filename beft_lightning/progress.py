@@ -49,12 +49,12 @@ class Bar:
 
 
 @contextmanager
-def bar(description: str, total: int | None = None, trainer: Trainer | None = None) -> Iterator[Callable[[], None]]:
+def bar(description: str, total: int, trainer: Trainer | None = None) -> Iterator[Callable[[], None]]:
     """Show a bar while the block runs: in the first process, in a terminal, unless the trainer shall have none.
 
     Args:
         description: What goes on.
-        total: Number of steps; ``None`` if it is unknown.
+        total: Most steps.
         trainer: The trainer that it belongs to, if there is one.
 
     Yields:

@@ -25,9 +25,9 @@ def test_a_bar_counts_its_steps(terminal: StringIO) -> None:
 
 
 def test_a_bar_goes_away_with_an_error(terminal: StringIO) -> None:
-    with pytest.raises(OSError, match="full"), bar("writing the export"):
+    with pytest.raises(OSError, match="full"), bar("encoding", 2):
         raise OSError("full")
-    with bar("writing the export"):  # there is no other bar left
+    with bar("encoding", 2):  # there is no other bar left
         pass
 
 

@@ -21,7 +21,6 @@ from beft_lightning.export.task_file import write_record
 from beft_lightning.export.transformers import prepare_transformers
 from beft_lightning.files import check_new_file, check_new_folder, write_atomically, write_folder_atomically
 from beft_lightning.models import check_dtype
-from beft_lightning.progress import bar
 
 #: Takes a checkpoint's record of the model, the base, the trained values, and the precision to store. Checks that the
 #: format can express them, and returns what writes the files into a folder, or the file of a format that is one.
@@ -100,8 +99,7 @@ def export(
         check_new_file(out, chosen.suffix)
     else:
         check_new_folder(out)
-    with bar("loading the base"):
-        record, model, trained = load_trained(checkpoint, backbone)
+    record, model, trained = load_trained(checkpoint, backbone)
     dtype = dtype or record["dtype"]
     if base_gguf is not None:
         record |= {"backbone": str(Path(base_gguf).parent), "gguf_file": Path(base_gguf).name}
@@ -128,11 +126,10 @@ def export(
         write_record(folder, record, dtype)
         (folder / CARD).write_text(card, encoding="utf-8")
 
-    with bar("writing the export"):
-        if chosen.suffix:
-            write_atomically(out, write_model)
-        else:
-            write_folder_atomically(out, write)
+    if chosen.suffix:
+        write_atomically(out, write_model)
+    else:
+        write_folder_atomically(out, write)
     rank_zero_info(f"Wrote the trained model to {out}")
     if push is not None:
         upload(Path(out), push)

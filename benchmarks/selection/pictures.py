@@ -5,6 +5,7 @@ from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -39,7 +40,7 @@ def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> Non
         # Below the panel, where it hides no line.
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
         axes.legend(title="term (its rate)", fontsize="small", ncols=2, **place)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    _save(figure, path)
 
 
 def regret_picture(found: pd.DataFrame, chance: float, path: Path) -> None:
@@ -60,4 +61,10 @@ def regret_picture(found: pd.DataFrame, chance: float, path: Path) -> None:
     axes.set_yticks(places, list(means.index))
     axes.set_xlabel("mean regret (0: it always picked the best term)")
     axes.legend()
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a picture; of the same data it is the same file."""
+    with mpl.rc_context({"svg.hashsalt": "beft_lightning"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -196,6 +196,10 @@ def test_an_adapter_of_another_base_or_width_is_refused(tmp_path: Path) -> None:
         trained(backbone, COPA, "value", tmp_path / "a.ckpt")
         with pytest.raises(CheckpointError, match=f"{Path(backbone).name}'; the base here is .*here.*{problem}"):
             bank.add("one", tmp_path / "a.ckpt")
+    trained(other, COPA, "value", tmp_path / "a.ckpt")
+    export(tmp_path / "a.ckpt", tmp_path / "adapter", "peft")  # of the same shapes, and without a fingerprint
+    with pytest.raises(CheckpointError, match=r"an adapter of '.*other'; the base here is '.*here'.*correct"):
+        bank.add("one", tmp_path / "adapter")
     with pytest.raises(
         CheckpointError, match=r"bias of 5 values for .*, and this base, .*here \(opt\), has 32 outputs"
     ):

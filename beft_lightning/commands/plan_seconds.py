@@ -54,7 +54,7 @@ class Seconds:
         """Return labels and values for people."""
         share = f", {self.choice_batches / self.fit_batches:.0%} of the fit's {self.fit_batches:,} batches"
         return [
-            ("a training step", f"{duration(self.step)}"),
+            ("a training step", duration(self.step)),
             ("scoring or race, at most", f"{duration(self.choice)}{share}"),
             ("an epoch with validation", f"{duration(self.epoch)}, {self.epoch_batches:,} batches"),
             ("the fit", duration(self.fit)),

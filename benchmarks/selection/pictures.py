@@ -5,10 +5,10 @@ from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from beft_lightning.pictures import save_picture
 from benchmarks.selection.settings import SHORT, Setting
 from benchmarks.selection.study import Study
 
@@ -23,7 +23,7 @@ def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> Non
     Args:
         study: The study.
         settings: Settings that are complete.
-        path: The picture's file; its suffix says the format.
+        path: Name of the PNG file; the SVG file stands beside it.
     """
     figure = Figure(figsize=(4.6 * len(settings), 4.8), layout="constrained")
     for axes, setting in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
@@ -40,7 +40,7 @@ def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> Non
         # Below the panel, where it hides no line.
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
         axes.legend(title="term (its rate)", fontsize="small", ncols=2, **place)
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def regret_picture(found: pd.DataFrame, chance: float, path: Path) -> None:
@@ -49,7 +49,7 @@ def regret_picture(found: pd.DataFrame, chance: float, path: Path) -> None:
     Args:
         found: What the approaches picked, see ``report.picks``.
         chance: The mean regret at the long budget of a term at random.
-        path: The picture's file; its suffix says the format.
+        path: Name of the PNG file; the SVG file stands beside it.
     """
     means = found.groupby("approach")[["short", "long"]].mean().sort_values("long", ascending=False)
     figure = Figure(figsize=(6, 1.2 + 0.45 * len(means)), layout="constrained")
@@ -61,10 +61,4 @@ def regret_picture(found: pd.DataFrame, chance: float, path: Path) -> None:
     axes.set_yticks(places, list(means.index))
     axes.set_xlabel("mean regret (0: it always picked the best term)")
     axes.legend()
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a picture; of the same data it is the same file."""
-    with mpl.rc_context({"svg.hashsalt": "beft_lightning"}):
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_picture(figure, path)

@@ -170,7 +170,7 @@ def record_of(found: pd.DataFrame, chance: float, command: str) -> dict[str, Any
 
 
 def write_report(study: Study, command: str) -> Path | None:
-    """Write ``report.md``, ``record.json``, ``curves.svg`` and ``regret.svg`` into the study's folder.
+    """Write ``report.md``, ``record.json`` and the pictures ``curves`` and ``regret`` into the study's folder.
 
     Returns:
         The report's path; ``None`` if no setting is complete yet.
@@ -181,12 +181,12 @@ def write_report(study: Study, command: str) -> Path | None:
     parts = [f"# Study of bias selection\n\n`{command}`, seeds {', '.join(map(str, study.seeds))}.\n"]
     for setting in settings:
         parts.append(f"## {setting.name}\n\n{curves_table(study, setting)}")
-    curves_picture(study, settings, study.folder / "curves.svg")
+    curves_picture(study, settings, study.folder / "curves.png")
     found = picks(study, settings)
     if not found.empty:
         without = rules(study, settings)
         chance = float(without[without["rule"] == CHANCE]["long"].mean())
-        regret_picture(found, chance, study.folder / "regret.svg")
+        regret_picture(found, chance, study.folder / "regret.png")
         parts.append(f"## Approaches\n\n{approaches_table(found)}")
         paper = approaches_table(picks(study, settings, CANDIDATES))
         parts.append(f"## Approaches, with {', '.join(CANDIDATES)} alone\n\n{paper}")

@@ -114,6 +114,7 @@ def test_a_wrong_request_spoils_no_other(engine: Engine) -> None:
         (400, "no 'premise'", ClassifyBody(model="one", input={"text": "good"})),
         (400, "reads premise", ClassifyBody(model="one", input="good")),
         (400, "longer than the model's 64 positions", ScoreBody(model="one", prompt="film " * 40, options=[" good"])),
+        (400, "positions, and the model has 64: shorten it", ClassifyBody(model="sst2", input="film " * 80)),
         (400, "", ScoreBody(model="one", prompt="film", options=[""])),
     ]
     routes = {CompletionBody: "completions", ClassifyBody: "classify", ScoreBody: "score"}

@@ -9,7 +9,9 @@ from beft_lightning.scoring.score_table import BiasScores
 
 
 def ranking_table(scores: BiasScores) -> Table:
-    """Return the terms from best to worst, as a table for ``rich.print``; shares and margins relative to the best.
+    """Return the terms from best to worst, as a table for ``rich.print``.
+
+    Shares and margins are relative to the best live term; an inert one, whose score is that of rounding, has none.
 
     Below it stands the record of the approach in the study, if it has one.
     """
@@ -22,7 +24,7 @@ def ranking_table(scores: BiasScores) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note")
     margins = scores.margins
-    best = max(entry.score for entry in scores.terms.values())
+    best = max((scores.terms[term].score for term in scores.live), default=0.0)
     for term in scores.ranking:
         entry = scores.terms[term]
         places = [place for name, place in map(split_name, scores.selected) if name == term and place]
@@ -32,7 +34,7 @@ def ranking_table(scores: BiasScores) -> Table:
             *([f"[bold green]selected: {unit} {', '.join(places)}[/]"] if places else []),
             *(["[yellow]inert: no effect[/]"] if entry.inert else []),
         ]
-        share = f"{entry.score / best:.1%}" if best > 0 else "-"
+        share = f"{entry.score / best:.1%}" if best > 0 and not entry.inert else "-"
         margin = _share(margins[term], best) if term in margins and best > 0 else ""
         table.add_row(term, f"{entry.score:.4g}", share, margin, f"{entry.parameters:,}", ", ".join(notes))
     return table
@@ -44,9 +46,10 @@ def near_tie_warning(scores: BiasScores) -> str | None:
     if term is None:
         return None
     margin = scores.margins[term]
+    spread = "" if margin.spread is None else f" ± {margin.spread:.2g} (two standard errors over the batches)"
     return (
-        f"{term!r} was selected, but its score leads that of {margin.over!r} by {margin.difference:.2g} ± "
-        f"{margin.spread:.2g} (two standard errors over {scores.steps} batches): other batches may select the other. "
+        f"{term!r} was selected, but its score leads that of {margin.over!r} by {margin.difference:.2g}{spread}, after "
+        f"{scores.steps} batches: other batches may select the other. "
         "Score on more batches (`batches`, and `patience` 0), or name the term with approach 'fixed'."
     )
 

@@ -226,7 +226,10 @@ class BiasScores:
                 "Name only those as candidates, or score again."
             )
         if scores.approach != approach:
-            raise ScoringError(f"{path}: these are {scores.approach} scores, and approach is {approach!r}.")
+            raise ScoringError(
+                f"{path}: these are {scores.approach} scores, and approach is {approach!r}. Set approach to "
+                f"{scores.approach!r}, or score again."
+            )
         if wrong := [term for term, count in layers.items() if len(scores.terms[term].layers) != count]:
             raise ScoringError(f"{path}: {wrong[0]!r} has scores of another number of layers than this model has.")
         if per_head and (without := [term for term in layers if not scores.terms[term].heads]):

@@ -15,8 +15,8 @@ class Gradient(Approach):
 
     def statistic(self, pretrained: Tensor, bias: nn.Parameter) -> Tensor:
         """Return the gradient and its square, shape ``(2, d)``; zeros if no gradient arrived."""
-        gradient = torch.zeros_like(pretrained) if bias.grad is None else full_tensor(bias.grad)
-        return torch.stack([gradient, gradient.square()]).double()
+        gradient = (torch.zeros_like(pretrained) if bias.grad is None else full_tensor(bias.grad)).double()
+        return torch.stack([gradient, gradient.square()])
 
     def value(self, statistic: Tensor) -> float:
         """Return the norm of the first row."""

@@ -23,11 +23,8 @@ class Margin:
 
     @property
     def is_near_tie(self) -> bool:
-        """Whether the difference lies within its spread, so that other batches may reverse the order.
-
-        Without a known spread, only equal scores are.
-        """
-        return self.difference <= (self.spread or 0.0)
+        """Whether the difference lies within its spread, so that other batches may reverse the order."""
+        return self.spread is not None and self.difference <= self.spread
 
 
 def margin_spread(first: Sequence[float], second: Sequence[float], *, averages: bool) -> float | None:

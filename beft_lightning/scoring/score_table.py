@@ -97,11 +97,14 @@ class BiasScores:
 
     @property
     def near_tie(self) -> str | None:
-        """The last selected term, if its margin lies within the spread; ``None`` if not, or for single layers."""
+        """The last selected term, if its margin lies within the spread or is 0; ``None`` if not, or for single layers."""
         if not self.selected or not set(self.selected) <= set(self.terms):
             return None
         last = max(self.selected, key=self.ranking.index)
-        return last if last in self.margins and self.margins[last].is_near_tie else None
+        if (margin := self.margins.get(last)) is None:
+            return None
+        equal = math.isclose(self.terms[last].score, self.terms[margin.over].score)
+        return last if equal or margin.is_near_tie else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``scores.json``: plain types only."""

@@ -13,12 +13,15 @@ def ranking_table(scores: BiasScores) -> Table:
 
     Shares and margins are relative to the best live term; an inert one, whose score is that of rounding, has none.
 
-    Below it stands the record of the approach in the study, if it has one.
+    Below it stand the score of noise alone, and the record of the approach in the study, where they are known.
     """
     title = f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches"
     record = record_of(scores.approach)
-    caption = f"In the study, {scores.approach} {record.in_words()}." if record else None
-    table = Table(title=title, caption=caption)
+    captions = [
+        *([f"Noise alone scores {scores.noise:.4g}."] if scores.noise else []),
+        *([f"In the study, {scores.approach} {record.in_words()}."] if record else []),
+    ]
+    table = Table(title=title, caption="\n".join(captions) or None)
     table.add_column("term", no_wrap=True)
     for name in ("score", "share", "margin", "values"):
         table.add_column(name, justify="right", no_wrap=True)

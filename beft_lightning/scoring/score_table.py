@@ -89,11 +89,17 @@ class BiasScores:
         return margins
 
     @property
+    def noise(self) -> float:
+        """The score of batches without anything in common, see :meth:`Approach.noise`."""
+        return approach_named(self.approach).noise(self.steps)
+
+    @property
     def spreads(self) -> dict[str, float | None]:
-        """Two standard errors of each term's score over the batches; ``None`` where its history is not known."""
-        averages = approach_named(self.approach).averages
+        """Two standard errors of each term's lead over noise; ``None`` where its history is not known."""
+        approach = approach_named(self.approach)
         histories = {term: entry.history for term, entry in self.terms.items()}
-        return {term: margin_spread(one, [0.0] * len(one), averages=averages) for term, one in histories.items()}
+        noise = {term: [approach.noise(i) for i in range(1, len(one) + 1)] for term, one in histories.items()}
+        return {t: margin_spread(one, noise[t], averages=approach.averages) for t, one in histories.items()}
 
     @property
     def near_tie(self) -> str | None:

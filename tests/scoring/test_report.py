@@ -43,6 +43,13 @@ def test_shares_are_those_of_the_best_live_term(scores: BiasScores) -> None:
     assert ["100.0%" in first, "25.0%" in second, "%" in third] == [True, True, False]
 
 
+def test_the_table_says_what_noise_alone_would_score(scores: BiasScores) -> None:
+    for approach, said in (("projection", False), ("gradient_signal", True)):
+        console = Console(width=160, record=True, file=io.StringIO())
+        console.print(ranking_table(replace(scores, approach=approach)))
+        assert ("Noise alone scores 0.125." in console.export_text()) == said
+
+
 def test_the_table_shows_leads_and_their_spread(scores: BiasScores) -> None:
     first, second, third = render(scores)
     assert " 75% " in first  # of 0.4

@@ -37,3 +37,7 @@ class GradientSignal(Gradient):
     def value(self, statistic: Tensor) -> float:
         """See :func:`~beft_lightning.scoring.functional.gradient_signal`."""
         return float(gradient_signal(*statistic))
+
+    def noise(self, batches: int) -> float:
+        """Return the share that is left of independent gradients with a mean of zero."""
+        return 1 / batches

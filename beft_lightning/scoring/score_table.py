@@ -103,7 +103,7 @@ class BiasScores:
 
     @property
     def near_tie(self) -> str | None:
-        """The last selected term, if its margin lies within the spread or is 0; ``None`` if not, or for single layers."""
+        """The last selected term, if its margin is 0 or within its spread; ``None`` if not, or for single layers."""
         if not self.selected or not set(self.selected) <= set(self.terms):
             return None
         last = max(self.selected, key=self.ranking.index)

@@ -51,7 +51,7 @@ def test_the_score_of_noise_is_a_line_and_its_course_no_spread(scores: BiasScore
     scores = replace(scores, approach="gradient_signal")
     scores.terms["query"] = replace(scores.terms["query"], layers=[0.5, 0.5], history=course)
     assert scores.spreads["query"] == 0
-    line = score_picture(scores).axes[1].lines[0]
+    line: Any = score_picture(scores).axes[1].lines[0]
     assert (list(line.get_xdata()), line.get_label()) == ([0.5, 0.5], "noise alone")
 
 

@@ -60,11 +60,11 @@ class BiasSelectionCallback(Callback):
     that margin over the batches (:func:`~beft_lightning.scoring.margin.margin_spread`).
 
     Args:
-        approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
-            published), ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
-            ``adam_gain`` (fall of the loss that a step of Adam promises), ``gradient_signal`` (share of the gradient
-            that the batches have in common), ``race`` (train each candidate for a few batches at a few learning
-            rates, and compare), or ``fixed``: train ``terms`` without scoring.
+        approach: ``gradient_signal`` (share of the gradient that the batches have in common), ``projection`` (BEFT's
+            own), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as published),
+            ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
+            ``adam_gain`` (fall of the loss that a step of Adam promises), ``race`` (train each candidate for a few
+            batches at a few learning rates, and compare), or ``fixed``: train ``terms`` without scoring.
         terms: Candidate terms; with ``fixed`` the terms, single layers (``value.3``) or heads (``value.3.h5``) to
             train. Models without biases are given zero ones for these terms.
         keep: How many of the candidates to train.
@@ -91,7 +91,7 @@ class BiasSelectionCallback(Callback):
 
     def __init__(
         self,
-        approach: str = "projection",
+        approach: str = "gradient_signal",
         terms: Sequence[str] = ("query", "key", "value"),
         keep: int = 1,
         per_layer: bool = False,

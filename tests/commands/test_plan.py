@@ -104,9 +104,9 @@ def test_where_scores_decide_the_largest_choice_is_planned(
     assert (plan.tune, plan.trained_parameters) == (tune, biases + head)
 
 
-def test_biases_that_start_at_zero_are_not_chosen_between(tmp_path: Path) -> None:
+def test_biases_that_start_at_zero_are_not_chosen_between_by_projection(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path, "llama", causal=True, biases=False)
-    plan = plan_fit(LanguageTaskModule(folder, COPA), BiasSelectionCallback())
+    plan = plan_fit(LanguageTaskModule(folder, COPA), BiasSelectionCallback("projection"))
     assert (plan.tune, plan.trained_parameters) == ("value", LAYERS * WIDTH // 2)
 
 

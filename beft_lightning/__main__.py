@@ -65,33 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             arguments = with_parts(arguments)
             _check(arguments)
             arguments = with_adapter(arguments)
-            if arguments[0] == "export":
-                options = export_parser().parse_args(arguments[1:])
-                from beft_lightning.export import export
-
-                export(**vars(options))
-            elif arguments[0] == "serve":
-                from beft_lightning.commands.serve import serve
-
-                serve(**vars(serve_parser().parse_args(arguments[1:])))
-            elif arguments[0] == "plot":
-                folder = plot_parser().parse_args(arguments[1:]).folder
-                from beft_lightning.commands.plot import plot
-
-                plot(folder)
-            elif predicts_new_texts(arguments):
-                options = predict_parser().parse_args(arguments[1:])
-                from beft_lightning.commands.predict import predict
-
-                predict(
-                    options.ckpt_path,
-                    options.input,
-                    options.out,
-                    submission=options.submission,
-                    batch_size=options.batch_size,
-                    backbone=options.backbone,
-                    device=options.device,
-                )
+            if arguments[0] in ("export", "serve", "plot") or predicts_new_texts(arguments):
+                _run_plain(arguments[0], arguments[1:])
             else:
                 _run(arguments[0], for_parser(arguments))
     except Interrupted as interrupted:
@@ -109,6 +84,31 @@ def main(arguments: list[str] | None = None) -> int:
     if collectives := sys.modules.get("beft_lightning.strategies.collectives"):
         collectives.destroy_process_group()
     return status
+
+
+def _run_plain(command: str, arguments: list[str]) -> None:
+    """Run a command that has no configuration; its parser is asked before anything heavy is imported."""
+    parsers = {"export": export_parser, "serve": serve_parser, "plot": plot_parser, "predict": predict_parser}
+    options = vars(parsers[command]().parse_args(arguments))
+    from beft_lightning.log_noise import leave_out_bars
+
+    leave_out_bars()
+    if command == "export":
+        from beft_lightning.export import export
+
+        export(**options)
+    elif command == "serve":
+        from beft_lightning.commands.serve import serve
+
+        serve(**options)
+    elif command == "plot":
+        from beft_lightning.commands.plot import plot
+
+        plot(**options)
+    else:
+        from beft_lightning.commands.predict import predict
+
+        predict(options.pop("ckpt_path"), options.pop("input"), options.pop("out"), **options)
 
 
 def _run(command: str, arguments: list[str]) -> None:

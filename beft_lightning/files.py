@@ -1,5 +1,6 @@
 """Write files and folders in one step: a reader sees the old content or the new one, also after a crash."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -15,6 +16,11 @@ from beft_lightning.errors import BeftError
 _UNFINISHED = ".beft-unfinished-"
 #: Locked in that folder by the process that writes, for as long as it lives.
 _LOCK = "lock"
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number as JSON can hold it: ``None`` if it is not finite."""
+    return value if math.isfinite(value) else None
 
 
 def from_here(path: str | Path) -> str:

@@ -34,6 +34,11 @@ def leave_out_noise() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     # Whatever the interval, the line of an epoch has the loss.
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+    leave_out_bars()
+
+
+def leave_out_bars() -> None:
+    """Leave out the progress bars of other libraries where there is no terminal."""
     if not sys.stderr.isatty():
         import datasets
         import transformers

@@ -75,7 +75,6 @@ def main(epochs: int = 10) -> tuple[ContrastiveDigits, BiasSelectionCallback]:
     seed_everything(1, verbose=False)
     module = ContrastiveDigits()
     selection = BiasSelectionCallback(
-        "gradient",  # The biases of a new model start at zero, where the projection cannot rank them.
         scope=["vision_model", "text_model"],
         head=["*_projection.weight", "*logit_scale"],
         batches=8,

@@ -20,7 +20,7 @@ from beft_lightning.bias.precision import half_dtype
 from beft_lightning.bias.scope import inert_terms, models_in, must_be_watched, scoped
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.score_report import report
-from beft_lightning.callbacks.selection_checks import FIXED, RACE, check_candidates, check_scoring, check_selection
+from beft_lightning.callbacks.selection_checks import FIXED, RACE, check_scoring, check_selection
 from beft_lightning.callbacks.training_checks import (
     cast_trainable,
     check_no_adapters,
@@ -31,7 +31,8 @@ from beft_lightning.callbacks.training_checks import (
 from beft_lightning.errors import CheckpointError
 from beft_lightning.parameters import clean_name, full_tensor, numel
 from beft_lightning.scoring.approaches import APPROACHES
-from beft_lightning.scoring.race.fit import give_rate
+from beft_lightning.scoring.candidates import check_candidates
+from beft_lightning.scoring.race.fit import give_rate, races_rates
 from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.race.settings import RaceSettings
 from beft_lightning.scoring.race.terms import race_terms
@@ -60,18 +61,18 @@ class BiasSelectionCallback(Callback):
     that margin over the batches (:func:`~beft_lightning.scoring.margin.margin_spread`).
 
     Args:
-        approach: ``projection`` (BEFT), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as
-            published), ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
-            ``adam_gain`` (fall of the loss that a step of Adam promises), ``gradient_signal`` (share of the gradient
-            that the batches have in common), ``race`` (train each candidate for a few batches at a few learning
-            rates, and compare), or ``fixed``: train ``terms`` without scoring.
+        approach: ``gradient_signal`` (share of the gradient that the batches have in common), ``projection`` (BEFT's
+            own), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as published),
+            ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
+            ``adam_gain`` (fall of the loss that a step of Adam promises), ``race`` (train each candidate for a few
+            batches at a few learning rates, and compare), or ``fixed``: train ``terms`` without scoring.
         terms: Candidate terms; with ``fixed`` the terms, single layers (``value.3``) or heads (``value.3.h5``) to
             train. Models without biases are given zero ones for these terms.
         keep: How many of the candidates to train.
         per_layer: Choose single layers of terms instead of whole terms.
         budget: Instead of ``keep``: train at most this many bias values, in the best single layers or heads of terms.
         batches: Most training batches to score on.
-        patience: Stop scoring once the order has not changed for this many batches; 0 uses all ``batches``.
+        patience: Stop once the order of whole terms is unchanged for this many batches; 0 never, nor for their parts.
         learning_rate: Learning rate of the scoring pass.
         clip_norm: Joint gradient norm to clip to while scoring; null clips nothing.
         head: What is trained beside the biases: ``auto`` (the task head and the pooler's bias), ``none``, or
@@ -91,7 +92,7 @@ class BiasSelectionCallback(Callback):
 
     def __init__(
         self,
-        approach: str = "projection",
+        approach: str = "gradient_signal",
         terms: Sequence[str] = ("query", "key", "value"),
         keep: int = 1,
         per_layer: bool = False,
@@ -214,7 +215,7 @@ class BiasSelectionCallback(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the optimizers and averages for what was selected, and set the learning rate that a race has chosen."""
         check_optimizers(trainer, pl_module, self.trained)
-        if self.raced is not None:
+        if self.raced is not None and races_rates(pl_module, self.race):
             give_rate(trainer, self.raced.result.winner.rate)
         remember_trained(pl_module, self.trained)
         average_exactly(trainer)
@@ -278,7 +279,8 @@ class BiasSelectionCallback(Callback):
             running = {term: terms[term] for term in candidates}
             self.raced = race_terms(trainer, pl_module, running, head, inert, model_type, self.race)
         else:
-            settings = (self.batches, self.patience, self.learning_rate, self.clip_norm, self.rule.per_head)
+            patience = self.patience if self.rule.of_terms else 0  # It looks at the order of whole terms.
+            settings = (self.batches, patience, self.learning_rate, self.clip_norm, self.rule.per_head)
             scoring = ScoringPass(self.approach, *settings)
             self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)
         self.seconds = time.perf_counter() - start

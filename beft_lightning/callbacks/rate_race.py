@@ -26,7 +26,8 @@ class RateRace(Callback):
 
     Works with whatever a module trains: biases, LoRA, all weights, or what a BiasSelectionCallback selects. Each rate
     starts from the checkpoint, and is judged by the loss on held-out training batches, as in a race of bias terms; it
-    leaves no trace. Each rate that still runs keeps its own copy of what is trained, and its optimizer's state.
+    leaves no trace. Each rate that still runs keeps its own copy of what is trained and of the buffers, and its
+    optimizer's state.
 
     Args:
         rates: Learning rates to try.
@@ -62,6 +63,7 @@ class RateRace(Callback):
         """Arrange for the race, before the optimizer is built."""
         strategy, self.result = adapt(trainer.strategy), None
         if stage == "fit":
+            self.seconds = 0.0
             check_scorable(pl_module)
             _check_alone(trainer)
             # Behind the actions of all callbacks, whatever their order: what is trained must have been selected.
@@ -84,6 +86,12 @@ class RateRace(Callback):
         self.result = run_race(trainer, pl_module, {"learning rate": trained}, self.settings)
         self.seconds = time.perf_counter() - start
         rank_zero_info(f"Learning rate {self.result.winner.rate:g}, by a race of {cost_in_words(self.result)}.")
+
+
+def rate_race_of(trainer: Trainer) -> RateRace | None:
+    """Return the RateRace among a trainer's callbacks."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, RateRace)), None)
 
 
 def _check_alone(trainer: Trainer) -> None:

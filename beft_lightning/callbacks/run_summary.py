@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from rich.table import Table
 
 from beft_lightning.callbacks.bias_selection import BiasSelectionCallback
+from beft_lightning.callbacks.rate_race import rate_race_of
 from beft_lightning.callbacks.run_folder import own_path, run_folder
 from beft_lightning.callbacks.tracking import log_hyperparameters
 from beft_lightning.checkpoint import TRAINED_KEY, checkpoint_file
@@ -42,8 +43,9 @@ class RunSummary(Callback):
 
     It holds ``metrics`` (the last value of each logged metric), ``selected``, ``trained_parameters`` (the number of
     values that a fit trains, or that the evaluated checkpoint holds as trained; null where there is no checkpoint of
-    this package), ``total_parameters``, and ``seconds`` with ``score``, ``train`` (the whole fit loop), ``train_epoch``
-    (median of an epoch's training part, validation excluded) and ``checkpoint`` (all writing of checkpoints).
+    this package), ``total_parameters``, and ``seconds`` with ``score`` (scoring and races before the fit), ``train``
+    (the whole fit loop), ``train_epoch`` (median of an epoch's training part, validation excluded) and ``checkpoint``
+    (all writing of checkpoints).
     """
 
     def __init__(self) -> None:
@@ -125,7 +127,7 @@ class RunSummary(Callback):
     def content(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The summary of the run so far."""
         strategy = adapt(trainer.strategy)
-        selection = _selection(trainer)
+        selection, race = _selection(trainer), rate_race_of(trainer)
         fitted = trainer.state.fn == TrainerFn.FITTING
         return {
             # JSON knows no NaN.
@@ -137,7 +139,7 @@ class RunSummary(Callback):
             ),
             "total_parameters": strategy.total_parameters,
             "seconds": {
-                "score": selection.seconds if selection else 0.0,
+                "score": (selection.seconds if selection else 0.0) + (race.seconds if race else 0.0),
                 "train": self._clock.train,
                 "train_epoch": statistics.median(self._clock.epochs) if self._clock.epochs else 0.0,
                 "checkpoint": strategy.checkpoint_seconds,

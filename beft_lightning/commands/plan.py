@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from beft_lightning.callbacks import BiasSelectionCallback, FrozenLayerCache
+from beft_lightning.callbacks.rate_race import RateRace, rate_race_of
 from beft_lightning.commands.plan_choice import planned_choice
 from beft_lightning.commands.plan_seconds import time_fit
 from beft_lightning.errors import BeftError
@@ -41,7 +42,7 @@ class Plan:
         optimizer_bytes: State of the optimizer.
         checkpoint_bytes: File size of an adapter checkpoint, estimated within 5 % and 2 KB.
         reduced_bytes_per_step: Bytes that each process contributes to the all-reduce of an optimizer step under DDP.
-        choice_batches: Batches of the scoring or the race before the fit, at most; held-out ones count half.
+        choice_batches: Batches of the scoring or the races before the fit, at most; held-out ones count half.
         cache_bytes: What a FrozenLayerCache will keep, known once the data is read.
     """
 
@@ -110,7 +111,7 @@ def print_plan(
         BeftError: If sizes or times cannot be known.
     """
     random_init = module.random_init
-    plan = plan_fit(module, selection)
+    plan = plan_fit(module, selection, rate_race_of(trainer))
     advice = bf16_advice(torch.cpu.get_capabilities(), trainer.strategy.root_device.type, str(trainer.precision))
     times = None
     if seconds:
@@ -145,12 +146,15 @@ def bf16_advice(capabilities: Mapping[str, object], device: str, precision: str)
     return "This CPU has instructions for bf16: --trainer.precision bf16-mixed may be faster; scores stay fp32."
 
 
-def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None = None) -> Plan:
+def plan_fit(
+    module: LanguageTaskModule, selection: BiasSelectionCallback | None = None, rate_race: RateRace | None = None
+) -> Plan:
     """Compute the sizes of a fit of ``module``, which is built without weights.
 
     Args:
         module: The module before its model is loaded. It cannot be trained afterwards.
         selection: The callback that decides where ``module.tune`` is ``auto``.
+        rate_race: The callback that chooses the learning rate, if there is one.
 
     Raises:
         BeftError: If the weights are quantized, whose sizes are known only once they are loaded.
@@ -167,7 +171,7 @@ def plan_fit(module: LanguageTaskModule, selection: BiasSelectionCallback | None
     else:
         tune = ", ".join(tuned_terms(module.tune))
     plan = plan_of(module, module.make_optimizer(), tune)
-    return replace(plan, choice_batches=planned_choice(module, selection).batches)
+    return replace(plan, choice_batches=planned_choice(module, selection, rate_race).batches)
 
 
 def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:

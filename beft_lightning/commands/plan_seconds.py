@@ -12,6 +12,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from beft_lightning.callbacks import BiasSelectionCallback
+from beft_lightning.callbacks.rate_race import rate_race_of
 from beft_lightning.commands.plan_choice import planned_choice
 from beft_lightning.errors import BeftError
 from beft_lightning.scoring.isolation import eval_mode
@@ -30,7 +31,7 @@ class Seconds:
         step: Forward pass, backward pass and optimizer step of a training batch.
         held_out: Forward pass of a training batch in evaluation mode.
         epoch: Training batches of an epoch, and one validation.
-        choice: The scoring or the race before the fit, at most; 0 if there is none.
+        choice: The scoring or the races before the fit, at most; 0 if there are none.
         fit: All epochs, and the choice.
         epoch_batches: Training batches of an epoch.
         fit_batches: Training batches of the fit.
@@ -98,7 +99,7 @@ def time_fit(
     training = _limited(list(data.train_dataloader()), trainer.limit_train_batches)
     validation = [b for loader in data.val_dataloader() for b in _limited(list(loader), trainer.limit_val_batches)]
     fit_batches = _fit_batches(trainer, len(training))
-    choice = planned_choice(module, selection, fit_batches)
+    choice = planned_choice(module, selection, rate_race_of(trainer), fit_batches)
     clock = _Clock(trainer, module)
     step, held_out = clock.mean(clock.train, training), clock.mean(clock.hold_out, training)
     validating = clock.mean(clock.validate, validation) * len(validation)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from beft_lightning.commands.compare_report import draw_report
-from beft_lightning.commands.run import Run
+from beft_lightning.commands.run_folder import read_runs
 from beft_lightning.errors import BeftError
 from beft_lightning.pictures import learning_curves, race_curves, save_picture, score_picture
 from beft_lightning.scoring.race.scores import RaceScores
@@ -24,7 +24,7 @@ def plot(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise BeftError(f"--folder {folder}: no such folder (looked in {Path.cwd()}).")
-    runs = [Run.read(path) for path in sorted(folder.glob("runs/*-seed*.json")) if "measures-" not in path.name]
+    runs = read_runs(folder)
     metrics, scores = folder / "metrics.csv", folder / "scores.json"
     if not (runs or metrics.is_file() or scores.is_file()):
         raise BeftError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from beft_lightning.errors import BeftError
-from beft_lightning.files import write_text_atomically
+from beft_lightning.files import finite_or_none, write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Run:
         """
         content = asdict(self)
         for name in ("last", "best"):
-            content[name] = content[name] and {metric: _or_none(value) for metric, value in content[name].items()}
-        content["history"] = [_or_none(value) for value in self.history]
+            content[name] = content[name] and {metric: finite_or_none(value) for metric, value in content[name].items()}
+        content["history"] = [finite_or_none(value) for value in self.history]
         write_text_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     @classmethod
@@ -114,10 +114,6 @@ def _damaged(path: Path, reason: str) -> BeftError:
     return BeftError(
         f"{path}: not a readable result ({reason}). Remove this file, and the next comparison makes it again."
     )
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _numbers(values: Mapping[Any, float | None]) -> dict[Any, float]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
@@ -9,6 +10,21 @@ from filelock import FileLock
 from beft_lightning.commands.run import Run
 from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
+
+
+def read_runs(folder: Path, read: Callable[[Path], Run] = Run.read, method: str = "*") -> list[Run]:
+    """Read the runs of a comparison: by seed, and those of a seed in the order in which they were made.
+
+    Args:
+        folder: The folder of the comparison.
+        read: Reads a run's file.
+        method: How the names of the files begin.
+
+    Raises:
+        BeftError: If a file is damaged.
+    """
+    paths = [path for path in folder.glob(f"runs/{method}-seed*.json") if not path.name.startswith("measures-")]
+    return sorted(map(read, sorted(paths, key=lambda path: path.stat().st_mtime)), key=lambda run: run.seed)
 
 
 class RunFolder:
@@ -96,10 +112,7 @@ class RunFolder:
         Raises:
             BeftError: If a file is damaged or belongs to another configuration.
         """
-        method = "*" if tune is None else tune.replace(",", "+")
-        paths = [path for path in self._runs.glob(f"{method}-seed*.json") if not path.name.startswith("measures-")]
-        runs = map(self._read, sorted(paths, key=lambda path: path.stat().st_mtime))
-        return sorted(runs, key=lambda run: run.seed)
+        return read_runs(self.folder, self._read, "*" if tune is None else tune.replace(",", "+"))
 
     def check_settings(
         self, tune: str, learning_rate: float | None, options: dict[str, object], *, raced: bool = False

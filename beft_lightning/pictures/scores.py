@@ -58,8 +58,11 @@ def _draw_layers(axes: Axes, scores: BiasScores, width: int) -> None:
 
 
 def _draw_bars(axes: Axes, scores: BiasScores) -> None:
-    """Draw each term's score, with two standard errors over the batches where they are known."""
+    """Draw each term's score, with two standard errors over the batches, and that of noise, where they are known."""
     spreads = scores.spreads
+    if scores.noise:
+        axes.axvline(scores.noise, color="black", linestyle="--", linewidth=1, label="noise alone")
+        axes.legend(loc="lower right", frameon=False, fontsize="small")
     chosen = {split_name(name)[0] for name in scores.selected}
     for row, term in enumerate(scores.ranking):
         entry = scores.terms[term]

@@ -25,7 +25,20 @@ def term_parameters(terms: BiasTerms) -> list[nn.Parameter]:
 def probe_inert(
     strategy: AdapterStrategy, module: LightningModule, terms: BiasTerms, head: list[nn.Parameter], batch: Any
 ) -> tuple[str, ...]:
-    """Return the terms whose gradient on a batch is nothing but rounding."""
+    """Return the terms whose gradient on a batch is nothing but rounding.
+
+    Args:
+        strategy: Runs the step.
+        module: The module.
+        terms: The bias terms to probe.
+        head: The head's parameters.
+        batch: The first training batch; ``None`` if there is none.
+
+    Raises:
+        ScoringError: If there is no batch, or it gives no gradient.
+    """
+    if batch is None:
+        raise ScoringError("there is no training batch to probe for inert terms.")
     with eval_mode(module):
         loss = training_loss(strategy, module, batch, 0)
     if loss is None or not loss.requires_grad:
@@ -62,6 +75,4 @@ def find_inert(trainer: Trainer, module: LightningModule, terms: BiasTerms, head
         training_data(trainer, snapshot) as data,
         torch.enable_grad(),
     ):
-        if (batch := next(training_batches(data), None)) is None:
-            raise ScoringError("there is no training batch to probe for inert terms.")
-        return probe_inert(strategy, module, terms, parameters, batch)
+        return probe_inert(strategy, module, terms, parameters, next(training_batches(data), None))

@@ -9,20 +9,25 @@ from beft_lightning.scoring.score_table import BiasScores
 
 
 def ranking_table(scores: BiasScores) -> Table:
-    """Return the terms from best to worst, as a table for ``rich.print``; shares and margins relative to the best.
+    """Return the terms from best to worst, as a table for ``rich.print``.
 
-    Below it stands the record of the approach in the study, if it has one.
+    Shares and margins are relative to the best live term; an inert one, whose score is that of rounding, has none.
+
+    Below it stand the score of noise alone, and the record of the approach in the study, where they are known.
     """
     title = f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches"
     record = record_of(scores.approach)
-    caption = f"In the study, {scores.approach} {record.in_words()}." if record else None
-    table = Table(title=title, caption=caption)
+    captions = [
+        *([f"Noise alone scores {scores.noise:.4g}."] if scores.noise else []),
+        *([f"In the study, {scores.approach} {record.in_words()}."] if record else []),
+    ]
+    table = Table(title=title, caption="\n".join(captions) or None)
     table.add_column("term", no_wrap=True)
     for name in ("score", "share", "margin", "values"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note")
     margins = scores.margins
-    best = max(entry.score for entry in scores.terms.values())
+    best = max((scores.terms[term].score for term in scores.live), default=0.0)
     for term in scores.ranking:
         entry = scores.terms[term]
         places = [place for name, place in map(split_name, scores.selected) if name == term and place]
@@ -32,7 +37,7 @@ def ranking_table(scores: BiasScores) -> Table:
             *([f"[bold green]selected: {unit} {', '.join(places)}[/]"] if places else []),
             *(["[yellow]inert: no effect[/]"] if entry.inert else []),
         ]
-        share = f"{entry.score / best:.1%}" if best > 0 else "-"
+        share = f"{entry.score / best:.1%}" if best > 0 and not entry.inert else "-"
         margin = _share(margins[term], best) if term in margins and best > 0 else ""
         table.add_row(term, f"{entry.score:.4g}", share, margin, f"{entry.parameters:,}", ", ".join(notes))
     return table
@@ -44,9 +49,10 @@ def near_tie_warning(scores: BiasScores) -> str | None:
     if term is None:
         return None
     margin = scores.margins[term]
+    spread = "" if margin.spread is None else f" ± {margin.spread:.2g} (two standard errors over the batches)"
     return (
-        f"{term!r} was selected, but its score leads that of {margin.over!r} by {margin.difference:.2g} ± "
-        f"{margin.spread:.2g} (two standard errors over {scores.steps} batches): other batches may select the other. "
+        f"{term!r} was selected, but its score leads that of {margin.over!r} by {margin.difference:.2g}{spread}, after "
+        f"{scores.steps} batches: other batches may select the other. "
         "Score on more batches (`batches`, and `patience` 0), or name the term with approach 'fixed'."
     )
 

@@ -89,19 +89,28 @@ class BiasScores:
         return margins
 
     @property
+    def noise(self) -> float:
+        """The score of batches without anything in common, see :meth:`Approach.noise`."""
+        return approach_named(self.approach).noise(self.steps)
+
+    @property
     def spreads(self) -> dict[str, float | None]:
-        """Two standard errors of each term's score over the batches; ``None`` where its history is not known."""
-        averages = approach_named(self.approach).averages
+        """Two standard errors of each term's lead over noise; ``None`` where its history is not known."""
+        approach = approach_named(self.approach)
         histories = {term: entry.history for term, entry in self.terms.items()}
-        return {term: margin_spread(one, [0.0] * len(one), averages=averages) for term, one in histories.items()}
+        noise = {term: [approach.noise(i) for i in range(1, len(one) + 1)] for term, one in histories.items()}
+        return {t: margin_spread(one, noise[t], averages=approach.averages) for t, one in histories.items()}
 
     @property
     def near_tie(self) -> str | None:
-        """The last selected term, if its margin lies within the spread; ``None`` if not, or for single layers."""
+        """The last selected term, if its margin is 0 or within its spread; ``None`` if not, or for single layers."""
         if not self.selected or not set(self.selected) <= set(self.terms):
             return None
         last = max(self.selected, key=self.ranking.index)
-        return last if last in self.margins and self.margins[last].is_near_tie else None
+        if (margin := self.margins.get(last)) is None:
+            return None
+        equal = math.isclose(self.terms[last].score, self.terms[margin.over].score)
+        return last if equal or margin.is_near_tie else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``scores.json``: plain types only."""
@@ -226,7 +235,10 @@ class BiasScores:
                 "Name only those as candidates, or score again."
             )
         if scores.approach != approach:
-            raise ScoringError(f"{path}: these are {scores.approach} scores, and approach is {approach!r}.")
+            raise ScoringError(
+                f"{path}: these are {scores.approach} scores, and approach is {approach!r}. Set approach to "
+                f"{scores.approach!r}, or score again."
+            )
         if wrong := [term for term, count in layers.items() if len(scores.terms[term].layers) != count]:
             raise ScoringError(f"{path}: {wrong[0]!r} has scores of another number of layers than this model has.")
         if per_head and (without := [term for term in layers if not scores.terms[term].heads]):

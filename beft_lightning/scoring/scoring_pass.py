@@ -37,7 +37,8 @@ class ScoringPass:
     Args:
         approach: Name of the approach, a key of :data:`~beft_lightning.scoring.approaches.APPROACHES`.
         batches: Largest number of training batches to use.
-        patience: Stop once the order of the terms has not changed for this many batches; 0 never stops early.
+        patience: Stop once the order of the terms has not changed for this many batches; 0 never stops early, which
+            is right where single layers or heads are selected.
         learning_rate: Learning rate of the all-bias fine-tuning.
         clip_norm: Joint gradient norm to clip to; ``None`` clips nothing.
         per_head: Whether heads that are set apart are scored, too, from the same batches.
@@ -87,7 +88,7 @@ class ScoringPass:
         ):
             batches = training_batches(data)
             if inert is None:
-                first = next(batches)
+                first = next(batches, None)
                 inert = probe_inert(strategy, module, terms, [named[name] for name in head], first)
                 batches = itertools.chain([first], batches)
             scored = {term: terms[term] for term in candidates}

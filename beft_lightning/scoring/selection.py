@@ -41,6 +41,11 @@ class SelectionRule:
         return not self.per_head and (self.per_layer or self.budget is not None)
 
     @property
+    def of_terms(self) -> bool:
+        """Whether whole terms are selected."""
+        return not (self.of_layers or self.per_head)
+
+    @property
     def unit(self) -> str:
         """What is selected, in words."""
         return "heads of terms" if self.per_head else "layers of terms" if self.of_layers else "terms"
@@ -52,7 +57,7 @@ class SelectionRule:
             ScoringError: If fewer than ``keep`` are live, or none fits the budget.
         """
         live = scores.live
-        if self.of_layers or self.per_head:
+        if not self.of_terms:
             scored = [pair for term in live for pair in self._scored(term, scores.terms[term])]
             # The sort is stable, so equal scores keep the terms' order.
             live = [name for name, _ in sorted(scored, key=lambda item: -item[1])]

@@ -15,6 +15,7 @@ from beft_lightning.bias.found import take_offered
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.errors import BeftError, CheckpointError
+from beft_lightning.learning_rate import fit_rate
 from beft_lightning.models import check_dtype, check_length, checkpoint_activations, load_model, load_tokenizer
 from beft_lightning.scoring.reference_adam import ReferenceAdam, check_learning_rate
 from beft_lightning.strategies.adaptation import adapt, release
@@ -190,7 +191,7 @@ class LanguageTaskModule(LightningModule):
             "dtype": self.dtype_name,
             "tune": self.tune,
             "tune_options": self.tune_options,
-            "learning_rate": self.learning_rate if self.optimizer is None else None,
+            "learning_rate": fit_rate(self.trainer, self.learning_rate) if self.optimizer is None else None,
             "num_labels": self.objective.config.get("num_labels"),
             "problem_type": self.objective.config.get("problem_type"),
             "labels": list(self.objective.output_names),

@@ -39,6 +39,8 @@ def each_epoch(scheduler: Any, module: LightningModule) -> dict[str, Any]:
             "lightning.pytorch.cli.ReduceLROnPlateau, which has an argument `monitor`, for example 'val_loss'."
         )
     check_monitored("model.lr_scheduler", monitor, module.trainer)
+    for group in scheduler.optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])  # As other schedulers do: where the rate has started from.
     return {"scheduler": scheduler, "reduce_on_plateau": False}
 
 

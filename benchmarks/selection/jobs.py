@@ -1,7 +1,6 @@
 """The jobs of the study: a run of training, or the scores of a setting; each leaves one JSON file."""
 
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning import data as data_modules
 from beft_lightning.data import LanguageDataModule
-from beft_lightning.files import write_text_atomically
+from beft_lightning.files import finite_or_none, write_text_atomically
 from beft_lightning.scoring.race.settings import RaceSettings
 from benchmarks.selection.settings import LONG, LONG_RACE, OUT, SCORING_BATCHES, SETTINGS, Setting
 
@@ -107,8 +106,8 @@ def train(setting: Setting, out: Path, way: str, rate: float, seed: int) -> dict
         "way": way,
         "rate": rate,
         "seed": seed,
-        "dev": [_or_none(v) for v in curve.dev],
-        "test": [_or_none(v) for v in curve.test],
+        "dev": [finite_or_none(v) for v in curve.dev],
+        "test": [finite_or_none(v) for v in curve.test],
         "steps": trainer.global_step // setting.epochs,
         "diverged": not finite,
         "seconds": time.perf_counter() - start,
@@ -149,7 +148,3 @@ def run_job(job: dict[str, Any], path: str) -> float:
         result = score(setting, out, job["approach"], job["seed"])
     write_text_atomically(Path(path), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return time.perf_counter() - start
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -14,7 +14,7 @@ import pandas as pd
 from beft_lightning.commands.markdown import markdown_table
 from beft_lightning.files import write_text_atomically
 from benchmarks.selection.pictures import curves_picture, regret_picture
-from benchmarks.selection.settings import CANDIDATES, LONG, SETTINGS, SHORT, TIE, Setting
+from benchmarks.selection.settings import CANDIDATES, LONG, RACES, SETTINGS, SHORT, TIE, Setting
 from benchmarks.selection.statistics import area, bootstrap, rank_correlation, regret, steps_to
 from benchmarks.selection.study import Study
 
@@ -61,20 +61,23 @@ def curves_table(study: Study, setting: Setting) -> str:
 def picks(study: Study, settings: Sequence[Setting], candidates: Sequence[str] = ()) -> pd.DataFrame:
     """Return a row for each approach, setting and seed of scores: its pick, regrets, correlation and cost.
 
-    A pick that lies at most ``TIE`` below the best counts as tied with it.
+    A pick is compared with the best of all single terms. One that lies at most ``TIE`` below it counts as tied with it.
 
     Args:
         study: The study.
         settings: Settings that are complete.
-        candidates: What the approaches choose from, and are compared with the best of; by default all single terms.
+        candidates: What the approaches choose from; by default all single terms. Races are left out then, since one
+            among fewer terms would have gone on for longer.
     """
     rows = []
     for setting in settings:
-        ways = [way for way in study.ways_of(setting) if way in (candidates or setting.terms) and way in setting.terms]
+        ways = [way for way in study.ways_of(setting) if way in setting.terms]
         long, short = accuracies(study, setting, ways, setting.epochs), accuracies(study, setting, ways, SHORT)
         for scores in study.scores(setting):
-            found = {term: score for term, score in scores["terms"].items() if term in ways}
-            pick = max(found, key=lambda term: found[term])
+            if candidates and scores["approach"] in RACES:
+                continue
+            found = {term: score for term, score in scores["terms"].items() if term in (candidates or ways)}
+            pick = max(found, key=lambda term: found[term]) if candidates else scores["pick"]
             correlated = len(found) > 2  # Of two, a rank correlation is -1 or 1.
             rows.append(
                 {

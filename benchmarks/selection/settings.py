@@ -28,8 +28,9 @@ SEEDS = (0, 1, 2)
 #: A race that may go on for ``LONG_RACE`` batches, instead of half of the fit's.
 LONG = "long race"
 LONG_RACE = 1024
+RACES = ("race", LONG)
 #: Approaches that are compared. In all settings half of the fit's batches are less than the first round of a race.
-APPROACHES = ("projection", "magnitude", "fisher", "gradient", "adam_gain", "gradient_signal", "race", LONG)
+APPROACHES = ("projection", "magnitude", "fisher", "gradient", "adam_gain", "gradient_signal", *RACES)
 #: Batches that each approach scores on, except races.
 SCORING_BATCHES = 32
 #: The candidates of the paper, which are the default ones.

@@ -1,10 +1,11 @@
 """The study's numbers as pure functions."""
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
+
+import pandas as pd
 
 
 def steps_to(curve: Sequence[float], steps: int, share: float = 0.95) -> int | None:
@@ -78,11 +79,7 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     >>> rank_correlation([1.0, 2.0, 3.0], [10.0, 30.0, 20.0])
     0.5
     """
-    first, second = _ranks(one), _ranks(other)
-    mean_one, mean_other = fmean(first), fmean(second)
-    products = [(a - mean_one) * (b - mean_other) for a, b in zip(first, second, strict=True)]
-    size = math.sqrt(sum((a - mean_one) ** 2 for a in first) * sum((b - mean_other) ** 2 for b in second))
-    return math.fsum(products) / size if size else math.nan
+    return float(pd.Series(one).rank().corr(pd.Series(other).rank()))
 
 
 def bootstrap(
@@ -102,9 +99,3 @@ def bootstrap(
     generator = random.Random(seed)
     found = sorted(statistic(generator.choices(values, k=len(values))) for _ in range(draws))
     return found[round(0.025 * (draws - 1))], found[round(0.975 * (draws - 1))]
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Return each value's rank; equal values share the mean of theirs."""
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]

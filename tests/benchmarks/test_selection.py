@@ -156,7 +156,8 @@ def test_the_report_is_of_the_results(study: Study) -> None:
     assert found.loc["magnitude", "long"] == pytest.approx(0.1)
     assert found.loc["magnitude", "short"] == 0
     among = picks(study, [SETTING], ("query", "mlp_out", "key")).query("seed == 0").set_index("approach")
-    assert among.loc["gradient", ["pick", "long"]].tolist() == ["query", 0]
+    assert among.loc["gradient", ["pick", "long"]].tolist() == ["query", pytest.approx(0.1)]
+    assert not {"race", "long race"} & {*among.index}, "one among fewer terms would have been another race"
     without = rules(study, [SETTING]).set_index("rule")
     assert without.loc["always mlp_out", ["short", "long", "tied"]].tolist() == pytest.approx([0.2, 0.3, 0])
     assert without.loc["a term at random", ["short", "long"]].tolist() == pytest.approx([0.1, 0.4 / 3])

@@ -72,7 +72,7 @@ def test_the_key_bias_of_a_real_checkpoint_ranks_last_in_a_mixed_precision_fit(
     """Under bf16 autocast and epsilon 1e-8 the same formula ranks the inert key bias first."""
     data = Glue(minilm, task="sst2", data_dir=data_dir, train_size=128)
     module = LanguageTaskModule(minilm, data.task)
-    callback = BiasSelectionCallback(batches=8, patience=0)
+    callback = BiasSelectionCallback("projection", batches=8, patience=0)
     make_trainer(callbacks=[callback], precision="bf16-mixed", max_epochs=0).fit(module, datamodule=data)
     assert callback.scores is not None
     scores = {term: entry.score for term, entry in callback.scores.terms.items()}
@@ -120,7 +120,7 @@ def test_a_near_tie_is_warned_of(near: bool, make_trainer: MakeTrainer, tmp_path
     }
     content = {"approach": "projection", "model_type": "bert", "steps": 3, "terms": terms, "selected": []}
     (tmp_path / "scores.json").write_text(json.dumps(content))
-    callback = BiasSelectionCallback(terms=["value", "query"], scores=tmp_path / "scores.json")
+    callback = BiasSelectionCallback("projection", terms=["value", "query"], scores=tmp_path / "scores.json")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(make_trainer, ForeignModule(), callback, max_epochs=0)
@@ -129,6 +129,12 @@ def test_a_near_tie_is_warned_of(near: bool, make_trainer: MakeTrainer, tmp_path
     assert len(said) == near
     if near:
         assert "'value' was selected, but its score leads that of 'query' by 0.1 ± 0.72 (two standard err" in said[0]
+
+
+def test_a_single_batch_does_not_tell_signals_apart(make_trainer: MakeTrainer) -> None:
+    """One batch agrees with itself: every term has the signal 1."""
+    with pytest.warns(UserWarning, match="leads that of 'value' by 0, after 1 batches: other batches may"):
+        fit(make_trainer, ForeignModule(), BiasSelectionCallback(batches=1), max_epochs=0)
 
 
 @pytest.mark.parametrize(
@@ -185,10 +191,10 @@ def test_what_the_user_froze_in_the_head_stays_frozen(make_trainer: MakeTrainer)
     assert not any(name.startswith("extra") for name in trainable(module))
 
 
-def test_a_bias_free_model_gets_value_biases_and_is_told_why(
+def test_a_bias_free_model_gets_value_biases_by_projection_and_is_told_why(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, callback = ForeignModule("llama", biases=False), BiasSelectionCallback()
+    module, callback = ForeignModule("llama", biases=False), BiasSelectionCallback("projection")
     messages: list[str] = []
     monkeypatch.setattr("beft_lightning.callbacks.bias_selection.rank_zero_info", messages.append)
     fit(make_trainer, module, callback)
@@ -198,7 +204,7 @@ def test_a_bias_free_model_gets_value_biases_and_is_told_why(
     assert any("all start at zero" in message for message in messages)
 
 
-@pytest.mark.parametrize("approach", ["magnitude", "fisher"])
+@pytest.mark.parametrize("approach", ["magnitude", "fisher", "gradient_signal"])
 def test_a_bias_free_model_can_be_scored_by_the_other_measures(approach: Any, make_trainer: MakeTrainer) -> None:
     module, callback = ForeignModule("llama", biases=False), BiasSelectionCallback(approach=approach)
     fit(make_trainer, module, callback)
@@ -210,7 +216,7 @@ def test_a_bias_free_model_can_be_scored_by_the_other_measures(approach: Any, ma
 def test_added_and_pretrained_biases_cannot_be_compared_by_projection(make_trainer: MakeTrainer) -> None:
     module = ForeignModule("llama", biases=True)
     with pytest.raises(ScoringError, match="cannot compare mlp_in, which start at zero, with the pretrained value"):
-        fit(make_trainer, module, BiasSelectionCallback(terms=["value", "mlp_in"]))
+        fit(make_trainer, module, BiasSelectionCallback("projection", terms=["value", "mlp_in"]))
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,22 @@
 """A race inside real fits."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from beft_lightning import BiasSelectionCallback
-from beft_lightning.errors import BeftError, ScoringError
+from beft_lightning.bias.architecture import Architecture
+from beft_lightning.errors import BeftError, ScoringError, TermError
 from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.race.settings import RaceSettings
+from beft_lightning.scoring.race.track import Track
 from tests.scoring.test_scoring_pass import Spy
 from tests.tiny import ForeignModule, token_batches
 
@@ -142,6 +145,21 @@ def test_the_result_of_a_race_is_reused(make_trainer: MakeTrainer, tmp_path: Pat
         make_trainer(callbacks=[other]).fit(ForeignModule(), token_batches())
 
 
+@pytest.mark.parametrize("given", ["module", "settings"])
+def test_a_reused_race_keeps_the_rate_that_the_user_gave(given: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    callback = BiasSelectionCallback("race", race=SHORT)
+    callback.folder = tmp_path
+    make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), token_batches())
+    module = ForeignModule(learning_rate=3e-4)
+    vars(module)["learning_rate_given"] = given == "module"
+    settings = RaceSettings(rates=()) if given == "settings" else SHORT
+    reused = BiasSelectionCallback("race", scores=tmp_path / "scores.json", race=settings)
+    trainer = make_trainer(callbacks=[reused])
+    trainer.fit(module, token_batches())
+    assert reused.selected == callback.selected
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 3e-4
+
+
 def test_a_checkpoint_keeps_the_decision_and_the_rate(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     callback = BiasSelectionCallback("race", race=SHORT)
     trainer = make_trainer(callbacks=[callback])
@@ -164,10 +182,106 @@ def test_a_rate_that_diverges_loses(make_trainer: MakeTrainer) -> None:
     assert callback.raced.result.winner.rate == 1e-2
 
 
+class Norming(ForeignModule):
+    """Normalizes over the batch, counts its steps in an attribute, and follows its loss in a buffer."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(11)
+        super().__init__(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        self.norm = torch.nn.BatchNorm1d(2)
+        self.steps = 0
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        ids, labels = batch
+        self.steps += 1
+        loss = torch.nn.functional.cross_entropy(self.norm(self.net(input_ids=ids).logits), labels)
+        return loss + 0.01 * self.steps
+
+
+def test_entrants_do_not_see_each_others_buffers_and_counters(make_trainer: MakeTrainer) -> None:
+    """An entrant's losses do not depend on who ran before it, nor, in a later round, on who ran in between."""
+    laps = {}
+    batches = list(token_batches(examples=48))
+    for terms in (["query", "value"], ["value", "query"]):
+        # Six entrants, of which three go on.
+        settings = RaceSettings(rates=(1e-2, 5e-3, 2e-3), batches=2, held_out=2, allowance=28)
+        callback = BiasSelectionCallback("race", terms=terms, race=settings)
+        make_trainer(callbacks=[callback], max_epochs=0).fit(Norming(), _loader(batches))
+        assert callback.raced is not None
+        laps[terms[0]] = {(e.term, e.rate): e.laps for e in callback.raced.result.entrants}
+    assert max(map(len, laps["query"].values())) == 2
+    assert laps["query"] == laps["value"]
+
+
+def test_a_race_whose_last_entrants_diverge_is_an_error(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was left behind must not win without a word."""
+    evaluate = Track.evaluate
+
+    def diverging(self: Track) -> list[float]:
+        # The checkpoint, and six entrants of the first round, of which three go on.
+        seen.append(None)
+        return evaluate(self) if len(seen) <= 7 else [math.inf, math.inf]
+
+    seen: list[None] = []
+    monkeypatch.setattr(Track, "evaluate", diverging)
+    settings = RaceSettings(rates=(1e-3, 2e-3, 4e-3), batches=2, held_out=2, allowance=40)
+    callback = BiasSelectionCallback("race", terms=["value", "query"], race=settings)
+    with pytest.raises(ScoringError, match="went on after 2 batches has diverged by 4: give lower race.rates"):
+        make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), token_batches())
+
+
+class Skipping(ForeignModule):
+    """Has no loss for a batch that begins with the id 0."""
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> Any:
+        return None if batch[0][0, 0] == 0 else super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_batches_that_the_step_skips(held_out: bool, make_trainer: MakeTrainer) -> None:
+    """They are skipped as in a fit, but nothing can be judged by them."""
+    settings = RaceSettings(rates=(1e-2,), batches=6, held_out=2, allowance=14)
+    batches = [[ids.clone(), labels] for ids, labels in token_batches()]
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0)).tolist()
+    batches[order[0 if held_out else 5]][0][0, 0] = 0
+    callback = BiasSelectionCallback("race", terms=["value", "query"], race=settings)
+    trainer = make_trainer(callbacks=[callback], max_epochs=0)
+    if held_out:
+        with pytest.raises(ScoringError, match="skips batches that a race holds out"):
+            trainer.fit(Skipping(), _loader(batches))
+        return
+    trainer.fit(Skipping(), _loader(batches))
+    assert callback.raced is not None
+    assert [entrant.batches for entrant in callback.raced.result.entrants] == [6, 6]
+
+
+class Streamed(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        yield from token_batches()
+
+
+def test_a_stream_without_a_length_is_raced(make_trainer: MakeTrainer) -> None:
+    settings = RaceSettings(rates=(1e-2,), batches=2, held_out=2)
+    callback = BiasSelectionCallback("race", terms=["value", "query"], race=settings)
+    make_trainer(callbacks=[callback], max_epochs=1).fit(ForeignModule(), DataLoader(Streamed(), batch_size=None))
+    assert callback.raced is not None
+    assert callback.raced.result.cost.fit_batches is None
+
+
+def test_terms_that_are_found_to_be_inert_cannot_race(make_trainer: MakeTrainer) -> None:
+    """Where no architecture tells, a probe does."""
+    layers = Architecture(layer="encoder.layer.{}", terms={"key": "attention.self.key"})
+    callback = BiasSelectionCallback("race", terms=["key"], architecture=layers, race=SHORT)
+    with pytest.raises(TermError, match=r"every candidate \(key\) is inert"):
+        make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), token_batches())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"race": RaceSettings(allowance=5)}, "need|takes"),
+        ({"race": RaceSettings(allowance=5)}, "takes 144: raise it"),
         ({"keep": 2}, "chooses one whole term"),
         ({"per_layer": True}, "chooses one whole term"),
     ],

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.callbacks import rate_race
 from beft_lightning.callbacks.rate_race import RateRace
+from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data import Glue
 from beft_lightning.errors import BeftError
 from beft_lightning.scoring.race.race import run_race
@@ -72,6 +73,9 @@ def test_any_way_can_be_raced(tune: str, backbone: str, sst2_dir: str, make_trai
     assert race.result is not None
     assert trainer.optimizers[0].param_groups[0]["initial_lr"] == race.result.winner.rate
     assert race.seconds > 0
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    assert checkpoint[MODEL_KEY]["learning_rate"] == race.result.winner.rate
 
 
 def test_a_resumed_fit_keeps_its_rate_without_a_race(make_trainer: MakeTrainer, tmp_path: object) -> None:

@@ -11,8 +11,10 @@ from lightning.pytorch import Trainer
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.__main__ import main
+from beft_lightning.callbacks.rate_race import RateRace
 from beft_lightning.checkpoint import read_checkpoint
 from beft_lightning.commands.plan import bf16_advice, plan_fit
+from beft_lightning.commands.plan_choice import planned_choice
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS, Glue
 from beft_lightning.errors import BackboneError, TermError
 from beft_lightning.scoring.race.settings import RaceSettings
@@ -29,7 +31,7 @@ def test_a_plan_and_the_fit_agree(
     tune: str, backbone: str, sst2_dir: str, make_trainer: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     selection = [BiasSelectionCallback(batches=2)] if tune == "auto" else []
-    plan = plan_fit(LanguageTaskModule(backbone, SST2, tune=tune), *selection)
+    plan = plan_fit(LanguageTaskModule(backbone, SST2, tune=tune), next(iter(selection), None))
     trainer = make_trainer(callbacks=[*selection, AdapterCheckpoint()], max_steps=1, limit_val_batches=0)
     module = LanguageTaskModule(backbone, SST2, tune=tune)
     trainer.fit(module, datamodule=Glue(backbone, task="sst2", data_dir=sst2_dir))
@@ -104,9 +106,9 @@ def test_where_scores_decide_the_largest_choice_is_planned(
     assert (plan.tune, plan.trained_parameters) == (tune, biases + head)
 
 
-def test_biases_that_start_at_zero_are_not_chosen_between(tmp_path: Path) -> None:
+def test_biases_that_start_at_zero_are_not_chosen_between_by_projection(tmp_path: Path) -> None:
     folder = save_backbone(tmp_path, "llama", causal=True, biases=False)
-    plan = plan_fit(LanguageTaskModule(folder, COPA), BiasSelectionCallback())
+    plan = plan_fit(LanguageTaskModule(folder, COPA), BiasSelectionCallback("projection"))
     assert (plan.tune, plan.trained_parameters) == ("value", LAYERS * WIDTH // 2)
 
 
@@ -181,8 +183,19 @@ def test_times_are_those_of_the_fits_own_batches(
     ],
 )
 def test_the_choice_is_planned_in_batches(tune: str, selection: dict[str, Any], batches: float, backbone: str) -> None:
-    plan = plan_fit(LanguageTaskModule(backbone, SST2, tune=tune), BiasSelectionCallback(**selection))
+    module = LanguageTaskModule(backbone, SST2, tune=tune)
+    plan = plan_fit(module, BiasSelectionCallback(**selection))
     assert plan.choice_batches == batches
+    # Two rates for 16 batches, each judged on 16 that count half, and so is the checkpoint.
+    assert planned_choice(module, BiasSelectionCallback(**selection), RateRace([1e-3, 1e-2], allowance=60)).batches == (
+        batches + 2 * 24 + 8
+    )
+
+
+def test_a_race_without_a_live_candidate_has_no_plan(backbone: str) -> None:
+    selection = BiasSelectionCallback("race", terms=["key"])
+    with pytest.raises(TermError, match=r"every candidate \(key\) is inert in bert"):
+        plan_fit(LanguageTaskModule(backbone, SST2), selection)
 
 
 @pytest.mark.parametrize(

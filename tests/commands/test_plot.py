@@ -1,10 +1,13 @@
 """The command that draws what a fit or a comparison has left."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from beft_lightning.__main__ import main
+from beft_lightning.commands.run import Run
+from beft_lightning.commands.run_folder import RunFolder
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 from tests.commands.conftest import record
 
@@ -62,3 +65,17 @@ def test_a_folder_without_pictures(
 def test_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "--folder", str(tmp_path / "none")]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_methods_keep_the_order_of_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By seed, and within a seed as they were made, not by the alphabet."""
+    folder = RunFolder(tmp_path, "")
+    for age, (tune, seed) in enumerate([("lora", 0), ("value", 1), ("value", 0), ("head", 0)]):
+        path = folder.path(tune, seed)
+        record(tune, seed).write(path)
+        os.utime(path, (age, age))
+    drawn_runs: list[Run] = []
+    monkeypatch.setattr("beft_lightning.commands.plot.draw_report", lambda runs, _: drawn_runs.extend(runs))
+    assert main(["plot", "--folder", str(tmp_path)]) == 0
+    assert [(run.tune, run.seed) for run in drawn_runs] == [("lora", 0), ("value", 0), ("head", 0), ("value", 1)]
+    assert drawn_runs == folder.runs()

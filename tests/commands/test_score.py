@@ -61,7 +61,7 @@ def test_biases_that_start_at_zero_are_one_message(
 ) -> None:
     backbone = save_backbone(tmp_path / "llama", "llama", causal=True, biases=False)
     options = ["--out", str(tmp_path / "scores"), "--model.backbone", backbone, "--data.prompt", "true"]
-    assert main(argv("score", *options)) == 2
+    assert main(argv("score", *options, "--selection.approach", "projection")) == 2
     message = "cannot be ranked by projection. Set --selection.approach to one of magnitude, fisher, "
     assert message in capsys.readouterr().err
     assert not (tmp_path / "scores").exists()

@@ -1,5 +1,6 @@
 """The picture of scores."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def test_bars_have_the_scores_and_their_spread_over_the_batches(scores: BiasScor
     assert spread["value"] == pytest.approx(0.4)
     ends = bars.collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(np.sort(ends[:, 0]), [0.0, 0.8], atol=1e-12)
+
+
+def test_the_score_of_noise_is_a_line_and_its_course_no_spread(scores: BiasScores) -> None:
+    course = [1.0, 0.5]  # what noise scores after one batch and after two
+    scores = replace(scores, approach="gradient_signal")
+    scores.terms["query"] = replace(scores.terms["query"], layers=[0.5, 0.5], history=course)
+    assert scores.spreads["query"] == 0
+    line: Any = score_picture(scores).axes[1].lines[0]
+    assert (list(line.get_xdata()), line.get_label()) == ([0.5, 0.5], "noise alone")
 
 
 def test_a_file_is_a_png_and_an_svg_and_the_same_each_time(scores: BiasScores, tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def test_scoring_sees_the_first_batches_of_the_fit_which_are_those_of_a_fixed_fi
         make_trainer(callbacks=[callback], max_epochs=3).fit(module, LOADERS[name]())
         return seen, module
 
-    callback = BiasSelectionCallback(batches=13, patience=0)
+    # An approach that draws the fit's random numbers, those of dropout: the second epoch's order depends on them.
+    callback = BiasSelectionCallback("projection", batches=13, patience=0)
     seen, module = fit(callback)
     assert callback.selected is not None
     expected, fixed = fit(BiasSelectionCallback("fixed", callback.selected))

@@ -50,7 +50,7 @@ def test_the_scores_are_those_of_an_all_bias_fine_tuning(model_type: str, make_t
     by_hand = copy.deepcopy(module)
     split_fused_biases(by_hand)
 
-    callback = BiasSelectionCallback(batches=4, patience=0, learning_rate=1e-2)
+    callback = BiasSelectionCallback("projection", batches=4, patience=0, learning_rate=1e-2)
     make_trainer(callbacks=[callback], max_epochs=0).fit(module, batches.loader())
 
     terms = find_bias_terms(by_hand)

@@ -36,6 +36,20 @@ def test_the_table_lists_the_terms_in_order_and_says_what_was_selected(scores: B
     assert "inert" in third
 
 
+def test_shares_are_those_of_the_best_live_term(scores: BiasScores) -> None:
+    """Batches may agree in the rounding noise of an inert term, which then has the highest signal."""
+    scores.terms["key"] = replace(scores.terms["key"], layers=[0.8, 0.8])
+    first, second, third = render(scores)
+    assert ["100.0%" in first, "25.0%" in second, "%" in third] == [True, True, False]
+
+
+def test_the_table_says_what_noise_alone_would_score(scores: BiasScores) -> None:
+    for approach, said in (("projection", False), ("gradient_signal", True)):
+        console = Console(width=160, record=True, file=io.StringIO())
+        console.print(ranking_table(replace(scores, approach=approach)))
+        assert ("Noise alone scores 0.125." in console.export_text()) == said
+
+
 def test_the_table_shows_leads_and_their_spread(scores: BiasScores) -> None:
     first, second, third = render(scores)
     assert " 75% " in first  # of 0.4

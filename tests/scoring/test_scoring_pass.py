@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from beft_lightning.bias import Architecture
 from beft_lightning.callbacks import BiasSelectionCallback
@@ -161,3 +162,24 @@ def test_a_lone_inert_term_is_found_out(make_trainer: MakeTrainer) -> None:
         make_trainer(callbacks=[BiasSelectionCallback(terms=["key"], architecture=mine)]).fit(
             ForeignModule(), token_batches()
         )
+
+
+def test_without_a_batch_there_is_nothing_to_probe(make_trainer: MakeTrainer) -> None:
+    """Where nothing says which terms are inert."""
+    mapping = Architecture(layer="encoder.layer.{}", terms={"value": "attention.self.value"})
+    callback = BiasSelectionCallback(terms=["value"], architecture=mapping)
+    with pytest.raises(ScoringError, match="there is no training batch to probe"):
+        make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), DataLoader(NoBatches(), batch_size=None))
+
+
+class NoBatches(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def test_patience_does_not_end_the_scoring_of_single_layers(make_trainer: MakeTrainer) -> None:
+    """The order of the layers may change while that of the terms does not."""
+    callback = BiasSelectionCallback(terms=["value"], per_layer=True, batches=3, patience=1)
+    make_trainer(callbacks=[callback], max_epochs=0).fit(ForeignModule(), token_batches())
+    assert callback.scores is not None
+    assert callback.scores.steps == 3

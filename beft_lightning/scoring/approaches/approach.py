@@ -41,3 +41,7 @@ class Approach(ABC):
     def value(self, statistic: Tensor) -> float:
         """Return the score, given the statistic over all batches so far; by default a scalar statistic itself."""
         return float(statistic)
+
+    def noise(self, batches: int) -> float:
+        """Return the score that batches without anything in common would have, where it is known and not 0."""
+        return 0.0

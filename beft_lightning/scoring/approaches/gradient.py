@@ -15,8 +15,8 @@ class Gradient(Approach):
 
     def statistic(self, pretrained: Tensor, bias: nn.Parameter) -> Tensor:
         """Return the gradient and its square, shape ``(2, d)``; zeros if no gradient arrived."""
-        gradient = torch.zeros_like(pretrained) if bias.grad is None else full_tensor(bias.grad)
-        return torch.stack([gradient, gradient.square()]).double()
+        gradient = (torch.zeros_like(pretrained) if bias.grad is None else full_tensor(bias.grad)).double()
+        return torch.stack([gradient, gradient.square()])
 
     def value(self, statistic: Tensor) -> float:
         """Return the norm of the first row."""
@@ -37,3 +37,7 @@ class GradientSignal(Gradient):
     def value(self, statistic: Tensor) -> float:
         """See :func:`~beft_lightning.scoring.functional.gradient_signal`."""
         return float(gradient_signal(*statistic))
+
+    def noise(self, batches: int) -> float:
+        """Return the share that is left of independent gradients with a mean of zero."""
+        return 1 / batches

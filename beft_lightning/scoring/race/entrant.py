@@ -1,13 +1,13 @@
-"""An entrant of a race: a candidate at a learning rate, with values and an optimizer of its own."""
+"""An entrant of a race: a candidate at a learning rate, with a state of the model and an optimizer of its own."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
+
+from beft_lightning.scoring.race.model_state import ModelState
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Entrant:
     parameters: list[nn.Parameter]
     laps: list[Lap] = field(default_factory=list)
     optimizer: Optimizer | None = None
-    _values: list[Tensor] | None = None
+    _state: ModelState | None = None
 
     @property
     def batches(self) -> int:
@@ -57,30 +57,28 @@ class Entrant:
         """Whether its loss is not finite any more."""
         return bool(self.laps) and not math.isfinite(self.laps[-1].loss)
 
-    def enter(self, everyone: Sequence[nn.Parameter]) -> None:
-        """Put its values into the model and make them trainable, and those of nobody else.
+    def enter(self, checkpoint: ModelState) -> None:
+        """Put its state into the model, at first that of the checkpoint, and make trainable what it trains alone.
 
         Args:
-            everyone: What all entrants train, at the checkpoint's values.
+            checkpoint: The state at the checkpoint, with the values of what any entrant trains.
         """
+        checkpoint.restore()
+        if self._state is not None:
+            self._state.restore()
         mine = set(self.parameters)
-        for parameter in everyone:
+        for parameter in checkpoint.parameters:
             parameter.grad = None
             parameter.requires_grad_(parameter in mine)
-        if self._values is not None:
-            _copy(self._values, self.parameters)
 
-    def leave(self, checkpoint: Mapping[nn.Parameter, Tensor]) -> None:
-        """Take its values out of the model, which gets those of the checkpoint back."""
-        self._values = [parameter.detach().clone() for parameter in self.parameters]
-        _copy([checkpoint[parameter] for parameter in self.parameters], self.parameters)
+    def leave(self, module: nn.Module) -> None:
+        """Keep its state, to go on from there.
+
+        Args:
+            module: The module that it has trained.
+        """
+        self._state = ModelState(module, self.parameters)
 
     def drop_out(self) -> None:
         """Forget what only an entrant that goes on needs."""
-        self.optimizer, self._values = None, None
-
-
-@torch.no_grad()
-def _copy(values: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)
+        self.optimizer, self._state = None, None

@@ -9,14 +9,24 @@ from beft_lightning.learning_rate import set_rate
 from beft_lightning.scoring.race.settings import RaceSettings
 
 
+def races_rates(module: LightningModule, settings: RaceSettings) -> bool:
+    """Return whether a race chooses the learning rate: unless it has no rates, or the user has given the module one.
+
+    Args:
+        module: The module. A LanguageTaskModule knows whether its ``learning_rate`` was given.
+        settings: The settings of the race.
+    """
+    return bool(settings.rates) and not getattr(module, "learning_rate_given", False)
+
+
 def settings_for(module: LightningModule, settings: RaceSettings) -> RaceSettings:
     """Return the settings of a race; without rates if the user has given the module one.
 
     Args:
-        module: The module. A LanguageTaskModule knows whether its ``learning_rate`` was given.
+        module: The module.
         settings: The settings asked for.
     """
-    if not settings.rates or not getattr(module, "learning_rate_given", False):
+    if not settings.rates or races_rates(module, settings):
         return settings
     rank_zero_info("The module was given a learning rate, which the race keeps. Leave it out to race rates, too.")
     return replace(settings, rates=())

@@ -15,6 +15,7 @@ from beft_lightning.scoring.batches import training_data
 from beft_lightning.scoring.isolation import leave_no_trace
 from beft_lightning.scoring.race.entrant import Entrant
 from beft_lightning.scoring.race.gap import gap
+from beft_lightning.scoring.race.model_state import ModelState
 from beft_lightning.scoring.race.result import Placed, RaceCost, RaceResult
 from beft_lightning.scoring.race.rounds import Round, announcement, rounds, survivors
 from beft_lightning.scoring.race.settings import RaceSettings
@@ -33,8 +34,9 @@ def run_race(
     """Train each candidate alone for a few batches at each learning rate, and compare their held-out losses.
 
     The entrants see the same batches in the same order with the same random numbers, through the module's own
-    ``training_step`` and optimizer. Only the values of what is trained are kept apart. Afterwards everything is as it
-    was, see :func:`~beft_lightning.scoring.isolation.leave_no_trace`.
+    ``training_step`` and optimizer, each with a state of its own: the values of what it trains, and the module's
+    buffers and counters. Afterwards everything is as it was, see
+    :func:`~beft_lightning.scoring.isolation.leave_no_trace`.
 
     Args:
         trainer: A trainer inside ``fit``, at the point where its strategy lets the term be selected.
@@ -44,7 +46,8 @@ def run_race(
 
     Raises:
         BeftError: If the strategy has parts of the model in other processes, or the optimizer no learning rate.
-        ScoringError: If there are too few batches for a race or in the allowance, or no candidate can be trained.
+        ScoringError: If there are too few batches for a race or in the allowance, no candidate can be trained, or all
+            that are left diverge.
     """
     strategy = adapt(trainer.strategy)
     if isinstance(strategy, ShardedAdapterStrategy):
@@ -67,16 +70,13 @@ def run_race(
         rank_zero_info(announcement(planned, fit_batches))
         batches = collect_batches(strategy, data.epoch(0), settings.held_out + planned[-1].batches)
         split = split_batches(batches, settings.held_out, settings.seed)
-        checkpoint = {parameter: parameter.detach().clone() for parameter in everyone}
-        track = Track(trainer, strategy, module, checkpoint, split)
+        track = Track(trainer, strategy, module, ModelState(module, everyone), split)
         initial = track.evaluate()
         if not all(map(math.isfinite, initial)):
             raise ScoringError("the loss of the checkpoint is not finite on the held-out training batches.")
         with bar("racing", sum(each.entrants for each in planned), trainer) as advance:
             trained = _hold(track, entrants, planned, advance)
         evaluations = 1 + sum(len(entrant.laps) for entrant in entrants)
-    if all(entrant.has_diverged for entrant in entrants):
-        raise ScoringError("every candidate of the race has diverged: give lower race.rates.")
     return RaceResult(
         entrants=[Placed(entrant.term, entrant.rate or 0.0, entrant.laps) for entrant in entrants],
         initial=initial,
@@ -97,22 +97,26 @@ def fit_batches_of(trainer: Trainer) -> float:
     """
     # No fit follows the command that only scores: it has no epochs, which Lightning counts as one here.
     steps = float(trainer.estimated_stepping_batches) if trainer.max_epochs != 0 else math.inf
-    return steps * trainer.accumulate_grad_batches
+    # For a stream without a length, Lightning gives max_steps, which is -1 where there is no limit.
+    return steps * trainer.accumulate_grad_batches if steps >= 0 else math.inf
 
 
 def _hold(track: Track, entrants: Sequence[Entrant], planned: Sequence[Round], advance: Callable[[], None]) -> int:
     """Hold the rounds; return the number of training batches."""
-    alive, trained = list(entrants), 0
+    alive, trained, before = list(entrants), 0, 0
     for each in planned:
         for entrant in alive:
             trained += track.advance(entrant, each.batches)
             advance()
         alive.sort(key=lambda entrant: entrant.laps[-1].loss)
         going_on = [entrant for entrant in alive[: survivors(len(alive))] if not entrant.has_diverged]
+        if not going_on:  # One that was left behind earlier must not win.
+            left = f"that went on after {before} batches has diverged by {each.batches}" if before else "has diverged"
+            raise ScoringError(f"every candidate of the race {left}: give lower race.rates.")
         for entrant in entrants:
             if entrant not in going_on:
                 entrant.drop_out()
-        alive = going_on
+        alive, before = going_on, each.batches
         if len(alive) < 2 or (len(alive) == 2 and _is_decided(*alive)):
             break
     return trained

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from beft_lightning.errors import ScoringError
+from beft_lightning.files import finite_or_none
 from beft_lightning.scoring.race.entrant import Lap
 from beft_lightning.scoring.race.gap import Gap, gap
 
@@ -119,7 +120,7 @@ class RaceResult:
                 "term": entrant.term,
                 "rate": entrant.rate,
                 "batches": [lap.batches for lap in entrant.laps],
-                "losses": [[_or_none(loss) for loss in lap.losses] for lap in entrant.laps],
+                "losses": [[finite_or_none(loss) for loss in lap.losses] for lap in entrant.laps],
             }
             for entrant in self.entrants
         ]
@@ -153,7 +154,3 @@ class RaceResult:
         if not entrants or not all(entrant.laps and entrant.laps[-1].losses for entrant in entrants):
             raise ScoringError("not the result of a race: every entrant needs an evaluation.")
         return result
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -4,6 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from beft_lightning.bias import BiasTerms
 from beft_lightning.parameters import numel
+from beft_lightning.scoring.candidates import check_candidates
 from beft_lightning.scoring.inertness import find_inert, term_parameters
 from beft_lightning.scoring.race.fit import settings_for
 from beft_lightning.scoring.race.race import run_race
@@ -32,10 +33,11 @@ def race_terms(
         settings: The settings of the race; a module that was given a learning rate keeps it.
 
     Raises:
-        BeftError: See :func:`~beft_lightning.scoring.race.race.run_race`.
+        BeftError: If every candidate is inert; or see :func:`~beft_lightning.scoring.race.race.run_race`.
     """
     if inert is None:
         inert = find_inert(trainer, module, terms, head)
+        check_candidates(terms, terms, inert, model_type)
     named = dict(module.named_parameters())
     parameters = {term: term_parameters({term: layers}) for term, layers in terms.items()}
     live = {term: [*own, *(named[name] for name in head)] for term, own in parameters.items() if term not in inert}

@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR
 
 from beft_lightning.errors import ScoringError
-from beft_lightning.learning_rate import rate_of, set_rate
+from beft_lightning.learning_rate import hold_at_peak, rate_of, set_rate
 from beft_lightning.scoring.isolation import eval_mode
 from beft_lightning.scoring.race.entrant import Entrant, Lap
+from beft_lightning.scoring.race.model_state import ModelState
 from beft_lightning.scoring.race.split import BatchSplit, copy_of
 from beft_lightning.scoring.training_loss import training_loss
 from beft_lightning.strategies.adapter import AdapterStrategy
@@ -29,14 +30,14 @@ class Track:
         trainer: The trainer; its clipping and accumulation of gradients hold.
         strategy: Its strategy, which averages over the processes.
         module: The module.
-        checkpoint: What any entrant trains, and its value at the checkpoint.
+        checkpoint: The state at the checkpoint, with the values of what any entrant trains.
         split: The batches.
     """
 
     trainer: Trainer
     strategy: AdapterStrategy
     module: LightningModule
-    checkpoint: dict[nn.Parameter, Tensor]
+    checkpoint: ModelState
     split: BatchSplit
 
     def advance(self, entrant: Entrant, batches: int) -> int:
@@ -51,15 +52,12 @@ class Track:
         """
         before, together = entrant.batches, self.trainer.accumulate_grad_batches
         after = -(-batches // together) * together
-        entrant.enter([*self.checkpoint])
+        entrant.enter(self.checkpoint)
         optimizer = self._optimizer(entrant)
-        for first in range(before, after, together):
-            if not self._step(entrant, optimizer, range(first, first + together)):
-                entrant.laps.append(Lap(after, [math.inf] * len(self.split.held_out)))
-                break
-        else:
-            entrant.laps.append(Lap(after, self.evaluate()))
-        entrant.leave(self.checkpoint)
+        steps = (range(first, first + together) for first in range(before, after, together))
+        finite = all(self._step(entrant, optimizer, numbers) for numbers in steps)
+        entrant.leave(self.module)  # Without what the evaluation counts.
+        entrant.laps.append(Lap(after, self.evaluate() if finite else [math.inf] * len(self.split.held_out)))
         return after - before
 
     def evaluate(self) -> list[float]:
@@ -68,8 +66,10 @@ class Track:
         with eval_mode(self.module), torch.no_grad():
             for i, batch in enumerate(self.split.held_out):
                 loss = training_loss(self.strategy, self.module, copy_of(batch), i)
-                if loss is None:
+                # All processes stop, or none does: the others would wait.
+                if not self.strategy.reduce_boolean_decision(loss is not None, all=True):
                     raise ScoringError("`training_step` skips batches that a race holds out: use another approach.")
+                assert loss is not None
                 losses.append(loss.detach().double())
         mean: Tensor = self.strategy.reduce(torch.stack(losses), reduce_op="mean")
         return [value if math.isfinite(value) else math.inf for value in mean.tolist()]
@@ -77,14 +77,14 @@ class Track:
     def _optimizer(self, entrant: Entrant) -> Optimizer:
         """Return the entrant's optimizer, made as the fit makes its own."""
         if entrant.optimizer is None:
-            (entrant.optimizer, *others), _ = configured_optimizers(self.module)
+            (entrant.optimizer, *others), configs = configured_optimizers(self.module)
             if others:
                 raise ScoringError("a race needs a module with one optimizer: use another approach.")
+            schedulers = [config.scheduler for config in configs]
             if entrant.rate is None:
-                entrant.rate = rate_of(entrant.optimizer)
-            set_rate(entrant.optimizer, entrant.rate)
-            for group in entrant.optimizer.param_groups:
-                group["lr"] = group.get("initial_lr", group["lr"])  # Schedulers do not run: no warm-up.
+                entrant.rate = rate_of(entrant.optimizer, schedulers)
+            set_rate(entrant.optimizer, entrant.rate, schedulers)
+            hold_at_peak(entrant.optimizer, schedulers)
         # For a training step that asks for them, to log the learning rate.
         self.strategy.optimizers = [entrant.optimizer]
         self.strategy.lr_scheduler_configs = [LRSchedulerConfig(ConstantLR(entrant.optimizer, factor=1.0))]
@@ -93,17 +93,21 @@ class Track:
     def _step(self, entrant: Entrant, optimizer: Optimizer, numbers: range) -> bool:
         """Take an optimizer step over some batches; return False if the loss is not finite in any process."""
         optimizer.zero_grad(set_to_none=True)
+        skipped = 0
         for number in numbers:
             # The same dropout for every entrant, another one in each process.
             torch.manual_seed(self.split.seed + number * self.trainer.world_size + self.trainer.global_rank)
             loss = training_loss(self.strategy, self.module, self.split.training_batch(number), number)
             if not self.strategy.reduce_boolean_decision(loss is not None, all=True):
-                continue  # Lightning skips such batches, too.
+                skipped += 1  # Lightning skips such batches, too.
+                continue
             assert loss is not None
             if not self.strategy.reduce_boolean_decision(bool(torch.isfinite(loss)), all=True):
                 return False
             if loss.requires_grad:
                 (loss / len(numbers)).backward()
+        if skipped == len(numbers):
+            return True
         if all(parameter.grad is None for parameter in entrant.parameters):
             raise ScoringError(
                 f"no gradient reaches {entrant.term}: `training_step` must return a loss that depends on the model, "

@@ -45,3 +45,11 @@ def drop_iterator(loader: DataLoader[Any]) -> None:
     """Let a loader begin a new iterator: persistent workers belong to the last one, which may be in use already."""
     if getattr(loader, "_iterator", None) is not None:
         loader._iterator = None
+
+
+def inner_schedulers(scheduler: Any) -> list[Any]:
+    """Return the schedulers that a SequentialLR or a ChainedScheduler runs; none for any other.
+
+    These alone remember the rates that they start from, and no public name leads to them.
+    """
+    return list(getattr(scheduler, "_schedulers", ()))

@@ -24,3 +24,12 @@ def test_batches_that_disagree_have_no_signal() -> None:
         bias.grad = torch.tensor(gradient)
         statistics.append(approach.statistic(bias.detach(), bias))
     assert approach.value(torch.stack(statistics).mean(dim=0)) == 0.0
+
+
+def test_the_signal_of_noise_is_one_part_of_the_batches() -> None:
+    """Of many independent gradients, on average over many vectors."""
+    approach = approach_named("gradient_signal")
+    gradients = torch.randn(8, 5000, generator=torch.Generator().manual_seed(0)).double()
+    statistic = torch.stack([gradients.mean(dim=0), gradients.square().mean(dim=0)])
+    assert approach.value(statistic) == pytest.approx(approach.noise(8), rel=0.05)
+    assert approach_named("gradient").noise(8) == 0

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from beft_lightning.export.loading import read_fit
 from beft_lightning.export.peft import ADAPTER_CONFIG, TASK_TYPES
 from beft_lightning.export.peft_source import is_adapter
 from beft_lightning.models import load_model, load_tokenizer, usable_positions
+from beft_lightning.predictor import is_finite
 from beft_lightning.serving.bank import AdapterBank
 from beft_lightning.serving.generation import Piece, Prompt, generate_pieces
 from beft_lightning.serving.predictions import BankPredictor
@@ -118,7 +118,7 @@ class Engine:
             else:
                 prepared[kind][place] = value
         for place, result in {**self._classified(prepared["classify"]), **self._scored(prepared["score"])}.items():
-            answers[place] = {"result": result} if _is_finite(result) else _NOT_FINITE
+            answers[place] = {"result": result} if is_finite(result) else _NOT_FINITE
         yield answers
         if prepared["text"]:
             yield from self._texts(prepared["text"], len(requests))
@@ -233,14 +233,6 @@ def _error(error: Exception) -> Answer:
         _log.error("a request has failed", exc_info=error)
         return {"error": "the request has failed; the log says why.", "status": 500}
     return {"error": str(error), "status": 404 if isinstance(error, UnknownAdapterError) else 400}
-
-
-def _is_finite(result: Any) -> bool:
-    """Return whether all numbers of an answer are finite: JSON has no others."""
-    if isinstance(result, float):
-        return math.isfinite(result)
-    parts = result.values() if isinstance(result, dict) else result if isinstance(result, list) else ()
-    return all(map(_is_finite, parts))
 
 
 def _score(option: str, score: tuple[float, int]) -> Answer:

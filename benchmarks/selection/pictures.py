@@ -46,8 +46,7 @@ def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> Non
         axes.set_ylabel("test metric, mean over seeds")
         axes.set_xticks(range(1, setting.epochs + 1))
         # Below the panel, where it hides no line.
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
-        axes.legend(title="term (its rate)", fontsize="small", ncols=2, **place)
+        axes.legend(title="term (its rate)", fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     save_picture(figure, path)
 
 

@@ -106,10 +106,13 @@ def test_a_real_decoder_leaves_both_ways(short_smollm2: str, tmp_path: Path) -> 
     module = fitted(LanguageTaskModule(short_smollm2, COPA, tune="value"), tmp_path / "a.ckpt")
     expected = logits(module.model, 40000)
     record, base, values = load_trained(tmp_path / "a.ckpt")
-    write_folder_atomically(tmp_path / "peft", FORMATS["peft"].prepare(record, base, values, "float32"))
+    as_peft, as_hf = FORMATS["peft"].prepare, FORMATS["hf"].prepare
+    assert as_peft is not None
+    assert as_hf is not None
+    write_folder_atomically(tmp_path / "peft", as_peft(record, base, values, "float32"))
     adapted: Any = peft_model(base, tmp_path / "peft")
     torch.testing.assert_close(logits(adapted, 40000), expected, rtol=1e-4, atol=1e-4)
-    write_folder_atomically(tmp_path / "hf", FORMATS["hf"].prepare(record, adapted.unload(), values, "float32"))
+    write_folder_atomically(tmp_path / "hf", as_hf(record, adapted.unload(), values, "float32"))
     merged = CAUSAL.from_pretrained(tmp_path / "hf")
     torch.testing.assert_close(logits(merged, 40000), expected, rtol=1e-4, atol=1e-4)
     assert AutoTokenizer.from_pretrained(tmp_path / "hf")("a film")["input_ids"]

@@ -7,7 +7,8 @@ from transformers.utils import cached_file
 
 from beft_lightning.errors import BackboneError
 
-_PACKAGE_PREFIX = "pkg://"
+#: How the name of a backbone inside of an installed package begins.
+PACKAGE_PREFIX = "pkg://"
 
 
 def resolve_backbone(backbone: str) -> str:
@@ -19,9 +20,9 @@ def resolve_backbone(backbone: str) -> str:
     Raises:
         BackboneError: If the package is not installed, has no such folder, or the folder would be outside of it.
     """
-    if not backbone.startswith(_PACKAGE_PREFIX):
+    if not backbone.startswith(PACKAGE_PREFIX):
         return backbone
-    package, _, folder = backbone.removeprefix(_PACKAGE_PREFIX).partition("/")
+    package, _, folder = backbone.removeprefix(PACKAGE_PREFIX).partition("/")
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise BackboneError(

@@ -48,7 +48,7 @@ _MODEL_ENTRIES: Mapping[str, type | UnionType] = {
     "labels": list,
 }
 #: Entries of the record of the task under MODEL_KEY -> their types. Checkpoints of the first version have none.
-_TASK_ENTRIES: Mapping[str, type] = {"name": str, "kind": str, "max_length": int}
+TASK_ENTRIES: Mapping[str, type] = {"name": str, "kind": str, "max_length": int}
 
 
 def checkpoint_file(path: str | Path) -> Path:
@@ -219,7 +219,7 @@ def _is_found(value: Any) -> bool:
 
 def _malformed_task(task: Any) -> str | None:
     """Return what is wrong with the record of a task; None if nothing is."""
-    for entry, kind in _TASK_ENTRIES.items():
+    for entry, kind in TASK_ENTRIES.items():
         if not isinstance(task, dict) or not isinstance(task.get(entry), kind):
             return f"the task of {MODEL_KEY!r} has no valid {entry!r}"
     text = task.get("text", [])

@@ -35,7 +35,7 @@ def from_here(path: str | Path) -> str:
     return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else str(path)
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
+def write_atomically(path: str | Path, write: Callable[[Path], None], *, new: bool = False) -> Path:
     """Let ``write`` fill a temporary file beside the target, then rename it to ``path``.
 
     The content is on the disk before it gets its name, so that neither a killed process nor a power cut leaves half a
@@ -44,15 +44,21 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
     Args:
         path: Name of the finished file; missing folders are made.
         write: Called with the temporary file's path, which ends in the suffix of ``path``.
+        new: Overwrite nothing.
 
     Returns:
         ``path`` as a ``Path``.
+
+    Raises:
+        BeftError: If ``path`` has to be new and is taken; see :func:`check_new_file`.
     """
     path = Path(path)
     with _unfinished(path.parent) as folder:
         temporary = folder / f"new{path.suffix}"
         write(temporary)
         _finish(temporary)
+        if new:
+            check_new_file(path, path.suffix)  # Writing may have taken long.
         temporary.replace(path)
     _sync(path.parent)
     return path

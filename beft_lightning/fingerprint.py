@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from beft_lightning.checksums import tensor_checksum
 from beft_lightning.errors import CheckpointError
@@ -31,7 +31,7 @@ def fingerprint(module: nn.Module, known: Mapping[int, list[Any]] | None = None)
         also the mean of its codes. Plain types only.
     """
     known = known or {}
-    return {name: known.get(id(parameter)) or _identity(parameter) for name, parameter in module.named_parameters()}
+    return {name: known.get(id(parameter)) or identity(parameter) for name, parameter in module.named_parameters()}
 
 
 def is_identity(value: Any) -> bool:
@@ -59,33 +59,35 @@ def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[An
             f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
             "Give the pretrained model and the head it was trained with."
         )
-    for name, identity in saved.items():
+    for name, expected in saved.items():
         if name not in here:
             raise CheckpointError(
                 f"the checkpoint belongs to another model: that one has {name!r}, which this model lacks. "
                 "Give the pretrained model it was trained on."
             )
-        if not _same(identity, here[name]):
+        if not same_identity(expected, here[name]):
             raise CheckpointError(
                 f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
                 "model's. Give the pretrained model it was trained on (a randomly initialized one needs the same seed)."
             )
 
 
-def _identity(parameter: nn.Parameter) -> list[Any]:
-    full = full_tensor(parameter)
+def identity(tensor: Tensor) -> list[Any]:
+    """Identify a tensor; see :func:`fingerprint`."""
+    full = full_tensor(tensor)
     values = full.flatten()
     # Evenly spread, and away from the first row of an embedding, which often is the zeros of the padding token.
     places = [(len(values) - 1) * quarter // _SAMPLES for quarter in range(1, _SAMPLES + 1)]
-    identity = [str(parameter.dtype), *values[places].float().cpu().tolist(), tensor_checksum(full)]
-    if not parameter.is_floating_point():
-        identity.append(values.sum().item() / len(values))
-    return identity
+    found = [str(full.dtype), *values[places].float().cpu().tolist(), tensor_checksum(full)]
+    if not full.is_floating_point():
+        found.append(values.sum().item() / len(values))
+    return found
 
 
-def _same(saved: list[Any], here: list[Any]) -> bool:
-    (dtype, *samples), (dtype_here, *samples_here) = (identity[: 1 + _SAMPLES] for identity in (saved, here))
-    (exact, *mean), (exact_here, *mean_here) = ((identity[1 + _SAMPLES :] or [None]) for identity in (saved, here))
+def same_identity(saved: list[Any], here: list[Any]) -> bool:
+    """Return whether two of :func:`identity` are of the same tensor; see :func:`check_fingerprint`."""
+    (dtype, *samples), (dtype_here, *samples_here) = (found[: 1 + _SAMPLES] for found in (saved, here))
+    (exact, *mean), (exact_here, *mean_here) = ((found[1 + _SAMPLES :] or [None]) for found in (saved, here))
     if dtype == dtype_here and exact is not None:
         if exact == exact_here:
             return True

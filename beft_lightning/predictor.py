@@ -1,5 +1,6 @@
 """Predictions of a trained model for new inputs."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from beft_lightning.data.batching import batches_of_like_length
 from beft_lightning.data.preprocessors import PREPROCESSORS, EncodingOptions, Preprocessor
 from beft_lightning.data.sources import Row
 from beft_lightning.data.task import TaskRecord
-from beft_lightning.errors import DataError
+from beft_lightning.errors import BeftError, DataError
 from beft_lightning.tasks.objectives import Objective, make_objective
 
 #: A text, an image or a sound alone, or a row with the task's columns.
@@ -58,6 +59,7 @@ class Predictor:
 
         Raises:
             DataError: If an input lacks a column, or one is empty or of another type.
+            BeftError: If what the model gives for an input is not finite.
         """
         if isinstance(inputs, (str, Mapping)):
             raise DataError("predict takes a list of texts or rows: put a single one into brackets.")
@@ -67,12 +69,18 @@ class Predictor:
         """Do the same for inputs each of which stands behind its place, such as file and row, for error messages."""
         check_batch_size(batch_size)
         rows = ((where, input_row(self.task, given, where)) for where, given in inputs)
-        found = [pair for where, row in rows for pair in self.task.parse_input(row, where)]
+        found = [(where, *pair) for where, row in rows for pair in self.task.parse_input(row, where)]
         if not found:
             return []
-        examples = self.task.numbered([example for _, example in found])
+        examples = self.task.numbered([example for _, _, example in found])
         predictions = self._predictions(self._preprocessor.encode(examples), batch_size)
-        return [_beside(row, prediction) for (row, _), prediction in zip(found, predictions, strict=True)]
+        for (where, *_), prediction in zip(found, predictions, strict=True):
+            if not is_finite(prediction):
+                raise BeftError(
+                    f"{where}: the model's outputs are not finite. The trained values have diverged, or the weights "
+                    "overflow in this precision: look at the fit's loss, or export or train in float32 or bfloat16."
+                )
+        return [_beside(row, prediction) for (_, row, _), prediction in zip(found, predictions, strict=True)]
 
     @torch.inference_mode()
     def _predictions(self, features: Sequence[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
@@ -118,6 +126,14 @@ def check_batch_size(batch_size: int) -> None:
     """
     if batch_size < 1:
         raise DataError(f"batch_size {batch_size} must be at least 1.")
+
+
+def is_finite(result: Any) -> bool:
+    """Return whether all numbers of a prediction are finite: JSON has no others."""
+    if isinstance(result, float):
+        return math.isfinite(result)
+    parts = result.values() if isinstance(result, dict) else result if isinstance(result, list) else ()
+    return all(map(is_finite, parts))
 
 
 def _beside(row: Row, prediction: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,19 @@ def test_a_failed_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_what_has_come_while_a_new_file_was_written_stays(tmp_path: Path) -> None:
+    target = tmp_path / "model.gguf"
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("new")
+        target.write_text("another's")
+
+    with pytest.raises(BeftError, match="model.gguf exists"):
+        write_atomically(target, write, new=True)
+    assert target.read_text() == "another's"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.touch()

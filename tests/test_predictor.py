@@ -12,7 +12,7 @@ import beft_lightning
 from beft_lightning import AdapterCheckpoint, LanguageTaskModule
 from beft_lightning.checkpoint import CHECKSUM_KEY, MODEL_KEY, content_checksum, read_checkpoint
 from beft_lightning.data import Glue, Table
-from beft_lightning.errors import CheckpointError, DataError
+from beft_lightning.errors import BeftError, CheckpointError, DataError
 from beft_lightning.loading import load
 from tests.tiny import sentences
 
@@ -154,3 +154,10 @@ def test_a_checkpoint_that_does_not_say_how_to_encode_texts(task: Any, message: 
         del record["task"]
     with pytest.raises(CheckpointError, match=message):
         load(_change(checkpoint, record))
+
+
+def test_outputs_that_are_not_finite_are_an_error_that_names_the_row(fit: Any) -> None:
+    predictor = load(fit()[0])
+    predictor.model.get_parameter("classifier.bias").data[0] = torch.nan
+    with pytest.raises(BeftError, match=r"row 1: the model's outputs are not finite"):
+        predictor.predict(TEXTS[:2])

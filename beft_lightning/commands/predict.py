@@ -1,10 +1,12 @@
 """The command ``predict`` for new inputs: a file in, predictions out."""
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
@@ -130,15 +132,13 @@ def read_inputs(source: str, task: TaskRecord) -> list[tuple[str, Input]]:
         DataError: If the content is not of the file's type.
     """
     if source == STDIN:
-        return _lines(sys.stdin.read(), "standard input")
+        return _lines(io.TextIOWrapper(io.BytesIO(sys.stdin.buffer.read()), encoding="utf-8-sig"), "standard input")
     path = Path(source)
     if path.is_dir():
         return _folder(path, task)
     if path.suffix.lower() == ".txt":
-        try:
-            return _lines(path.read_text(encoding="utf-8-sig"), source)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not readable as UTF-8 text ({error}).") from error
+        with path.open(encoding="utf-8-sig") as file:
+            return _lines(file, source)
     suffix = path.suffix.lower()
     if suffix == _ORIGINAL.get(task.hub[0]):
         return [*original_rows(path, _header(path, task))]
@@ -166,7 +166,11 @@ def _header(path: Path, task: TaskRecord) -> Sequence[str]:
     return () if {*task.input_columns} <= {*first} else header
 
 
-def _lines(text: str, source: str) -> list[tuple[str, Input]]:
+def _lines(file: TextIO, source: str) -> list[tuple[str, Input]]:
     """Return the lines of a text; unlike ``splitlines``, separators of other kinds than a new line stay in them."""
+    try:
+        text = file.read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: not readable as UTF-8 text ({error}).") from error
     lines = text.removesuffix("\n").split("\n") if text else []
     return [(f"{source}:{number}", line) for number, line in enumerate(lines, start=1)]

@@ -37,6 +37,11 @@ class EncodedOptions:
         return len(self.shared) + sum(len(own) - 1 for own in self.own)
 
     @property
+    def positions(self) -> int:
+        """Number of positions that these need: those of the longest row, less its last."""
+        return len(self.shared) + max(map(len, self.own)) - 1
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         """The tokens on which no option is scored."""
         return self.shared[: min(self.starts, default=len(self.shared))]

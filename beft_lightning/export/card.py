@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from beft_lightning import __version__
+from beft_lightning.backbones import PACKAGE_PREFIX
 from beft_lightning.export.clients import Support
 
 CARD = "README.md"
@@ -119,7 +120,9 @@ def _loading(record: Mapping[str, Any], form: str) -> str:
             f"from transformers import AutoTokenizer, {auto_class}\n\n"
             f'model = {auto_class}.from_pretrained("FOLDER")\ntokenizer = AutoTokenizer.from_pretrained("FOLDER")'
         )
-    options = ""
+    base, imports, options = f'"{record["backbone"]}"', "", ""
+    if record["backbone"].startswith(PACKAGE_PREFIX):  # which transformers does not know
+        base, imports = f"resolve_backbone({base})", "from beft_lightning.backbones import resolve_backbone\n"
     if record["num_labels"]:
         options = f", num_labels={record['num_labels']}"
     if problem := problem_type(record):
@@ -127,8 +130,8 @@ def _loading(record: Mapping[str, Any], form: str) -> str:
     if record["gguf_file"]:
         options += f', gguf_file="{record["gguf_file"]}"'
     return (
-        f"from peft import PeftModel\nfrom transformers import {auto_class}\n\n"
-        f'base = {auto_class}.from_pretrained("{record["backbone"]}"{options})\n'
+        f"{imports}from peft import PeftModel\nfrom transformers import {auto_class}\n\n"
+        f"base = {auto_class}.from_pretrained({base}{options})\n"
         'model = PeftModel.from_pretrained(base, "FOLDER")'
     )
 

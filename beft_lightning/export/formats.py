@@ -23,7 +23,7 @@ from beft_lightning.files import check_new_file, check_new_folder, write_atomica
 from beft_lightning.models import check_dtype
 
 #: Takes a checkpoint's record of the model, the base, the trained values, and the precision to store. Checks that the
-#: format can express them, and returns what writes the files into a folder, or the file of a format that is one.
+#: format can express them, and returns what writes the files into a folder.
 Prepare = Callable[[Mapping[str, Any], PreTrainedModel, Mapping[str, Tensor], str], Callable[[Path], None]]
 
 
@@ -32,23 +32,19 @@ class Format:
     """A format of exported models.
 
     Args:
-        prepare: Checks what was trained, and returns the writer.
+        prepare: Checks what was trained, and returns the writer of a folder; None if the format is a single file.
         fixed_dtype: Why the precision cannot be chosen; None if it can.
-        suffix: How the name of the file ends, for a format that is a single file; None for a folder.
     """
 
-    prepare: Prepare
+    prepare: Prepare | None
     fixed_dtype: str | None = None
-    suffix: str | None = None
 
 
 #: Name -> format.
 FORMATS: Mapping[str, Format] = {
     "peft": Format(prepare_peft, "a PEFT adapter is always fp32: leave out the dtype, or use the format 'hf'."),
     "hf": Format(prepare_transformers),
-    "gguf": Format(
-        prepare_gguf, "gguf keeps the precision of the base's file: leave out the dtype, or give another file.", ".gguf"
-    ),
+    "gguf": Format(None, "gguf keeps the precision of the base's file: leave out the dtype, or give another file."),
 }
 
 
@@ -95,18 +91,28 @@ def export(
         raise ExportError(f"base_gguf is for the format 'gguf', and this one is {form!r}: leave it out.")
     if push is not None:
         check_repository(push)
-    if chosen.suffix:
-        check_new_file(out, chosen.suffix)
+    if chosen.prepare is None:
+        check_new_file(out, ".gguf")
+        write_atomically(out, prepare_gguf(checkpoint, backbone, base_gguf), new=True)
     else:
         check_new_folder(out)
+        write_folder_atomically(out, _prepare_folder(checkpoint, form, chosen.prepare, dtype, backbone))
+    rank_zero_info(f"Wrote the trained model to {out}")
+    if push is not None:
+        upload(Path(out), push)
+    return Path(out)
+
+
+def _prepare_folder(
+    checkpoint: str | Path, form: str, prepare: Prepare, dtype: str | None, backbone: str | None
+) -> Callable[[Path], None]:
+    """Return what writes an export's folder: the model, the file of the task, and the card."""
     record, model, trained = load_trained(checkpoint, backbone)
-    dtype = dtype or record["dtype"]
-    if base_gguf is not None:
-        record |= {"backbone": str(Path(base_gguf).parent), "gguf_file": Path(base_gguf).name}
+    stored = dtype or record["dtype"]
     if problem := problem_type(record):
         model.config.update({"problem_type": problem})  # a pipeline of transformers would guess
     base = frozenset(name for name, _ in model.named_parameters())
-    write_model = chosen.prepare(record, model, trained, dtype)
+    write_model = prepare(record, model, trained, stored)
     clients = None
     if form == "hf":
         whole = frozenset(name for name, _ in model.named_parameters())
@@ -123,14 +129,7 @@ def export(
 
     def write(folder: Path) -> None:
         write_model(folder)
-        write_record(folder, record, dtype)
+        write_record(folder, record, stored)
         (folder / CARD).write_text(card, encoding="utf-8")
 
-    if chosen.suffix:
-        write_atomically(out, write_model)
-    else:
-        write_folder_atomically(out, write)
-    rank_zero_info(f"Wrote the trained model to {out}")
-    if push is not None:
-        upload(Path(out), push)
-    return Path(out)
+    return write

@@ -58,21 +58,39 @@ def load_trained(
         ExportError: If it holds something that cannot be exported.
         BackboneError: If the base cannot be loaded.
     """
-    if is_adapter(path):
-        record = adapter_record(Path(path), backbone)
+    record, checkpoint = read_trained(path, backbone)
+    if checkpoint is None:
         model = load_base(record).eval()
         name_labels(model, record["labels"])
         return record, model, adapter_values(model, Path(path))
-    checkpoint = read_fit(path)
-    record = checkpoint[MODEL_KEY] | ({"backbone": backbone} if backbone else {})
-    method = tuning_method(record["tune"], record["tune_options"])
-    check_exportable(path, record, method)
     model = load_base(record)
-    trained = trained_values(model, method, checkpoint)
+    trained = trained_values(model, tuning_method(record["tune"], record["tune_options"]), checkpoint)
     if bad := [name for name, tensor in trained.items() if not tensor.isfinite().all()]:
         raise ExportError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
     name_labels(model, record["labels"])
     return record, model.eval(), trained
+
+
+def read_trained(path: str | Path, backbone: str | None = None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Read what was trained, without its base.
+
+    Args:
+        path: The checkpoint, or the folder of an adapter of PEFT's ``BeftConfig``.
+        backbone: Location of the base now, if it is not where the fit found it.
+
+    Returns:
+        The record of the model, and the content of the checkpoint; None of an adapter.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or not of a fit of this package.
+        ExportError: If it holds something that cannot be exported.
+    """
+    if is_adapter(path):
+        return adapter_record(Path(path), backbone), None
+    checkpoint = read_fit(path)
+    record = checkpoint[MODEL_KEY] | ({"backbone": backbone} if backbone else {})
+    check_exportable(path, record, tuning_method(record["tune"], record["tune_options"]))
+    return record, checkpoint
 
 
 def read_fit(path: str | Path) -> dict[str, Any]:

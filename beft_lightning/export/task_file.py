@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from beft_lightning.checkpoint import TASK_ENTRIES
 from beft_lightning.errors import CheckpointError
 from beft_lightning.models import DTYPES, load_tokenizer
 
@@ -46,7 +47,10 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     for name, kind in _ENTRIES.items():
         if not isinstance(record, dict) or name not in record or not isinstance(record[name], kind):
             raise CheckpointError(f"{path}: no valid {name!r}. Export the checkpoint anew.")
-    return dict(record)
+    for name, kind in TASK_ENTRIES.items():
+        if not isinstance(record["task"].get(name), kind):
+            raise CheckpointError(f"{path}: no valid {name!r} of the 'task'. Export the checkpoint anew.")
+    return {name: record[name] for name in _ENTRIES}  # no others: the base and its class are not the file's to say
 
 
 def infer_record(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Many adapters over one frozen base, in one batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Lock, RLock
@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from beft_lightning.bias.precision import half_dtype
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.serving.adapter import Adapter
-from beft_lightning.serving.confirmation import is_confirmed, rows_differ, sample_adapters, sample_rows
+from beft_lightning.serving.confirmation import rows_can_differ
 from beft_lightning.serving.reading import AdapterReader
 from beft_lightning.serving.rows import Rows, head_layers
 from beft_lightning.serving.twin import merged
@@ -139,12 +139,8 @@ class AdapterBank:
         head = self._head if any(adapter and adapter.head for adapter in found) else {}
         weights = {path: _stacked([_value(a, path, "weight", layer) for a in found]) for path, layer in head.items()}
         biases = {path: _stacked([_value(a, path, "bias", layer) for a in found]) for path, layer in head.items()}
-        before = self._active.set(Rows(len(found), copies, vectors, weights, biases))
-        try:
-            with torch.autocast(self.model.device.type, self._autocast, enabled=self._autocast is not None):
-                yield self.model
-        finally:
-            self._active.reset(before)
+        with self._computing(Rows(len(found), copies, vectors, weights, biases)):
+            yield self.model
 
     @torch.inference_mode()
     def generate(self, adapters: Sequence[str | None], input_ids: Tensor, **options: Any) -> Tensor:
@@ -190,32 +186,42 @@ class AdapterBank:
     def _named(self) -> str:
         return f"{self.model.name_or_path or type(self.model).__name__} ({self.model.config.model_type})"
 
-    def _hook(self, paths: Sequence[str]) -> None:
-        """Let layers add what rows have for them, after a sample has shown that they can."""
-        handles = {}
-        for path in paths:
-            layer = self.model.get_submodule(path)
-            handles[path] = layer.register_forward_hook(self._adding_hook(path))
-        widths = {path: _outputs(self.model.get_submodule(path)) or 0 for path in paths}
-        adapters, batch = sample_adapters(self.model, widths), sample_rows(self.model)
-        stacked = {path: torch.stack([a.deltas[path] for a in adapters]).to(self.model.device) for path in paths}
-        before = self._active.set(Rows(len(adapters), 1, stacked, {}, {}))
-        problem = ""
+    @contextmanager
+    def _computing(self, rows: Rows | None) -> Iterator[None]:
+        """Compute with rows' values, in the bank's precision, in this thread."""
+        before = self._active.set(rows)
         try:
-            with torch.inference_mode():
-                together = self.model(**batch).logits
-        except BeftError as error:
-            problem = str(error)
+            with torch.autocast(self.model.device.type, self._autocast, enabled=self._autocast is not None):
+                yield
         finally:
             self._active.reset(before)
-        if problem or not is_confirmed(rows_differ(self.model, batch, adapters, together)):
-            for handle in handles.values():
-                handle.remove()
-            raise CheckpointError(
-                f"in a {self.model.config.model_type} model, the biases of {', '.join(paths[:2])} cannot differ from "
-                f"row to row of a batch{f' ({problem})' if problem else ''}: serve the adapter merged, as `export "
-                "--format hf` writes it."
-            )
+
+    def _hook(self, paths: Sequence[str]) -> None:
+        """Let layers add what rows have for them, after a sample has shown that they can."""
+        layers = {path: self.model.get_submodule(path) for path in paths}
+
+        def compute(batch: Mapping[str, Tensor], adapters: Sequence[Adapter]) -> Tensor:
+            stacked = {path: torch.stack([a.deltas[path] for a in adapters]).to(self.model.device) for path in paths}
+            with self._computing(Rows(len(adapters), 1, stacked, {}, {})):
+                logits: Tensor = self.model(**batch).logits
+            return logits
+
+        with ExitStack() as hooks:  # whatever goes wrong, none stays: a second one would add everything twice
+            for path, layer in layers.items():
+                hooks.enter_context(layer.register_forward_hook(self._adding_hook(path)))
+            problem = ""
+            try:
+                with self._computing(None):
+                    widths = {path: _outputs(layer) or 0 for path, layer in layers.items()}
+                    confirmed = rows_can_differ(self.model, widths, compute)
+            except BeftError as error:
+                confirmed, problem = False, f" ({error})"
+            if not confirmed:
+                raise CheckpointError(
+                    f"in a {self.model.config.model_type} model, the biases of {', '.join(paths[:2])} cannot differ "
+                    f"from row to row of a batch{problem}: serve the adapter merged, as `export --format hf` writes it."
+                )
+            hooks.pop_all()
         self._layers.update(paths)
 
     # Hooks are functions, not methods: copies of the model share them instead of copying the bank. In a copy they do

@@ -2,25 +2,27 @@
 
 import json
 import logging
-import math
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, PreTrainedTokenizerBase
 
 from beft_lightning.backbones import resolve_backbone
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.chat_template import render, turn_end
+from beft_lightning.data.packed_options import EncodedOptions, plain_tokens
 from beft_lightning.errors import BeftError, CheckpointError, DataError
 from beft_lightning.export.loading import read_fit
 from beft_lightning.export.peft import ADAPTER_CONFIG, TASK_TYPES
+from beft_lightning.export.peft_source import is_adapter
 from beft_lightning.models import load_model, load_tokenizer, usable_positions
+from beft_lightning.predictor import is_finite
 from beft_lightning.serving.bank import AdapterBank
 from beft_lightning.serving.generation import Piece, Prompt, generate_pieces
-from beft_lightning.serving.predictions import BankPredictor, OptionScore
+from beft_lightning.serving.predictions import BankPredictor
 from beft_lightning.serving.requests import BASE_NAME, ChatBody, CompletionBody
 from beft_lightning.serving.sampling import FAILED
 
@@ -55,12 +57,15 @@ class Engine:
         self._device = device
         self._max_tokens = max_tokens
         self.tokenizer = load_tokenizer(backbone, gguf_file)
-        config = type(AutoConfig.from_pretrained(resolve_backbone(backbone), gguf_file=gguf_file))
+        config = type(
+            AutoConfig.from_pretrained(resolve_backbone(backbone), gguf_file=gguf_file, trust_remote_code=False)
+        )
         self._generates = config in MODEL_FOR_CAUSAL_LM_MAPPING and config not in MODEL_FOR_MASKED_LM_MAPPING
         self._predictors: dict[str, BankPredictor] = {}
         self._places: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._predictor(CAUSAL if self._generates else CLASSIFIER)
+        first = self._predictor(CAUSAL if self._generates else CLASSIFIER)
+        self._ends = _ends(self.tokenizer, first.bank.model.generation_config) if self._generates else []
 
     def add(self, name: str, path: Path) -> None:
         """Add an adapter to the bank with its head.
@@ -113,7 +118,7 @@ class Engine:
             else:
                 prepared[kind][place] = value
         for place, result in {**self._classified(prepared["classify"]), **self._scored(prepared["score"])}.items():
-            answers[place] = {"result": result} if _is_finite(result) else _NOT_FINITE
+            answers[place] = {"result": result} if is_finite(result) else _NOT_FINITE
         yield answers
         if prepared["text"]:
             yield from self._texts(prepared["text"], len(requests))
@@ -131,8 +136,7 @@ class Engine:
         if not self._generates or (adapter is not None and self._places[adapter] != CAUSAL):
             raise DataError(f"{body.model!r} is no language model: ask /v1/classify.")
         if route == "score":
-            self._predictors[CAUSAL].encode_score(body.prompt, body.options)
-            return "score", (adapter, body.prompt, body.options)
+            return "score", (adapter, self._predictors[CAUSAL].encode_score(body.prompt, body.options), body.options)
         return "text", self._prompt(adapter, body)
 
     def _prompt(self, adapter: str | None, body: ChatBody | CompletionBody) -> Prompt:
@@ -141,7 +145,7 @@ class Engine:
             text = render(self.tokenizer, messages, to_answer=True)
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
-            tokens = self.tokenizer(body.prompt)["input_ids"]
+            tokens = plain_tokens(self.tokenizer, body.prompt)
         if not tokens:
             raise DataError("the prompt is empty.")
         limit = usable_positions(self._predictors[CAUSAL].bank.model)
@@ -163,28 +167,25 @@ class Engine:
             results |= {place: [next(rows) for _ in features] for place, features in chosen.items()}
         return results
 
-    def _scored(self, requests: Mapping[int, tuple[str | None, str, Sequence[str]]]) -> dict[int, Any]:
+    def _scored(
+        self, requests: Mapping[int, tuple[str | None, Sequence[EncodedOptions], Sequence[str]]]
+    ) -> dict[int, Any]:
         if not requests:
             return {}
-        scores = self._predictors[CAUSAL].score(list(requests.values()))
-        return {place: list(map(_score, of_one)) for place, of_one in zip(requests, scores, strict=True)}
+        scores = self._predictors[CAUSAL].score([(adapter, encoded) for adapter, encoded, _ in requests.values()])
+        return {
+            place: list(map(_score, options, of_one))
+            for (place, (*_, options)), of_one in zip(requests.items(), scores, strict=True)
+        }
 
     def _texts(self, prompts: Mapping[int, Prompt], count: int) -> Generator[list[Answer | None], None, None]:
         bank, places = self._predictors[CAUSAL].bank, list(prompts)
-        for step in generate_pieces(bank, self.tokenizer, list(prompts.values()), self._ends()):
+        for step in generate_pieces(bank, self.tokenizer, list(prompts.values()), self._ends):
             answers: list[Answer | None] = [None] * count
             for place, piece in zip(places, step, strict=True):
                 if piece is not None:
                     answers[place] = _piece(piece, len(prompts[place].tokens))
             yield answers
-
-    def _ends(self) -> list[int]:
-        """Return the tokens that end an answer: the tokenizer's, the model's, and those of a turn of a chat."""
-        configured = getattr(self._predictors[CAUSAL].bank.model.generation_config, "eos_token_id", None)
-        ends = {self.tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
-        if self.tokenizer.chat_template is not None:
-            ends.add(turn_end(self.tokenizer))
-        return sorted(ends - {None})
 
 
 class UnknownAdapterError(BeftError):
@@ -199,12 +200,12 @@ def head_of(path: Path) -> str:
     """Return the class of transformers that an adapter was trained under.
 
     Args:
-        path: A checkpoint of a fit, or a folder in PEFT's format.
+        path: A checkpoint of a fit, a file or a folder; or a folder in PEFT's format.
 
     Raises:
         CheckpointError: If it does not say.
     """
-    if path.is_dir():
+    if is_adapter(path):
         try:
             task = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("task_type")
         except (OSError, ValueError, AttributeError) as error:
@@ -215,6 +216,18 @@ def head_of(path: Path) -> str:
     return str(read_fit(path)[MODEL_KEY]["auto_class"])
 
 
+def _ends(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> list[int]:
+    """Return the tokens that end an answer: the tokenizer's, the model's, and that of a turn of a chat."""
+    configured = getattr(generation_config, "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    if tokenizer.chat_template is not None:
+        try:
+            ends.add(turn_end(tokenizer))
+        except Exception as error:  # whatever a template raises, texts end without it
+            _log.warning("no token of the chat template ends answers: %s", error)
+    return sorted(ends - {None})
+
+
 def _error(error: Exception) -> Answer:
     if not isinstance(error, BeftError):
         _log.error("a request has failed", exc_info=error)
@@ -222,17 +235,9 @@ def _error(error: Exception) -> Answer:
     return {"error": str(error), "status": 404 if isinstance(error, UnknownAdapterError) else 400}
 
 
-def _is_finite(result: Any) -> bool:
-    """Return whether all numbers of an answer are finite: JSON has no others."""
-    if isinstance(result, float):
-        return math.isfinite(result)
-    parts = result.values() if isinstance(result, dict) else result if isinstance(result, list) else ()
-    return all(map(_is_finite, parts))
-
-
-def _score(score: OptionScore) -> Answer:
-    mean = score.log_probability / score.tokens
-    return {"option": score.option, "logprob": score.log_probability, "tokens": score.tokens, "mean": mean}
+def _score(option: str, score: tuple[float, int]) -> Answer:
+    log_probability, tokens = score
+    return {"option": option, "logprob": log_probability, "tokens": tokens, "mean": log_probability / tokens}
 
 
 def _piece(piece: Piece, prompt_tokens: int) -> Answer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from beft_lightning.checkpoint import ADAPTER_FILE
 from beft_lightning.errors import BeftError, system_error
 from beft_lightning.export.peft import ADAPTER_CONFIG, ADAPTER_VALUES
 from beft_lightning.export.task_file import TASK_FILE
@@ -17,8 +18,8 @@ _log = logging.getLogger(__name__)
 #: What an adapter may be called: a path or a header could be made of other characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUFFIX = ".ckpt"
-#: The files of a folder that is an adapter.
-_FILES = (ADAPTER_CONFIG, ADAPTER_VALUES, TASK_FILE)
+#: The files that are read in a folder.
+_FILES = (ADAPTER_CONFIG, ADAPTER_VALUES, TASK_FILE, ADAPTER_FILE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class _Entry:
 class AdapterFolder:
     """Keeps the adapters that are served those of a folder.
 
-    Adapters are files ``NAME.ckpt``, checkpoints of fits, and folders ``NAME`` in PEFT's format. Whatever cannot be
+    Adapters are ``NAME.ckpt``, checkpoints of fits (files, or DeepSpeed's folders), and folders ``NAME`` in PEFT's
+    format. Whatever cannot be
     served is logged once and listed under :attr:`broken`; the others are served. If the folder itself disappears, what
     was read from it is served on.
 

@@ -1,7 +1,6 @@
 """Predictions of new inputs with the adapters of a bank, by the task that each was trained on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -21,22 +20,13 @@ from beft_lightning.tasks.objectives import Objective, make_objective
 from beft_lightning.tasks.objectives.classification import ClassificationObjective
 from beft_lightning.tasks.objectives.objective import labelled_rows
 from beft_lightning.tasks.objectives.options import OptionObjective
-from beft_lightning.tasks.option_scores import needs_separate_rows, option_log_probabilities
+from beft_lightning.tasks.option_scores import needs_separate_rows, option_log_probabilities, takes_packed_rows
 
 #: Kinds of task whose examples share batches, whatever the adapter.
 TEXT_KINDS = ("classification", "regression", "multi_label")
 CLASSIFIED = (*TEXT_KINDS, "choice")
 #: Most tokens in a pass over options, unless one alone has more: the mask of packed rows is as large as its square.
 MOST_TOKENS = 4096
-
-
-@dataclass(frozen=True)
-class OptionScore:
-    """The log-probability of an option behind a prompt, and the number of its tokens."""
-
-    option: str
-    log_probability: float
-    tokens: int
 
 
 #: The place of a request, the name of its adapter, and some of its options behind its prompt.
@@ -107,11 +97,12 @@ class BankPredictor:
         """
         numbered = [{**one, "id": place} for place, one in enumerate(features)]
         predicted: dict[int, dict[str, Any]] = {}
-        for kinds, rows_of in ((TEXT_KINDS, self._text_rows), (("choice",), self._choice_rows)):
-            chosen = [one for one in numbered if one["kind"] in kinds]
-            if not chosen:
-                continue
-            # Tasks of like kinds encode alike: any of them can make the batch.
+        # Tasks that read texts encode alike, and so do those with options, calibrated or not: any can make the batch.
+        groups: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
+        for one in numbered:
+            groups.setdefault((one["kind"] in TEXT_KINDS, "calibration" in one), []).append(one)
+        for (reads_texts, _), chosen in groups.items():
+            rows_of = self._text_rows if reads_texts else self._choice_rows
             preprocessor = self._preprocessor(self._task(chosen[0]["adapter"]))
             for batch in batches_of_like_length(chosen, preprocessor.length, self._batch_size):
                 predicted.update(zip((one["id"] for one in batch), rows_of(preprocessor, batch), strict=True))
@@ -154,42 +145,41 @@ class BankPredictor:
         return list(names)
 
     @torch.inference_mode()
-    def score(self, requests: Sequence[tuple[str | None, str, Sequence[str]]]) -> list[list[OptionScore]]:
+    def score(self, requests: Sequence[tuple[str | None, Sequence[EncodedOptions]]]) -> list[list[tuple[float, int]]]:
         """Return the log-probability of options behind prompts.
 
         Args:
-            requests: The name of an adapter (None for the base), a prompt, and options with the white space that
-                separates them from it.
+            requests: The name of an adapter (None for the base), and what :meth:`encode_score` has encoded.
 
-        Raises:
-            DataError: If a request has no option, an empty one, or is longer than the model's positions.
+        Returns:
+            For each request, the log-probability and the number of tokens of each option.
         """
-        parts = [
-            (place, name, part)
-            for place, (name, prompt, options) in enumerate(requests)
-            for part in self.encode_score(prompt, options)
-        ]
+        parts = [(place, name, part) for place, (name, encoded) in enumerate(requests) for part in encoded]
         scores: list[list[tuple[float, int]]] = [[] for _ in requests]
         for batch in self._batches(parts):
             for (place, _, _), found in zip(batch, self._score_batch(batch), strict=True):
                 scores[place] += found
-        return [
-            [OptionScore(option, *score) for option, score in zip(options, of_one, strict=True)]
-            for (_, _, options), of_one in zip(requests, scores, strict=True)
-        ]
+        return scores
 
     def _batches(self, parts: Sequence[_Part]) -> Iterator[list[_Part]]:
-        """Yield neighbours whose rows have at most :data:`MOST_TOKENS` tokens together, padding included."""
+        """Yield neighbours that need at most :data:`MOST_TOKENS` tokens together, padding included."""
         batch: list[_Part] = []
-        longest = 0
         for part in parts:
-            longest = max(longest, part[2].length)
-            if batch and (len(batch) == self._batch_size or (len(batch) + 1) * longest > MOST_TOKENS):
+            if batch and (len(batch) == self._batch_size or self._tokens([*batch, part]) > MOST_TOKENS):
                 yield batch
-                batch, longest = [], part[2].length
+                batch = []
             batch.append(part)
         if batch:
             yield batch
+
+    def _tokens(self, parts: Sequence[_Part]) -> int:
+        """Return the number of tokens of a pass over parts: of their rows, or of a row for each option."""
+        encoded = [part for _, _, part in parts]
+        columns = max(part.length for part in encoded)
+        packed = any(part.length > len(part.shared) for part in encoded)
+        if packed and not takes_packed_rows(self.bank.model, columns):
+            return sum(len(part.own) for part in encoded) * max(part.positions for part in encoded)
+        return len(encoded) * columns
 
     def _score_batch(self, parts: Sequence[_Part]) -> list[list[tuple[float, int]]]:
         """Return for each part the log-probability and the number of tokens of each of its options."""
@@ -214,7 +204,7 @@ class BankPredictor:
         encoded = encode_options(self.tokenizer, prompt, options, limit or 1 << 30)
         if encoded.truncated:
             raise DataError(f"prompt and longest option are longer than the model's {limit} positions: shorten them.")
-        if encoded.length <= MOST_TOKENS or len(options) == 1:
+        if len(options) == 1 or self._tokens([(0, None, encoded)]) <= MOST_TOKENS:
             return [encoded]
         half = len(options) // 2
         return [*self.encode_score(prompt, options[:half]), *self.encode_score(prompt, options[half:])]

@@ -10,12 +10,13 @@ from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME
 
 from beft_lightning.backbones import resolve_backbone
-from beft_lightning.checkpoint import MODEL_KEY
+from beft_lightning.checkpoint import ADAPTER_FILE, MODEL_KEY
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.data.task_records import task_from_dict
 from beft_lightning.errors import CheckpointError
 from beft_lightning.export.loading import check_exportable, read_fit, trained_values
 from beft_lightning.export.peft import ADAPTER_CONFIG, adapter_base, read_values
+from beft_lightning.export.peft_source import is_adapter
 from beft_lightning.export.task_file import read_record
 from beft_lightning.fingerprint import fingerprint
 from beft_lightning.serving.adapter import Adapter
@@ -38,15 +39,14 @@ class AdapterReader:
         """Read an adapter, and check that it belongs to the base. No code from the file is run.
 
         Args:
-            path: A checkpoint of a fit, or the folder of a BEFT adapter in PEFT's format.
+            path: A checkpoint of a fit, a file or a folder; or the folder of a BEFT adapter in PEFT's format.
 
         Raises:
             BeftError: If it is missing, damaged, of another base, or changes more than biases and head.
         """
         if Path(path).is_dir():
             check_adapter_folder(Path(path))
-            return self._read_peft(Path(path))
-        return self._read_checkpoint(path)
+        return self._read_peft(Path(path)) if is_adapter(path) else self._read_checkpoint(path)
 
     def _read_checkpoint(self, path: str | Path) -> Adapter:
         checkpoint = read_fit(path)
@@ -106,19 +106,21 @@ class AdapterReader:
 
 
 def check_adapter_folder(folder: Path) -> None:
-    """Check that a folder is an adapter's.
+    """Check that a folder is an adapter's, or a checkpoint of a fit (DeepSpeed).
 
     Raises:
         CheckpointError: If it is not, or holds a whole model.
     """
-    if (folder / ADAPTER_CONFIG).is_file():
+    if is_adapter(folder) or (folder / ADAPTER_FILE).is_file():
         return
     if (folder / CONFIG_NAME).is_file():
         raise CheckpointError(
             f"the folder {folder.name} has no {ADAPTER_CONFIG}: it is a whole model. Serve the checkpoint that it was "
             "exported from, or export that with the format 'peft'; or serve the folder as a base (serve --base)."
         )
-    raise CheckpointError(f"the folder {folder.name} has no {ADAPTER_CONFIG}: put checkpoints in as NAME.ckpt.")
+    raise CheckpointError(
+        f"the folder {folder.name} has neither {ADAPTER_CONFIG} nor {ADAPTER_FILE}: put checkpoints in as NAME.ckpt."
+    )
 
 
 def _task(record: Mapping[str, Any]) -> TaskRecord | None:

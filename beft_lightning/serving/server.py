@@ -16,6 +16,7 @@ from typing import Any, Literal
 import starlette.exceptions
 from fastapi import HTTPException, Request
 from litserve import LitAPI, LitServer
+from litserve.loops import BatchedStreamingLoop
 
 from beft_lightning.serving.engine import Engine
 from beft_lightning.serving.folder import AdapterFolder
@@ -74,6 +75,7 @@ class BankAPI(LitAPI):
         super().__init__(
             max_batch_size=options.batch_size,
             batch_timeout=options.batch_wait,
+            loop=BatchedStreamingLoop(),  # the default for a batch of one passes a request, not a list
             spec=BankSpec(state, options.max_queue),
         )
         self._options, self._state = options, state

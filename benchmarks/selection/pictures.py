@@ -1,7 +1,7 @@
 """The pictures of the study."""
 
+import math
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 
@@ -9,12 +9,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from beft_lightning.pictures import save_picture
-from benchmarks.selection.settings import SHORT, Setting
+from benchmarks.selection.settings import ENCODER_TERMS, SHORT, Setting
 from benchmarks.selection.study import Study
 
 #: Told apart without colours, and with the colours of Okabe and Ito by people who see fewer of them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+#: Place of each term in these, so that it looks the same in every panel. No setting has both terms of one place.
+_PLACES = {
+    term: place
+    for terms in (ENCODER_TERMS, (*ENCODER_TERMS[:5], "mlp_gate", "key"))
+    for place, term in enumerate(terms)
+}
 
 
 def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> None:
@@ -25,10 +31,12 @@ def curves_picture(study: Study, settings: Sequence[Setting], path: Path) -> Non
         settings: Settings that are complete.
         path: Name of the PNG file; the SVG file stands beside it.
     """
-    figure = Figure(figsize=(4.6 * len(settings), 4.8), layout="constrained")
-    for axes, setting in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
-        terms = [term for term in setting.terms if term in study.ways_of(setting)]
-        for term, colour, marker in zip(terms, cycle(COLOURS), cycle(MARKERS), strict=False):
+    rows = math.ceil(len(settings) / 2)
+    figure = Figure(figsize=(9.6, 4.8 * rows), layout="constrained")
+    for i, setting in enumerate(settings):
+        axes = figure.add_subplot(rows, 2, 1 + i)
+        for term in filter(study.ways_of(setting).__contains__, setting.terms):
+            colour, marker = COLOURS[_PLACES[term]], MARKERS[_PLACES[term]]
             mean = [fmean(values) for values in zip(*study.curves(setting.name, term), strict=True)]
             rate = study.reported(setting.name, term)[0]["rate"]
             label = f"{term} ({rate:g})"

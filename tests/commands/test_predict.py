@@ -48,7 +48,7 @@ def test_rows_of_every_input_keep_their_columns_and_order(
             columns = {"sentence"}
             frame.sentence = frame.sentence.str.replace("\n", " ")
             path.write_text("\n".join(frame.sentence) + "\n", encoding="utf-8")
-            monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(frame.sentence) + "\n"))
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
     source = name if name == "-" else str(path)
     assert main(["predict", "--ckpt_path", checkpoint, "--input", source, "--out", str(target)]) == 0
     rows = predicted(target)
@@ -256,3 +256,14 @@ def test_original_files_with_and_without_a_header_line(name: str, content: str, 
     (tmp_path / name).write_text(content)
     rows: Any = read_inputs(str(tmp_path / name), GLUE_TASKS["cola"])
     assert [row["sentence"] for _, row in rows] == ["the film was good", "the plot"]
+
+
+def test_the_standard_input_is_read_like_a_text_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(content: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    given("\ufeffa film\r\nbon à voir\n".encode())
+    assert [text for _, text in read_inputs("-", GLUE_TASKS["sst2"])] == ["a film", "bon à voir"]
+    given(b"a f\xe9lm\n")
+    with pytest.raises(DataError, match="standard input: not readable as UTF-8 text"):
+        read_inputs("-", GLUE_TASKS["sst2"])

@@ -82,3 +82,15 @@ def test_a_base_of_the_hub_is_linked(tmp_path: Path) -> None:
     card = ModelCard(model_card(record, "peft", trained=3, metrics={}, licence="apache-2.0"))
     assert card.data.to_dict()["base_model"] == "org/base"
     assert card.data.to_dict()["license"] == "apache-2.0"
+
+
+def test_a_base_in_a_package_is_found_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_backbone(tmp_path / "some_models" / "small", headed=True)
+    (tmp_path / "some_models" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    record = {"auto_class": HEADED.__name__, "backbone": "pkg://some_models/small", "tune": "value", "labels": []}
+    text = model_card(record | {"num_labels": 2, "gguf_file": None}, "peft", trained=3, metrics={})
+    code = text.split("```python\n")[1].split("\nmodel = ")[0].replace("from peft import PeftModel\n", "")
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["base"].config.num_labels == 2

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from beft_lightning.errors import ExportError
 from beft_lightning.export import export
@@ -42,6 +43,13 @@ def test_an_export_is_pushed_to_a_private_repository(tmp_path: Path) -> None:
         push(tmp_path, "me/model", _Api(OSError("no network")))
     with pytest.raises(ExportError, match="--push no/such/name"):
         export("no.ckpt", tmp_path / "out", "hf", push="no/such/name")
+
+
+def test_without_a_network_it_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    api = HfApi(endpoint="http://127.0.0.1:9", token=False)
+    with pytest.raises(ExportError, match=r"could not be uploaded to 'me/model' \(.*refused"):
+        push(tmp_path, "me/model", api)
 
 
 @pytest.mark.parametrize("name", ["a b", "me/model/part", "-me/model", ""])

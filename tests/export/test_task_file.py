@@ -24,6 +24,12 @@ def test_a_record_is_read_as_it_was_written_with_the_precision_of_the_export(tmp
     assert "böse" in (tmp_path / TASK_FILE).read_text(encoding="utf-8")
 
 
+def test_a_file_says_nothing_of_the_base(tmp_path: Path) -> None:
+    others = {"backbone": "elsewhere", "auto_class": "pipeline", "random_init": True}
+    (tmp_path / TASK_FILE).write_text(json.dumps({**RECORD, **others}), encoding="utf-8")
+    assert read_record(tmp_path) == RECORD
+
+
 def test_a_record_without_a_task_leaves_no_file(tmp_path: Path) -> None:
     write_record(tmp_path, {name: RECORD[name] for name in ("dtype", "labels")}, "float32")
     assert list(tmp_path.iterdir()) == []
@@ -38,6 +44,7 @@ def test_a_record_without_a_task_leaves_no_file(tmp_path: Path) -> None:
         (json.dumps({name: value for name, value in RECORD.items() if name != "task"}), "no valid 'task'"),
         (json.dumps({**RECORD, "labels": "gut"}), "no valid 'labels'"),
         (json.dumps({**RECORD, "dtype": None}), "no valid 'dtype'"),
+        (json.dumps({**RECORD, "task": {}}), "no valid 'name' of the 'task'"),
     ],
 )
 def test_a_malformed_file(content: str, message: str, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Rows of a batch get what each adapter alone would give them."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from beft_lightning.bias.precision import keep_fp32
 from beft_lightning.data import GLUE_TASKS, PROMPT_TASKS
 from beft_lightning.errors import BeftError, CheckpointError
 from beft_lightning.export import export
@@ -89,6 +92,55 @@ def test_layers_that_do_not_see_rows_are_refused() -> None:
     assert bank.model(**prompts()).logits.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("model_type", "places", "dtype"),
+    [
+        ("llama", ("v_proj", "down_proj"), torch.bfloat16),
+        ("llama", ("v_proj",), torch.float16),
+        ("opt", ("k_proj",), torch.bfloat16),  # without effect: what differs is rounding
+        ("gpt2", ("c_attn", "ln_1"), torch.bfloat16),
+    ],
+)
+def test_a_base_in_half_precision_gives_rows_their_adapters(
+    model_type: str, places: tuple[str, ...], dtype: torch.dtype
+) -> None:
+    model: Any = make_model(model_type, causal=True)
+    model.to(dtype)
+    keep_fp32(model)  # as `load_model` does
+    bank = AdapterBank(model)
+    for seed, name in enumerate(("one", "two")):
+        bank.add(name, random_adapter(model, lambda path: path.endswith(places), seed))
+    batch, rows = prompts(3), ["two", None, "one"]
+    with bank.rows(rows) as own:
+        together = own(**batch).logits
+    for row, adapter in enumerate(rows):
+        with torch.autocast("cpu", dtype):
+            alone = _alone(bank, adapter)(**batch).logits[row]
+        torch.testing.assert_close(together[row], alone, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_whose_rows_are_those_of_others_are_refused(dtype: torch.dtype) -> None:
+    model: Any = make_model("llama", causal=True)
+    model.to(dtype)
+    keep_fp32(model)
+    model.get_submodule("model.layers.0.self_attn.o_proj").register_forward_pre_hook(lambda _, own: (own[0].flip(0),))
+    bank = AdapterBank(model)
+    with pytest.raises(CheckpointError, match="cannot differ from row to row"):
+        bank.add("one", random_adapter(model, lambda path: path.endswith("layers.0.self_attn.v_proj"), 0))
+
+
+def test_a_layer_that_could_not_be_tried_is_tried_anew() -> None:
+    bank = AdapterBank(make_model("opt", causal=True))
+    adapter = random_adapter(bank.model, lambda path: path.endswith("v_proj"), 0)
+    broken = bank.model.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bank.add("one", adapter)
+    broken.remove()
+    bank.add("one", adapter)
+    _check(bank, ["one"] * 4)
+
+
 def test_adapters_come_and_go_and_a_batch_that_has_begun_keeps_its_own() -> None:
     bank, rows = _bank("opt")
     batch = prompts()
@@ -110,20 +162,49 @@ def test_threads_have_rows_of_their_own() -> None:
     bank, _ = _bank("opt")
     batch = prompts()
     expected = {name: _alone(bank, name)(**batch).logits for name in ("one", "two", None)}
-    wrong = []
 
+    @torch.no_grad()
     def run(name: str | None) -> None:
         for _ in range(5):
-            with torch.no_grad(), bank.rows([name] * 4) as model:
-                if not torch.allclose(model(**batch).logits, expected[name], atol=1e-5):
-                    wrong.append(name)
+            with bank.rows([name] * 4) as model:
+                torch.testing.assert_close(model(**batch).logits, expected[name], rtol=0, atol=1e-5)
 
-    threads = [threading.Thread(target=run, args=(name,)) for name in expected]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(len(expected)) as threads:
+        assert len(list(threads.map(run, expected))) == len(expected)
+
+
+def test_adapters_are_added_from_another_thread_while_one_computes() -> None:
+    """A pass stands still in its middle until new layers are hooked and an adapter of its own is replaced."""
+    bank, rows = _bank("opt")
+    batch = prompts()
+    with torch.no_grad(), bank.rows(rows) as model:
+        before = model(**batch).logits
+    reached, added = Event(), Event()
+    this = get_ident()
+
+    def stop(*_: Any) -> None:
+        if get_ident() != this:
+            reached.set()
+            assert added.wait(60)
+
+    stopper = bank.model.get_submodule("model.decoder.layers.1").register_forward_pre_hook(stop)
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        with bank.rows(rows) as model:
+            logits: Tensor = model(**batch).logits
+        return logits
+
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(run)
+        assert reached.wait(60)
+        try:
+            bank.add("two", random_adapter(bank.model, lambda path: path.endswith(("v_proj", "final_layer_norm")), 9))
+        finally:
+            added.set()
+        assert torch.equal(running.result(), before)
+    stopper.remove()
+    _check(bank, ["two", None, "one", "two"])
 
 
 def test_another_number_of_rows_is_refused() -> None:

@@ -6,16 +6,22 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 import beft_lightning
+from beft_lightning import LanguageTaskModule
+from beft_lightning.checkpoint import ADAPTER_FILE
 from beft_lightning.data import PROMPT_TASKS
 from beft_lightning.export import export
 from beft_lightning.serving.engine import Engine
 from beft_lightning.serving.requests import ChatBody, ClassifyBody, CompletionBody, ScoreBody
-from tests.export.fits import CAUSAL, SST2
+from tests.chats import CHAT_VOCABULARY, TEMPLATE, chat_tokenizer, save_chat_backbone
+from tests.export.fits import CAUSAL, SST2, fitted
 from tests.serving.adapters import trained
 
 COPA = PROMPT_TASKS["copa"]
+#: The tokens that end the answers of the chat backbone: its eos, and the end of a turn.
+ENDS = [CHAT_VOCABULARY.index("[EOS]"), CHAT_VOCABULARY.index("[END]")]
 ROW = {"premise": "the film was dull .", "choice1": "it was bad .", "choice2": "a good plot .", "question": "cause"}
 
 
@@ -26,7 +32,8 @@ def adapters(chat_backbone: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
     trained(chat_backbone, COPA, "value", folder / "one.ckpt", 1)
     trained(chat_backbone, COPA, "value,mlp_out", folder.parent / "two.ckpt", 2)
     export(folder.parent / "two.ckpt", folder / "two", "peft")
-    trained(chat_backbone, SST2, "value", folder / "sst2.ckpt", 3)
+    (folder / "sst2.ckpt").mkdir()  # as DeepSpeed's checkpoints
+    trained(chat_backbone, SST2, "value", folder / "sst2.ckpt" / ADAPTER_FILE, 3)
     return folder
 
 
@@ -77,7 +84,7 @@ def test_a_batch_of_all_kinds_gives_what_each_adapter_alone_gives(
         model: Any = CAUSAL.from_pretrained(chat_backbone).eval()
         if name != "base":
             model = beft_lightning.load(adapters / ("two" if name == "two" else "one.ckpt")).model
-        alone = model.generate(ids, max_new_tokens=count, do_sample=False, pad_token_id=0, eos_token_id=engine._ends())
+        alone = model.generate(ids, max_new_tokens=count, do_sample=False, pad_token_id=0, eos_token_id=ENDS)
         assert answers[place]["text"] == tokenizer.decode(alone[0, ids.shape[1] :], skip_special_tokens=True)
         assert answers[place]["prompt_tokens"] == ids.shape[1]
         assert answers[place]["finish_reason"] in ("length", "stop")
@@ -132,6 +139,47 @@ def test_a_chat_is_written_as_its_template_says(engine: Engine) -> None:
     plain = CompletionBody(model="one", prompt="user: good film[END]\nassistant: ", max_tokens=3, temperature=0.0)
     answers = _answers(engine, [("chat", chat), ("completions", plain)])
     assert answers[0]["text"] == answers[1]["text"]
+
+
+@pytest.mark.parametrize("asked", ["assistant: <think>\n", "{{ 1 / 0 }}"], ids=["thoughts", "an error"])
+def test_a_template_that_does_not_tell_its_end_breaks_no_text(asked: str, tmp_path: Path) -> None:
+    """And texts are read as a fit reads them: without the special token that this tokenizer puts at their end."""
+    tokenizer = chat_tokenizer(TEMPLATE.replace("{{ 'assistant: ' }}", asked))
+    special: Any = [("[BOS]", 2), ("[EOS]", ENDS[0])]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=special)
+    backbone = save_chat_backbone(tmp_path)
+    tokenizer.save_pretrained(backbone)
+    engine = Engine(backbone)
+    body = CompletionBody(model="base", prompt="the film", max_tokens=4, temperature=0.0)
+    answer = _answers(engine, [("completions", body)])[0]
+    ids = torch.tensor([[2, *tokenizer("the film", add_special_tokens=False)["input_ids"]]])
+    alone: Any = CAUSAL.from_pretrained(backbone).eval()
+    expected = alone.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
+    assert answer["text"] == tokenizer.decode(expected, skip_special_tokens=True)
+    assert answer["prompt_tokens"] == ids.shape[1]
+
+
+def test_a_base_in_half_precision_answers_all_kinds(
+    engine: Engine, adapters: Path, chat_backbone: str, tmp_path: Path
+) -> None:
+    fitted(LanguageTaskModule(chat_backbone, SST2, tune="value", dtype="bfloat16"), tmp_path / "sst2.ckpt", 3)
+    half = Engine(chat_backbone, dtype="bfloat16", max_tokens=20)
+    half.add("sst2", tmp_path / "sst2.ckpt")
+    half.add("two", adapters / "two")
+    requests = [
+        ("classify", ClassifyBody(model="sst2", input="a good film")),
+        ("classify", ClassifyBody(model="two", input=ROW)),
+        ("score", ScoreBody(model="two", prompt="the film", options=[" good", " bad film"])),
+        ("completions", CompletionBody(model="two", prompt="the film", max_tokens=3, temperature=0.0)),
+    ]
+    answers = _answers(half, requests)
+    choice, options = (own["result"] for own in _answers(engine, requests[1:3]))
+    label = beft_lightning.load(tmp_path / "sst2.ckpt").predict(["a good film"])[0]
+    for found, full in ((answers[0]["result"][0], label), (answers[1]["result"][0], choice[0])):
+        assert found["probabilities"] == pytest.approx(full["probabilities"], abs=0.02)
+    for found, full in zip(answers[2]["result"], options, strict=True):
+        assert found["mean"] == pytest.approx(full["mean"], abs=0.05)
+    assert answers[3]["finish_reason"] in ("length", "stop")
 
 
 def test_adapters_are_removed_and_replaced_by_others_of_another_head(engine: Engine, adapters: Path) -> None:

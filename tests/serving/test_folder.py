@@ -1,11 +1,13 @@
 """The folder of adapters: what is served, what is not, and why."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from beft_lightning.checkpoint import ADAPTER_FILE
 from beft_lightning.errors import CheckpointError
 from beft_lightning.export.peft import ADAPTER_CONFIG
 from beft_lightning.serving.folder import AdapterFolder
@@ -16,7 +18,7 @@ class _Bank:
         self.held: dict[str, str] = {}
 
     def add(self, name: str, path: Path) -> None:
-        content = (path / ADAPTER_CONFIG if path.is_dir() else path).read_text()
+        content = next(p for p in (path / ADAPTER_CONFIG, path / ADAPTER_FILE, path) if p.is_file()).read_text()
         if content == "other base":
             raise CheckpointError(f"{path.name}: trained over 'there'; the base here is 'here'")
         self.held[name] = content
@@ -45,13 +47,16 @@ def test_adapters_come_change_and_go(folder: AdapterFolder, bank: _Bank, tmp_pat
     place = tmp_path / "adapters"
     _put(place / "one.ckpt", "a")
     _put(place / "two" / ADAPTER_CONFIG, "b")
+    _put(place / "three.ckpt" / ADAPTER_FILE, "c")
     _put(place / "notes.txt", "no adapter")
     assert folder.scan()
-    assert bank.held == {"one": "a", "two": "b"}
+    assert bank.held == {"one": "a", "two": "b", "three": "c"}
     assert not folder.scan()
     _put(place / "one.ckpt", "changed")
+    _put(place / "three.ckpt" / ADAPTER_FILE, "changed too")
     assert folder.scan()
-    assert bank.held["one"] == "changed"
+    assert (bank.held["one"], bank.held["three"]) == ("changed", "changed too")
+    shutil.rmtree(place / "three.ckpt")
     (place / "one.ckpt").unlink()
     assert folder.scan()
     assert folder.served == [*bank.held] == ["two"]
@@ -81,12 +86,14 @@ def test_what_cannot_be_served_is_listed_and_the_rest_is_served(
     os.mkfifo(place / "piped" / ADAPTER_CONFIG)
     (place / "inside").mkdir()
     (place / "inside" / ADAPTER_CONFIG).symlink_to(outside / ADAPTER_CONFIG)
+    (place / "deep.ckpt").mkdir()
+    (place / "deep.ckpt" / ADAPTER_FILE).symlink_to(outside / "secret.ckpt")
     assert folder.scan()
     assert bank.held == {"good": "a"}
     for name, reason in {
         "foreign": "trained over 'there'; the base here is 'here'",
         "twice": "twice and twice.ckpt have one name",
-        "empty": f"has no {ADAPTER_CONFIG}",
+        "empty": f"has neither {ADAPTER_CONFIG} nor {ADAPTER_FILE}",
         "whole": "it is a whole model. Serve the checkpoint that it was exported from",
         "b ad": "no name of an adapter",
         "-first": "no name of an adapter",
@@ -98,6 +105,7 @@ def test_what_cannot_be_served_is_listed_and_the_rest_is_served(
         "pipe": "pipe.ckpt is no file",
         "piped": f"piped/{ADAPTER_CONFIG} is no file",
         "inside": f"inside/{ADAPTER_CONFIG} is a link",
+        "deep": f"deep.ckpt/{ADAPTER_FILE} is a link",
     }.items():
         assert reason in folder.broken[name]
         assert f"adapter {name} is not served" in caplog.text

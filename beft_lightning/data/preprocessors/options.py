@@ -19,8 +19,8 @@ class OptionPreprocessor(PromptPreprocessor):
 
     def positions(self, features: dict[str, Any]) -> int:
         """Return the number of positions that an example needs: options stand beside each other."""
-        encoded = features["encoded"]
-        return len(encoded.shared) + max(map(len, encoded.own)) - 1
+        positions: int = features["encoded"].positions
+        return positions
 
     def _evaluation_inputs(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         inputs = self._pack([feature["encoded"] for feature in features])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -29,16 +29,20 @@ def rate_of(optimizer: Optimizer, schedulers: Sequence[Any] = ()) -> float:
     return _peaks(optimizer, schedulers)[0]
 
 
-def fit_rate(trainer: Trainer, default: float) -> float:
-    """Return the learning rate of a trainer's fit, which a race may have chosen.
+def fit_rate(module: LightningModule, default: float) -> float:
+    """Return the learning rate of a module's fit, which a race may have chosen.
 
     Args:
-        trainer: The trainer.
-        default: What to return outside a fit, where there is no optimizer.
+        module: The module.
+        default: What to return outside a fit, where there is no trainer or no optimizer.
 
     Raises:
         BeftError: If the groups of its optimizer have no ``lr``.
     """
+    try:
+        trainer = module.trainer
+    except RuntimeError:  # Lightning's, for a module without one.
+        return default
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     return rate_of(trainer.optimizers[0], schedulers) if trainer.optimizers else default
 

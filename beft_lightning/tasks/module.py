@@ -191,7 +191,7 @@ class LanguageTaskModule(LightningModule):
             "dtype": self.dtype_name,
             "tune": self.tune,
             "tune_options": self.tune_options,
-            "learning_rate": fit_rate(self.trainer, self.learning_rate) if self.optimizer is None else None,
+            "learning_rate": fit_rate(self, self.learning_rate) if self.optimizer is None else None,
             "num_labels": self.objective.config.get("num_labels"),
             "problem_type": self.objective.config.get("problem_type"),
             "labels": list(self.objective.output_names),

@@ -151,7 +151,6 @@ def test_the_first_page_is_short() -> None:
 
 
 def test_the_changelog_has_each_heading_once() -> None:
-    """A merge that joins both sides may bring back entries that a release has condensed."""
     title, unreleased, *released = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert title.startswith("# Changelog")
     assert unreleased.startswith("Unreleased\n")

@@ -72,7 +72,8 @@ class BiasSelectionCallback(Callback):
         per_layer: Choose single layers of terms instead of whole terms.
         budget: Instead of ``keep``: train at most this many bias values, in the best single layers or heads of terms.
         batches: Most training batches to score on.
-        patience: Stop once the order of whole terms is unchanged for this many batches; 0 never, nor for their parts.
+        patience: Stop once the order of whole terms is unchanged for this many batches; 0 uses all ``batches``, as single
+            layers and heads always do.
         learning_rate: Learning rate of the scoring pass.
         clip_norm: Joint gradient norm to clip to while scoring; null clips nothing.
         head: What is trained beside the biases: ``auto`` (the task head and the pooler's bias), ``none``, or

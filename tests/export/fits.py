@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -30,7 +29,6 @@ def fitted(module: LanguageTaskModule, path: Path, seed: int = 7) -> LanguageTas
             parameter.data.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     content: dict[str, Any] = {"state_dict": module.state_dict()}
     keep_trained(module, content, fingerprint(module))
-    module.trainer = Trainer(accelerator="cpu", barebones=True)  # which is asked for the rate of the fit
     module.on_save_checkpoint(content)
     torch.save(content, path)
     return module.eval()

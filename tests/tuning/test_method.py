@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from lightning.pytorch import Trainer
 from torch import nn
 
 from beft_lightning import LanguageTaskModule
@@ -42,7 +41,6 @@ def test_a_method_of_ones_own_trains_a_module_and_stands_in_its_checkpoint(backb
     trained = [name for name, p in module.named_parameters() if p.requires_grad and "value" in name]
     assert len(trained) == 2
     content: dict[str, dict[str, object]] = {}
-    module.trainer = Trainer(accelerator="cpu", barebones=True)  # which is asked for the rate of the fit
     module.on_save_checkpoint(content)
     assert (content[MODEL_KEY]["tune"], content[MODEL_KEY]["tune_options"]) == ("last_layers", {"layers": 2})
     assert (module.tune, module.tune_options) == ("last_layers", {"layers": 2})

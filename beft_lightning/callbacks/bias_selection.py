@@ -61,19 +61,17 @@ class BiasSelectionCallback(Callback):
     that margin over the batches (:func:`~beft_lightning.scoring.margin.margin_spread`).
 
     Args:
-        approach: ``gradient_signal`` (share of the gradient that the batches have in common), ``projection`` (BEFT's
-            own), ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches, as published),
-            ``sample_fisher`` (of single examples, not clipped), ``gradient`` (norm of the mean gradient),
-            ``adam_gain`` (fall of the loss that a step of Adam promises), ``race`` (train each candidate for a few
-            batches at a few learning rates, and compare), or ``fixed``: train ``terms`` without scoring.
+        approach: ``gradient_signal`` (share of the gradient that the batches have in common), ``projection`` (BEFT),
+            ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches), ``sample_fisher`` (of single examples),
+            ``gradient`` (norm of the mean gradient), ``adam_gain`` (fall of the loss that a step of Adam promises),
+            ``race`` (train each for a few batches and compare), or ``fixed``: train ``terms`` without scoring.
         terms: Candidate terms; with ``fixed`` the terms, single layers (``value.3``) or heads (``value.3.h5``) to
             train. Models without biases are given zero ones for these terms.
         keep: How many of the candidates to train.
         per_layer: Choose single layers of terms instead of whole terms.
         budget: Instead of ``keep``: train at most this many bias values, in the best single layers or heads of terms.
         batches: Most training batches to score on.
-        patience: Stop once the order of whole terms is unchanged for this many batches; 0 uses all ``batches``, as single
-            layers and heads always do.
+        patience: Stop once the order of the terms is the same for so many batches; 0, single layers and heads use all.
         learning_rate: Learning rate of the scoring pass.
         clip_norm: Joint gradient norm to clip to while scoring; null clips nothing.
         head: What is trained beside the biases: ``auto`` (the task head and the pooler's bias), ``none``, or
@@ -280,7 +278,7 @@ class BiasSelectionCallback(Callback):
             running = {term: terms[term] for term in candidates}
             self.raced = race_terms(trainer, pl_module, running, head, inert, model_type, self.race)
         else:
-            patience = self.patience if self.rule.of_terms else 0  # It looks at the order of whole terms.
+            patience = self.patience if self.rule.of_terms else 0
             settings = (self.batches, patience, self.learning_rate, self.clip_norm, self.rule.per_head)
             scoring = ScoringPass(self.approach, *settings)
             self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)

@@ -12,8 +12,8 @@ from beft_lightning.serving.twin import merged
 _ROWS, _TOKENS = 3, 6
 #: Largest share of the effect of the vectors by which a row may differ from the same one without other adapters.
 _MOST_MIXED = 0.05
-#: Largest share of the effect by which it may differ from a bias of the layer. Half precision rounds the two differently,
-#: which over thirty layers came to 14 to 33 % of the effect; a vector that goes elsewhere differs by all of its effect.
+#: Largest share of the effect by which it may differ from a bias of the layer. Half precision rounds the two
+#: differently, over thirty layers by 14 to 33 % of the effect; a vector that goes elsewhere differs by all of it.
 _MOST_ROUNDED, _MOST_ROUNDED_HALF = 0.05, 0.5
 
 #: Computes rows, each with an adapter of its own.

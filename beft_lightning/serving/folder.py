@@ -39,8 +39,8 @@ class AdapterFolder:
     """Keeps the adapters that are served those of a folder.
 
     Adapters are ``NAME.ckpt``, checkpoints of fits (files, or DeepSpeed's folders), and folders ``NAME`` in PEFT's
-    format. Whatever cannot be served is logged once and listed under :attr:`broken`; the others are served. If the folder
-    itself disappears, what was read from it is served on.
+    format. Whatever cannot be served is logged once and listed under :attr:`broken`; the others are served. If the
+    folder itself disappears, what was read from it is served on.
 
     Args:
         folder: The folder.

@@ -62,7 +62,7 @@ class BiasSelectionCallback(Callback):
 
     Args:
         approach: ``gradient_signal`` (share of the gradient that the batches have in common), ``projection`` (BEFT),
-            ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches), ``sample_fisher`` (of single examples),
+            ``magnitude`` (BitFit), ``fisher`` (mean squared gradient of batches), ``sample_fisher`` (of examples),
             ``gradient`` (norm of the mean gradient), ``adam_gain`` (fall of the loss that a step of Adam promises),
             ``race`` (train each for a few batches and compare), or ``fixed``: train ``terms`` without scoring.
         terms: Candidate terms; with ``fixed`` the terms, single layers (``value.3``) or heads (``value.3.h5``) to

@@ -149,8 +149,8 @@ def read_values(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """
     path = folder / ADAPTER_VALUES
     try:
-        # Not mapped into memory: a file that is cut short meanwhile would end the process.
-        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in load(path.read_bytes()).items()}
+        # Not mapped into memory: a file that is cut short meanwhile would end the process. The order is another each time.
+        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in sorted(load(path.read_bytes()).items())}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not readable ({error}).") from error
     deltas = {name.removesuffix(f".{_BIAS}"): t.squeeze(0) for name, t in tensors.items() if name.endswith(_BIAS)}

@@ -149,7 +149,8 @@ def read_values(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """
     path = folder / ADAPTER_VALUES
     try:
-        # Not mapped into memory: a file that is cut short meanwhile would end the process. The order is another each time.
+        # Not mapped into memory: a file that is cut short meanwhile would end the process. Its order is not the same
+        # each time.
         tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in sorted(load(path.read_bytes()).items())}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not readable ({error}).") from error

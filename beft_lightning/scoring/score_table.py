@@ -204,10 +204,12 @@ class BiasScores:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if isinstance(content, dict) and content.get("approach") == "race":
+                raise ScoringError("these are the scores of a race: set approach to 'race'.")
             return cls.from_dict(content)
         except OSError as error:
             raise ScoringError(f"{path}: cannot read the scores ({error.strerror}).") from error
-        except ValueError as error:
+        except (ValueError, ScoringError) as error:
             raise ScoringError(f"{path}: {error} Make a new file with `python -m beft_lightning score`.") from error
 
     @classmethod

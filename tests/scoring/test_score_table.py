@@ -70,20 +70,21 @@ def test_the_csv_file_holds_the_same_numbers(scores: BiasScores, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "scores.json: "),
+        ("{", "Expecting property name"),
+        ('{"approach": "race"}', "these are the scores of a race: set approach to 'race'"),
         ("[]", "not a table of bias scores"),
         ('{"approach": "projection"}', "not a table of bias scores: KeyError 'terms'"),
         (
             '{"approach": "fisher", "model_type": "bert", "steps": 1, "selected": [], '
             '"terms": {"value": {"layers": [NaN], "inert": false, "parameters": 1}}}',
-            "finite score",
+            "not a table of bias scores: every term needs a finite score",
         ),
     ],
 )
 def test_a_file_without_scores_is_an_error(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     path.write_text(text)
-    with pytest.raises(ScoringError, match=message):
+    with pytest.raises(ScoringError, match=rf"scores.json: {message}.* Make a new file"):
         BiasScores.load(path)
 
 

@@ -119,7 +119,7 @@ class RaceScores:
             return cls.from_dict(content)
         except OSError as error:
             raise ScoringError(f"{path}: cannot read the scores ({error.strerror}).") from error
-        except ValueError as error:
+        except (ValueError, ScoringError) as error:
             raise ScoringError(f"{path}: {error} Make a new file with `python -m beft_lightning score`.") from error
 
     @classmethod

@@ -11,6 +11,10 @@ class ArchitectureError(BeftError):
     """The model's type is unknown, or its modules are not where its architecture says."""
 
 
+class NoAttentionError(ArchitectureError):
+    """The model ran, and no attention was seen in it."""
+
+
 class TermError(BeftError):
     """A bias term was asked for that does not exist, cannot be selected, or is named wrongly."""
 

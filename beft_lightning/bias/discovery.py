@@ -19,7 +19,7 @@ from beft_lightning.bias.sources import source
 from beft_lightning.bias.standard_names import is_mlp_input, named_terms
 from beft_lightning.bias.twin import first_line, outside_vocabulary, twins
 from beft_lightning.bias.watching import Watch, watch
-from beft_lightning.errors import ArchitectureError
+from beft_lightning.errors import ArchitectureError, NoAttentionError
 
 #: How to describe a model by hand.
 HOW_TO_MAP = """Say where its biases are, in YAML:
@@ -72,17 +72,16 @@ def architectures_of_twin(model: PreTrainedModel) -> list[Architecture]:
         model: Any transformers model.
 
     Returns:
-        An architecture for each stack of layers, in the order of the forward pass. Parts of the model that do not run
-        on made-up inputs together are run alone, and come after.
+        An architecture for each stack of layers, in the order of the forward pass. Models in it that do not run on
+        made-up inputs together are run one by one, and come after.
 
     Raises:
-        ArchitectureError: If no twin can be built and run, no attention is seen in it, or the names of the layers speak
-            against what was found.
+        NoAttentionError: If no attention is seen in a twin.
+        ArchitectureError: If no twin can be built and run, or what is seen in it has no clear place.
     """
     model_class: Any = type(model)
     config_class: Any = type(model.config)
-    found = list(_of_twin(model_class, config_class, model.config.to_json_string(use_diff=False)))
-    return confirmed(model, found)
+    return list(_of_twin(model_class, config_class, model.config.to_json_string(use_diff=False)))
 
 
 def confirmed(module: nn.Module, found: list[Architecture]) -> list[Architecture]:
@@ -133,7 +132,8 @@ def run_twin(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> tu
         The twin and its runs: of the whole, and of models in it that did not run then.
 
     Raises:
-        ArchitectureError: If none can be built and run, or none has attention.
+        NoAttentionError: If none has attention.
+        ArchitectureError: If none can be built and run.
     """
     problems: list[str] = []
     unseen: list[Watch] = []  # what runs showed that had no attention
@@ -143,7 +143,7 @@ def run_twin(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> tu
             return twin, runs
         unseen = unseen or [run.seen for run in runs]
     if unseen:
-        raise ArchitectureError(f"{model_class.__name__}: {_what_was_seen(unseen)} {HOW_TO_MAP}")
+        raise NoAttentionError(f"{model_class.__name__}: {_what_was_seen(unseen)} {HOW_TO_MAP}")
     outside = ", ".join(outside_vocabulary(config))
     cause = (
         f"The configuration names tokens outside of the vocabulary, which may be why: {outside}. " if outside else ""

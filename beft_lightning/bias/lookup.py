@@ -9,7 +9,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from beft_lightning.bias.architecture import Architecture, Architectures, Attention
 from beft_lightning.bias.architectures import ARCHITECTURES
-from beft_lightning.bias.discovery import architectures_of_twin, described
+from beft_lightning.bias.composite import architectures_of_model
+from beft_lightning.bias.discovery import described
 from beft_lightning.bias.found import note_found, noted
 from beft_lightning.errors import ArchitectureError
 
@@ -77,7 +78,7 @@ def architectures_of(module: nn.Module) -> list[Architecture]:
         return found
     if entry := ARCHITECTURES.get(model.config.model_type):
         return [_resolve(entry, model.config)]
-    return note_found(model, architectures_of_twin(model))
+    return note_found(model, architectures_of_model(model))
 
 
 def architecture_stacks(module: nn.Module, architecture: Architectures) -> Sequence[Architecture]:

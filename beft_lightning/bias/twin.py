@@ -17,6 +17,8 @@ _WIDTHS = re.compile(
 )
 _MLP_WIDTHS = re.compile(r"(^|_)(intermediate_sizes?|intermediate_size_mlp|ffn_hidden_size|ffn_dim|n_inner|d_ff)$")
 _HEADS = re.compile(r"(^|_)(attention_heads|num_heads|n_heads?)$")
+_KEY_HEADS = re.compile(r"(^|_)(key_value_heads|kv_heads|heads_kv)$")
+_OF_A_HEAD = re.compile(r"(^|_)(head_dim|rotary_dim|d_kv|d_head|size_per_head|mrope_section)$")
 _DEPTHS = re.compile(r"(?<!feat_extract)(?<!window)(^|_)(num_hidden_layers|layers|n_layers?|depth|num_blocks)$")
 _DERIVED = ("stage_names", "out_features", "out_indices")
 _HEAD_WIDTHS = ("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "attention_head_dim")
@@ -48,7 +50,8 @@ def twins(
     whole = config.to_dict()
     divisor = _divisor(whole)
     few = max(_FEW, _kinds_within(model_class, config))
-    for shape in [_shrunk(whole, divisor, few), _shrunk(whole, divisor), _shrunk(whole, 1, few), whole]:
+    fewer = _shrunk(whole, _head_divisor(whole), few, fewer_heads=True)
+    for shape in [_shrunk(whole, divisor, few), fewer, _shrunk(whole, divisor), _shrunk(whole, 1, few), whole]:
         try:
             small = type(config).from_dict(shape)
             with torch.device("meta"):
@@ -128,7 +131,7 @@ def _numbers(value: Any) -> list[int]:
 def _divisor(config: dict[str, Any]) -> int:
     """Return the largest power of two that divides all widths, and leaves heads of an even width."""
     parts = list(_parts(config))
-    widths = [n for part in parts for name, value in part.items() if _WIDTHS.search(str(name)) for n in _numbers(value)]
+    widths = list(_named(config, _WIDTHS))
     heads = [width for part in parts for width in _head_widths(part)]
     divisor = 64
     while divisor > 1:
@@ -137,6 +140,21 @@ def _divisor(config: dict[str, Any]) -> int:
             return divisor
         divisor //= 2
     return 1
+
+
+def _head_divisor(config: dict[str, Any]) -> int:
+    """Return the largest power of two that divides all numbers of heads, and all widths that are not of a head."""
+    numbers = [*_named(config, _HEADS), *_named(config, _KEY_HEADS), *_named(config, _WIDTHS, but=_OF_A_HEAD)]
+    common = math.gcd(*numbers)
+    return common & -common  # Its lowest bit that is set.
+
+
+def _named(config: dict[str, Any], names: re.Pattern[str], but: re.Pattern[str] | None = None) -> Iterator[int]:
+    """Yield the numbers in a configuration, and in its parts, whose names match a pattern, but not another."""
+    for part in _parts(config):
+        for name, value in part.items():
+            if names.search(str(name)) and not (but and but.search(str(name))):
+                yield from _numbers(value)
 
 
 def _head_widths(config: dict[str, Any]) -> Iterator[int]:
@@ -149,8 +167,13 @@ def _head_widths(config: dict[str, Any]) -> Iterator[int]:
     yield from _numbers(config.get("rotary_dim"))
 
 
-def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dict[str, Any]:
-    """Return a configuration whose widths are divided, if asked for with few layers, but all kinds that it lists."""
+def _shrunk(
+    config: dict[str, Any], divisor: int, few: int | None = None, *, fewer_heads: bool = False
+) -> dict[str, Any]:
+    """Return a configuration whose widths are divided, if asked for with few layers, but all kinds that it lists.
+
+    Heads are narrower then, or as wide and fewer.
+    """
     depth = max((v for name, v in config.items() if _DEPTHS.search(str(name)) and type(v) is int), default=0)
     lists = [v for v in config.values() if isinstance(v, list | tuple) and len(v) == depth > _FEW]
     kinds = [v for v in lists if len(set(map(str, v))) < depth]  # Else they are the layers' numbers.
@@ -161,7 +184,7 @@ def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dic
         if str(name).lstrip("_") in _DERIVED:
             continue
         if isinstance(value, dict):
-            value = _shrunk(value, divisor, few)
+            value = _shrunk(value, divisor, few, fewer_heads=fewer_heads)
         elif any(value is kind for kind in kinds):
             value = value[:keep]
         elif _DEPTHS.search(str(name)) and type(value) is int:
@@ -169,17 +192,19 @@ def _shrunk(config: dict[str, Any], divisor: int, few: int | None = None) -> dic
         elif _TOKEN.search(str(name)) and type(value) is int:
             value = min(value, last)
         else:
-            value = _narrowed(str(name), value, divisor)
+            value = _narrowed(str(name), value, divisor, fewer_heads)
         small[name] = value
     return small
 
 
-def _narrowed(name: str, value: Any, divisor: int) -> Any:
+def _narrowed(name: str, value: Any, divisor: int, fewer_heads: bool) -> Any:
     if name == "use_cache":
         return False
+    heads = _HEADS.search(name) or _KEY_HEADS.search(name)
+    width = _WIDTHS.search(name) and not (fewer_heads and _OF_A_HEAD.search(name))
     if _MLP_WIDTHS.search(name):
         divisor = divisor if divisor > 1 else _MLP_DIVISOR
-    elif not _WIDTHS.search(name):
+    elif not width and not (fewer_heads and heads):
         limits = [limit for pattern, limit in _LIMITS if pattern.search(name)]
         return min(value, limits[0]) if limits and type(value) is int else value
     if not _numbers(value):

@@ -37,9 +37,7 @@ def architectures_of_model(model: PreTrainedModel) -> list[Architecture]:
     alone, refused = _inner_architectures(model)
     if alone and (whole or not refused):
         outside = [one for one in whole if not one.layer.startswith(tuple(f"{name}." for name in alone))]
-        joined = outside + [
-            replace(one, layer=f"{name}.{one.layer}") for name, found in alone.items() for one in found
-        ]
+        joined = outside + [replace(one, layer=f"{name}.{one.layer}") for name, found in alone.items() for one in found]
         try:
             check_found(model, joined)
         except ArchitectureError:

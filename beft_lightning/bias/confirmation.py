@@ -18,6 +18,9 @@ _WORDS = {
     "value": {"v", "value", "values", "wv", "vproj"},
 }
 _QUERIES = _WORDS["query"] | {"qkv", "wqkv"}
+#: Names of modules with queries that no attention takes: linear attention (Qwen3.5), and what chooses the tokens that an
+#: attention sees (DeepSeek-V3.2).
+_NO_ATTENTION = {"indexer", "linear_attn"}
 #: Last names of layers that are wrapped: the name before them tells.
 _WRAPPED = {"linear", "layer", "base_layer"}
 
@@ -57,7 +60,11 @@ def check_found(module: nn.Module, found: Sequence[Architecture]) -> None:
 def unseen_queries(module: nn.Module, found: Sequence[Architecture]) -> list[str]:
     """Return the layers of a module with the name of a query beside which no layer was found."""
     patterns = [path_pattern(f"{one.layer}.{path}") for one in found for path in one.paths.values()]
-    layers = [name for name, child in module.named_modules() if isinstance(child, nn.Linear | Conv1D)]
+    layers = [
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, nn.Linear | Conv1D) and _NO_ATTENTION.isdisjoint(name.split("."))
+    ]
     seen = {name.rpartition(".")[0] for name in layers if any(pattern.search(name) for pattern in patterns)}
     return [name for name in layers if _words(name) & _QUERIES and name.rpartition(".")[0] not in seen]
 

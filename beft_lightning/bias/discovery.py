@@ -136,9 +136,10 @@ def run_twin(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> tu
         ArchitectureError: If none can be built and run.
     """
     problems: list[str] = []
+    failures: list[str] = []
     unseen: list[Watch] = []  # what runs showed that had no attention
     for twin in twins(model_class, config, problems):
-        runs = list(_runs(twin, problems))
+        runs = list(_runs(twin, failures))
         if any(run.seen.attentions for run in runs):
             return twin, runs
         unseen = unseen or [run.seen for run in runs]
@@ -149,29 +150,29 @@ def run_twin(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> tu
         f"The configuration names tokens outside of the vocabulary, which may be why: {outside}. " if outside else ""
     )
     raise ArchitectureError(
-        f"model type {config.model_type!r} is not in the table, and no small {model_class.__name__} could be run to "
-        f"watch its attention ({'; '.join(dict.fromkeys(problems[-3:]))}). {cause}Run it yourself, `found = "
+        f"model type {config.model_type!r}: no small {model_class.__name__} could be run to watch its attention "
+        f"({'; '.join([*dict.fromkeys(failures or problems)][:3])}). {cause}Run it yourself, `found = "
         f"beft_lightning.bias.discover(model, lambda: model(**inputs))`, and give `architecture=found`. {HOW_TO_MAP}"
     )
 
 
-def _runs(twin: PreTrainedModel, problems: list[str]) -> Iterator[Run]:
+def _runs(twin: PreTrainedModel, failures: list[str]) -> Iterator[Run]:
     called: list[str] = []
     for name, part in twin.named_modules():
         if not isinstance(part, PreTrainedModel) or any(layer.startswith(f"{name}.") for layer in called):
             continue
-        if (run := _run(twin, part, problems)) is not None:
+        if (run := _run(twin, part, failures)) is not None:
             called += [call.name for call in run.seen.calls.values()]
             yield run
 
 
-def _run(twin: PreTrainedModel, part: PreTrainedModel, problems: list[str]) -> Run | None:
+def _run(twin: PreTrainedModel, part: PreTrainedModel, failures: list[str]) -> Run | None:
     for inputs in sample_inputs(part):
         forward = partial(part, **inputs)
         try:
             return Run(forward, watch(twin, forward))
         except Exception as error:  # Models raise anything for inputs that do not fit.
-            problems.append(f"with {', '.join(inputs)} {first_line(error)}")
+            failures.append(f"with {', '.join(inputs)} {first_line(error)}")
     return None
 
 

@@ -50,6 +50,20 @@ def outermost_models(module: nn.Module) -> dict[str, PreTrainedModel]:
     return {name: model for name, model in found.items() if id(model) not in parts}
 
 
+def watched_models(module: nn.Module) -> dict[str, PreTrainedModel]:
+    """Return the outermost transformers models in ``module``, by name; for one whose parts were watched, these."""
+    found: dict[str, PreTrainedModel] = {}
+    for outer, model in outermost_models(module).items():
+        inside = {
+            name: part for name, part in model.named_modules() if noted(part) and isinstance(part, PreTrainedModel)
+        }
+        if noted(model) is None and inside:
+            found |= {f"{outer}.{name}".strip("."): part for name, part in inside.items()}
+        else:
+            found[outer] = model
+    return found
+
+
 def architecture_of(module: nn.Module) -> Architecture:
     """Return where the bias terms are in the model that ``module`` is or contains.
 
@@ -71,7 +85,7 @@ def architectures_of(module: nn.Module) -> list[Architecture]:
     watched. What a twin showed is noted on the model, for its checkpoints.
 
     Raises:
-        ArchitectureError: If the model's type is not in the table, and no attention of it was seen.
+        ArchitectureError: If neither says it, and no attention of it was seen.
     """
     model = pretrained_model(module)
     if (found := noted(model)) is not None:

@@ -7,7 +7,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from beft_lightning.bias.architecture import Architecture, Architectures
-from beft_lightning.bias.lookup import architecture_stacks, outermost_models, pretrained_model
+from beft_lightning.bias.found import noted
+from beft_lightning.bias.lookup import architecture_stacks, architectures_of, outermost_models, pretrained_model
 from beft_lightning.errors import ArchitectureError
 from beft_lightning.parameters import clean_name
 
@@ -106,9 +107,25 @@ def _with_layers(module: nn.Module) -> list[str]:
 
 
 def _model_around(module: nn.Module, part: nn.Module) -> nn.Module:
-    """Return the transformers model that a submodule is a part of; else the one that it contains."""
-    around = [model for model in outermost_models(module).values() if _holds(model, part)]
-    return around[0] if around else pretrained_model(part)
+    """Return the transformers model that a submodule is a part of; else the one that it contains.
+
+    Where models hold each other, it is the outermost whose terms are found.
+    """
+    around = [model for model in module.modules() if isinstance(model, PreTrainedModel) and _holds(model, part)]
+    if not around:
+        return pretrained_model(part)
+    for model in around:
+        if noted(model) is not None:
+            return model
+    problems = []
+    for model in around:
+        try:
+            architectures_of(model)
+        except ArchitectureError as error:
+            problems.append(error)
+        else:
+            return model
+    raise problems[0]
 
 
 def _holds(module: nn.Module, part: nn.Module) -> bool:

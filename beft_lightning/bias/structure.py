@@ -9,7 +9,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from beft_lightning.bias.architecture import Architectures, Fused
 from beft_lightning.bias.fused import FusedBias, add_bias, bias_name, fuse, is_bias, layout_of, same_layout, split_again
-from beft_lightning.bias.lookup import outermost_models
+from beft_lightning.bias.lookup import watched_models
 from beft_lightning.bias.parametrized import MARK, plain_name
 from beft_lightning.bias.terms import split_fused_biases
 from beft_lightning.errors import ArchitectureError, CheckpointError
@@ -117,7 +117,7 @@ def split_named_biases(module: nn.Module, names: Iterable[str], architecture: Ar
     whole = [path for path in paths if path in owners and not is_parametrized(owners[path])]
     if architecture is not None and whole:
         split_fused_biases(module, architecture)
-    for name, model in outermost_models(module).items() if architecture is None else ():
+    for name, model in watched_models(module).items() if architecture is None else ():
         if any(not name or path.startswith(f"{clean_name(name)}.") for path in whole):
             split_fused_biases(model)
     if unknown := [path for path in whole if not is_parametrized(owners[path])]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import BlipConfig, BlipModel, ViTConfig, ViTModel
+from transformers import Kosmos2Config, Kosmos2Model, ViTConfig, ViTModel
 
 from beft_lightning.bias import Architecture, discover, find_bias_terms
+from beft_lightning.bias.composite import architectures_of_model
 from beft_lightning.bias.confirmation import check_found
-from beft_lightning.bias.discovery import architectures_of_twin
 from beft_lightning.errors import ArchitectureError
 
 WIDTH = 8
@@ -90,9 +90,12 @@ def test_layers_with_the_name_of_a_query_are_not_left_out() -> None:
 
 def test_a_part_that_no_made_up_input_reaches_is_an_error_with_what_was_seen() -> None:
     with torch.device("meta"):
-        model = BlipModel(BlipConfig())
-    with pytest.raises(ArchitectureError, match=r"(?s)not seen in attention.*What was seen:.*vision_model.*in YAML"):
-        architectures_of_twin(model)
+        model = Kosmos2Model(Kosmos2Config())
+    seen = r"(?s)'image_to_text_projection.x_attn.q_proj'.*What was seen:.*text_model.*in YAML"
+    with pytest.raises(
+        ArchitectureError, match=f"{seen}.*tune one of the models in it, as `scope`: text_model, vision_model"
+    ):
+        architectures_of_model(model)
 
 
 def test_layers_that_take_turns_keep_their_index() -> None:
@@ -106,5 +109,5 @@ def test_the_random_numbers_of_the_program_go_on() -> None:
     with torch.device("meta"):
         model = ViTModel(ViTConfig(hidden_size=48, num_attention_heads=3, intermediate_size=64, num_hidden_layers=1))
     before = torch.get_rng_state()
-    architectures_of_twin(model)
+    architectures_of_model(model)
     assert torch.equal(torch.get_rng_state(), before)

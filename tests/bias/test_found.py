@@ -20,7 +20,7 @@ def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     def watch(*arguments: Any) -> Any:
         raise AssertionError("watched again")
 
-    monkeypatch.setattr("beft_lightning.bias.lookup.architectures_of_twin", watch)
+    monkeypatch.setattr("beft_lightning.bias.lookup.architectures_of_model", watch)
 
 
 def tiny(layers: int = 2) -> PreTrainedModel:

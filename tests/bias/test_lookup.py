@@ -54,7 +54,9 @@ def test_a_model_that_cannot_be_run_is_an_error_that_says_why() -> None:
             return super().forward(**inputs)
 
     config = type("OddConfig", (BertConfig,), {"model_type": "odd"})(num_hidden_layers=1, hidden_size=24)
-    with pytest.raises(ArchitectureError, match=r"'odd' is not in the table.*secret(?s:.*)discover\(model"):
+    with pytest.raises(
+        ArchitectureError, match=r"'odd': no small NeedsMore could be run .*secret(?s:.*)discover\(model"
+    ):
         find_bias_terms(NeedsMore(config))
 
 

@@ -29,7 +29,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         raise AssertionError("watched again")
 
     def start() -> None:
-        monkeypatch.setattr("beft_lightning.bias.lookup.architectures_of_twin", watch)
+        monkeypatch.setattr("beft_lightning.bias.lookup.architectures_of_model", watch)
         monkeypatch.setattr("beft_lightning.scoring.watched_step.discover", watch)
 
     return start

@@ -18,8 +18,7 @@ class Row:
         trained: Whether ten steps on each term change it and nothing else.
         exported: Whether transformers reads the model with trained values from a folder, and computes the same.
         reason: Why something does not work.
-        observed: Whether this is the present proof; the one before took the watch's word for what attention takes,
-            trained the values alone, and exported a configuration and a state.
+        parts: Names of the models in it that were watched alone; empty if the whole was watched.
     """
 
     model_type: str
@@ -28,7 +27,7 @@ class Row:
     trained: bool = False
     exported: bool = False
     reason: str = ""
-    observed: bool = False
+    parts: tuple[str, ...] = ()
 
 
 def page(rows: list[Row]) -> str:
@@ -51,15 +50,10 @@ def page(rows: list[Row]) -> str:
         f"{len(none)} of these no attention was seen. Of the other {len(attended)}, the terms are "
         f"{', '.join(f'**{name}** in {count}' for name, count in counts.items())}.",
         "",
-        f"{sum(row.observed for row in rows)} of the {len(rows)} were tried as said above: {_counts(found, True)}. The",
-        f"others wait for it and are marked ({_EARLIER}): {_counts(found, False)} by an earlier proof, which took",
-        "the watch's own record of what attention takes, trained the value biases alone, and rebuilt the model from",
-        "its configuration and state in memory.",
-        "",
         "| type | found | scored | trained | exported |",
         "|---|---|---|---|---|",
         *(
-            f"| {_name(row)} | {', '.join(row.found)} | {_mark(row.scored)} | {_mark(row.trained)} | "
+            f"| `{row.model_type}` | {_found(row)} | {_mark(row.scored)} | {_mark(row.trained)} | "
             f"{_mark(row.exported)} |"
             for row in found
         ),
@@ -67,11 +61,10 @@ def page(rows: list[Row]) -> str:
         "## Not found",
         "",
         "Each of these is refused with an error that says why, and how to write a mapping, which works for any model.",
-        f"The reasons of marked rows ({_EARLIER}) are those of the earlier proof; some may be gone since.",
         "",
         "| type | reason |",
         "|---|---|",
-        *(f"| {_name(row)} | {_short(row.reason)} |" for row in attended if not row.found),
+        *(f"| `{row.model_type}` | {_short(row.reason)} |" for row in attended if not row.found),
         "",
         "No attention was seen in " + ", ".join(f"`{row.model_type}`" for row in none) + ".",
         "",
@@ -91,30 +84,22 @@ _HEADER = (
     "",
     "- **found**: each of these biases, changed in the first or last layer, changes that input of the next attention,",
     "  and no other. This is observed where attention is computed, without a look at layers, names or gradients.",
-    "  Types whose layers have names that speak against what was seen count as not found.",
+    "  Types whose layers have names that speak against what was seen count as not found. Where the made-up inputs do",
+    "  not reach all of a composed model, the models in it are watched and proved alone; the table names them.",
     "- **scored**: all of them get finite scores, and all but key biases, which may be inert, positive ones.",
     "- **trained**: ten steps on each of these terms change it, unless it is an inert key, and no other parameter.",
     "  Where both say no, some bias did not move: in the narrow twins of GLPN and MobileViT, which were looked at,",
     "  the gradients of query biases are exactly 0.",
     "- **exported**: transformers reads the model with trained value biases from a folder, and computes the same.",
+    "  Of composed models that are not run as a whole, it reads every value.",
     "  Where a bias was added that the configuration has no place for, the format `peft` remains.",
     "",
 )
 
 
-#: Marks the rows of the earlier proof.
-_EARLIER = "°"
-
-
-def _counts(found: list[Row], observed: bool) -> str:
-    """Return in words how many of the types whose terms are found passed what, by one of the two proofs."""
-    rows = [row for row in found if row.observed == observed]
-    sums = {name: sum(getattr(row, name) for row in rows) for name in ("scored", "trained", "exported")}
-    return f"{len(rows)} found, {', '.join(f'{count} {name}' for name, count in sums.items())}"
-
-
-def _name(row: Row) -> str:
-    return f"`{row.model_type}`{'' if row.observed else _EARLIER}"
+def _found(row: Row) -> str:
+    terms = ", ".join(row.found)
+    return f"{terms}; in {', '.join(f'`{name}`' for name in row.parts)}" if row.parts else terms
 
 
 def _mark(works: bool) -> str:

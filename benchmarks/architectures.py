@@ -21,9 +21,12 @@ from transformers import MODEL_MAPPING, AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from beft_lightning.bias import add_missing_biases, find_bias_terms, freeze_except, magnitude_score
+from beft_lightning.bias.composite import found_by_model
 from beft_lightning.bias.discovery import Run, run_twin
+from beft_lightning.bias.found import note_found
+from beft_lightning.bias.lookup import architectures_of
 from beft_lightning.bias.owners import bias_owners
-from beft_lightning.bias.twin import first_line
+from beft_lightning.bias.twin import first_line, twins
 from beft_lightning.errors import BeftError
 from beft_lightning.export.merging import make_plain
 from benchmarks.architecture_table import Row, page
@@ -35,20 +38,24 @@ _SECONDS = 60
 
 
 def prove(model_type: str) -> Row:
-    """Prove on a small twin of a type's default model what works with it."""
-    row = Row(model_type, observed=True)
+    """Prove on a small twin of a type's default model what works with it; on several where it is watched in parts."""
+    row = Row(model_type)
     try:
         model_class, config = default_model(model_type)
     except Exception as error:  # Defaults that cannot be built fail in any way.
         row.reason = f"the default model cannot be built: {first_line(error)}"
         return row
     try:
-        twin, runs = run_twin(model_class, config)
-        add_missing_biases(twin, find_bias_terms_of(twin))
-        row.found = tuple(found_terms(twin, runs))
-        row.scored = scores_are_finite(twin, runs)
-        row.trained = nothing_else_moves(twin, runs, row.found)
-        row.exported = exports(twin, runs)
+        with torch.device("meta"):
+            model = model_class(config)
+        names = list(found_by_model(model))
+        watched = [run_twin_of(model.get_submodule(name)) for name in names]
+        found = [tuple(found_terms(twin, runs)) for twin, runs in watched]
+        row.found = tuple(dict.fromkeys(term for terms in found for term in terms))
+        row.scored = all(scores_are_finite(twin, runs) for twin, runs in watched)
+        row.trained = all(nothing_else_moves(*one, terms) for one, terms in zip(watched, found, strict=True))
+        row.parts = tuple(filter(None, names))
+        row.exported = exports_state(model) if row.parts else exports(*watched[0])
     except TimeoutError:
         raise
     except Exception as error:  # The reason is the result.
@@ -65,6 +72,13 @@ def default_model(model_type: str) -> tuple[type[PreTrainedModel], Any]:
     with torch.device("meta"):
         model_class(config)
     return model_class, config
+
+
+def run_twin_of(model: Any) -> tuple[PreTrainedModel, list[Run]]:
+    """Return a twin of a model, with the biases of attention that it lacks, and its runs."""
+    twin, runs = run_twin(type(model), model.config)
+    add_missing_biases(twin, find_bias_terms_of(twin))
+    return twin, runs
 
 
 def find_bias_terms_of(twin: PreTrainedModel) -> list[str]:
@@ -176,19 +190,43 @@ def _train(twin: nn.Module, runs: list[Run], *, steps: int) -> None:
 def exports(twin: PreTrainedModel, runs: list[Run]) -> bool:
     """Return whether transformers reads the trained model from a folder, and it computes the same."""
     before = [tensor.detach() for tensor in outputs(runs)]
-    try:
-        make_plain(twin)
-    except BeftError:
-        return False
-    with TemporaryDirectory() as folder:
-        twin.save_pretrained(folder)
-        model_class: Any = type(twin)
-        loaded, problems = model_class.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
-    if problems["missing_keys"] or problems["unexpected_keys"]:
+    loaded = reloaded(twin)
+    if loaded is None:
         return False
     twin.load_state_dict(loaded.state_dict())  # The runs are of this one.
     after = outputs(runs)
     return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in zip(before, after, strict=True))
+
+
+def reloaded(twin: PreTrainedModel) -> PreTrainedModel | None:
+    """Return a model as transformers reads it from a folder; None if that lacks something. Its biases become whole."""
+    try:
+        make_plain(twin)
+    except BeftError:
+        return None
+    with TemporaryDirectory() as folder:
+        twin.save_pretrained(folder)
+        model_class: Any = type(twin)
+        loaded, problems = model_class.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    return None if problems["missing_keys"] or problems["unexpected_keys"] else loaded
+
+
+def exports_state(model: PreTrainedModel) -> bool:
+    """Return whether transformers reads all values of a model with new biases from a folder.
+
+    Args:
+        model: A model whose terms are found; a small twin of it is written, and not run.
+    """
+    twin = next(twins(type(model), model.config, []))
+    note_found(twin, architectures_of(model))
+    add_missing_biases(twin, terms := find_bias_terms_of(twin))
+    with torch.no_grad():
+        for bias in (bias for term in terms for bias in find_bias_terms(twin)[term].values()):
+            bias.add_(torch.randn(bias.shape))
+    loaded = reloaded(twin)
+    return loaded is not None and all(
+        torch.equal(value, loaded.state_dict()[name]) for name, value in twin.state_dict().items()
+    )
 
 
 def main() -> None:
@@ -214,7 +252,7 @@ def main() -> None:
         try:
             row = prove(model_type)
         except TimeoutError:
-            row = Row(model_type, reason=f"not done within {_SECONDS} seconds of CPU time", observed=True)
+            row = Row(model_type, reason=f"not done within {_SECONDS} seconds of CPU time")
         signal.setitimer(signal.ITIMER_PROF, 0)
         gc.collect()
         print(json.dumps(asdict(row)), flush=True)

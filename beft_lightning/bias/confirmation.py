@@ -18,8 +18,8 @@ _WORDS = {
     "value": {"v", "value", "values", "wv", "vproj"},
 }
 _QUERIES = _WORDS["query"] | {"qkv", "wqkv"}
-#: Names of modules with queries that no attention takes: linear attention (Qwen3.5), and what chooses the tokens that an
-#: attention sees (DeepSeek-V3.2).
+#: Names of modules with queries that no attention takes: linear attention (Qwen3.5), and what chooses the tokens that
+#: an attention sees (DeepSeek-V3.2).
 _NO_ATTENTION = {"indexer", "linear_attn"}
 #: Last names of layers that are wrapped: the name before them tells.
 _WRAPPED = {"linear", "layer", "base_layer"}

@@ -1,4 +1,4 @@
-"""Models that transformers composes of two: terms of both are found, one stack after the other."""
+"""Models that transformers composes of others: terms of all are found, one stack after the other."""
 
 from typing import Any
 
@@ -6,11 +6,24 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, seed_everything
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, EncoderDecoderModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    EncoderDecoderModel,
+    Qwen3VLConfig,
+    Qwen3VLModel,
+    SamConfig,
+    SamModel,
+)
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.adapter import load_adapter
-from beft_lightning.bias import find_bias_terms, freeze_except
+from beft_lightning.bias import add_missing_biases, find_bias_terms, freeze_except
+from beft_lightning.bias.composite import found_by_model
+from beft_lightning.bias.found import found_record, restore_found
+from beft_lightning.bias.structure import fit_structure
+from beft_lightning.errors import ArchitectureError
 from tests.tiny import VOCABULARY, WIDTH, token_batches
 
 _SHAPE = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": len(VOCABULARY)}
@@ -109,3 +122,45 @@ def test_a_fit_selects_among_self_and_cross_attention_and_loads(make_trainer: An
     load_adapter(fresh, tmp_path / "fit.ckpt")
     ids = torch.arange(4, 12)[None]
     assert torch.equal(fresh.eval()(ids).logits, module.eval()(ids).logits)
+
+
+def test_what_a_twin_of_the_whole_does_not_show_is_watched_alone() -> None:
+    """Qwen3-VL's made-up images and texts do not fit together."""
+    with torch.device("meta"):
+        model = Qwen3VLModel(Qwen3VLConfig())
+    assert set(found_by_model(model)) == {"visual", "language_model"}
+    depths = model.config.vision_config.depth, model.config.text_config.num_hidden_layers
+    assert len(find_bias_terms(model)["value"]) == depths[0]
+    assert len(add_missing_biases(model, ["value"])) == depths[1]
+    assert len(find_bias_terms(model)["value"]) == sum(depths)
+    assert freeze_except(model, ["value"], scope="language_model") == [
+        f"language_model.layers.{layer}.self_attn.v_proj.bias" for layer in range(depths[1])
+    ]
+
+
+def masks() -> SamModel:
+    """A model with attention in its mask decoder that made-up inputs do not reach, and a fused encoder."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**sizes, "num_hidden_layers": 2, "image_size": 64, "output_channels": 16, "global_attn_indexes": [1]}
+    prompts = {"hidden_size": 16, "image_size": 64}
+    return SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=sizes)).eval()
+
+
+def test_a_part_can_be_tuned_where_the_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, fresh = masks(), masks()
+    with pytest.raises(ArchitectureError, match="(?s)'mask_decoder.*tune one of the models in it, .*: vision_encoder"):
+        find_bias_terms(model)
+    (first, last) = freeze_except(model, ["value"], scope="vision_encoder")
+    assert first == "vision_encoder.layers.0.attn.qkv.parametrizations.bias.original2"
+    with torch.no_grad():
+        model.get_parameter(first).fill_(1.0)
+        model.get_parameter(last).fill_(2.0)
+    # A checkpoint of it divides the bias of another model as well, which is not watched for that.
+    monkeypatch.setattr("beft_lightning.bias.lookup.architectures_of_model", None)
+    restore_found(fresh, found_record(model))
+    fit_structure(fresh, [name for name, _ in model.named_parameters()])
+    fresh.load_state_dict(model.state_dict())
+    assert [bias.unique().item() for bias in find_bias_terms(fresh, scope="vision_encoder")["value"].values()] == [1, 2]
+    image = torch.randn(1, 3, 64, 64)
+    assert torch.equal(fresh.get_image_embeddings(image), model.get_image_embeddings(image))

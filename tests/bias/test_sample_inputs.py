@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, BlipTextConfig, BlipTextModel
 
 from beft_lightning.bias.sample_inputs import sample_inputs
 from tests.tiny import make_model
@@ -78,3 +78,15 @@ def test_series_have_the_length_of_the_configuration() -> None:
 def test_a_model_may_have_positions_without_end() -> None:
     first = next(sample_inputs(tiny("xlnet", d_model=16, n_layer=1, n_head=2, d_inner=16, vocab_size=99)))
     assert first["input_ids"].shape == (1, 12)
+
+
+def test_cross_attention_takes_the_states_of_an_encoder() -> None:
+    blip = BlipTextModel(BlipTextConfig(**TINY, encoder_hidden_size=24))
+    assert next(sample_inputs(blip))["encoder_hidden_states"].shape == (1, 9, 24)
+    assert all("encoder_hidden_states" not in inputs for inputs in sample_inputs(tiny("bert", **TINY)))
+
+
+def test_patches_come_with_their_grid() -> None:
+    vision = tiny("qwen2_5_vl_vision", hidden_size=16, num_heads=2, depth=1, intermediate_size=16, out_hidden_size=16)
+    first = next(sample_inputs(vision))
+    assert vision(**first).pooler_output.shape == (16, 16)

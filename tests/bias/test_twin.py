@@ -58,6 +58,14 @@ def test_tokens_are_in_the_vocabulary_of_a_twin() -> None:
     assert (small.vocab_size, small.eos_token_id, small.pad_token_id) == (99, 98, 3)
 
 
+def test_the_second_twin_has_fewer_heads_of_the_same_width() -> None:
+    """A head may be divided into parts of a fixed width: Qwen2-VL's position has three."""
+    _, second, *_ = twins(LlamaModel, AutoConfig.for_model("llama", **LLAMA), [])
+    small = second.config
+    assert (small.num_attention_heads, small.num_key_value_heads, small.head_dim) == (4, 1, 64)
+    assert (small.hidden_size, small.intermediate_size, small.num_hidden_layers) == (256, 512, 2)
+
+
 def test_the_last_twin_is_of_the_same_size() -> None:
     config = AutoConfig.for_model("bert", hidden_size=36, num_attention_heads=2, num_hidden_layers=3, vocab_size=99)
     config.intermediate_size = 40
@@ -88,7 +96,7 @@ def test_what_cannot_be_built_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> N
 
     problems.clear()
     assert list(twins(fail, config, problems)) == []  # type: ignore[arg-type]
-    assert problems == ["ValueError: no such width"] * 4
+    assert problems == ["ValueError: no such width"] * 5
     assert first_line(KeyError()) == "KeyError: "
 
 

@@ -151,6 +151,22 @@ def must_be_watched(module: nn.Module, scope: Scope = None) -> bool:
     return not all(any(_holds(model, part) or _holds(part, model) for model in models) for part in parts)
 
 
+def is_found(module: nn.Module, scope: Scope = None) -> bool:
+    """Return whether the places of all terms in a scope are known, without a run of the module's own.
+
+    Raises:
+        ArchitectureError: If the scope names no submodule, or there are several models to choose from.
+    """
+    if must_be_watched(module, scope):
+        return False
+    models_in(module, scope)
+    try:
+        towers(module, scope=scope)
+    except ArchitectureError:
+        return False
+    return True
+
+
 def inert_terms(module: nn.Module, architecture: Architectures = None, scope: Scope = None) -> tuple[str, ...] | None:
     """Return the terms that cannot change what ``module`` computes; None if that is unknown.
 

@@ -17,7 +17,7 @@ from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.names import has_head, in_towers
 from beft_lightning.bias.precision import half_dtype
-from beft_lightning.bias.scope import inert_terms, models_in, must_be_watched, scoped
+from beft_lightning.bias.scope import inert_terms, is_found, models_in, scoped
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.score_report import report
 from beft_lightning.callbacks.selection_checks import FIXED, RACE, check_scoring, check_selection
@@ -226,11 +226,11 @@ class BiasSelectionCallback(Callback):
 
     def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
-        if self.architecture is None and must_be_watched(pl_module, self.scope):
+        if self.architecture is None and not is_found(pl_module, self.scope):
             if trainer.state.fn != "fit":
                 return  # A checkpoint brings the structure.
             self._cast(trainer, pl_module)  # Its step runs in the precision of the fit.
-            self._found = watch_training_step(trainer, pl_module)
+            self._found = watch_training_step(trainer, pl_module, self.scope)
         if added := add_missing_biases(pl_module, self.terms, **self._places):
             rank_zero_info(f"Added {len(added)} zero biases ({sum(map(numel, added)):,} values) where there were none.")
         # While the model is whole.

@@ -127,7 +127,7 @@ def test_a_fit_selects_among_self_and_cross_attention_and_loads(make_trainer: An
 def test_what_a_twin_of_the_whole_does_not_show_is_watched_alone() -> None:
     """Qwen3-VL's made-up images and texts do not fit together."""
     with torch.device("meta"):
-        model = Qwen3VLModel(Qwen3VLConfig())
+        model: Any = Qwen3VLModel(Qwen3VLConfig())
     assert set(found_by_model(model)) == {"visual", "language_model"}
     depths = model.config.vision_config.depth, model.config.text_config.num_hidden_layers
     assert len(find_bias_terms(model)["value"]) == depths[0]

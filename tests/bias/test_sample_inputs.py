@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel, BlipTextConfig, BlipTextModel
 from beft_lightning.bias.sample_inputs import sample_inputs
 from tests.tiny import make_model
 
-TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+TINY: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 
 def tiny(model_type: str, **options: Any) -> Any:

@@ -10,9 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from transformers import ViTConfig, ViTForImageClassification
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.adapter import load_adapter
+from beft_lightning.bias import find_bias_terms
 from beft_lightning.errors import ArchitectureError, BeftError
 
 MakeTrainer = Callable[..., Trainer]
@@ -123,6 +125,57 @@ def test_scores_choose_a_part(make_trainer: MakeTrainer) -> None:
     assert callback.scores.terms["key"].inert  # probed
     assert callback.selected is not None
     assert callback.selected[0] in ("query", "value")
+
+
+class Fussy(ViTForImageClassification):
+    """A model whose inputs cannot be made up."""
+
+    def forward(self, secret: Tensor, **inputs: Any) -> Any:
+        return super().forward(**inputs)
+
+
+class Seeing(LightningModule):
+    """Somebody's module around such a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        sizes: dict[str, Any] = {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        }
+        self.net = Fussy(ViTConfig(image_size=8, patch_size=4, num_channels=1, **sizes))
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        images, labels = batch
+        return nn.functional.cross_entropy(self.net(images, pixel_values=images).logits, labels)
+
+    def validation_step(self, batch: list[Tensor]) -> None:
+        self.validated = self.net(batch[0], pixel_values=batch[0]).logits
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-2)
+
+
+def test_a_model_without_a_twin_is_watched_in_the_step(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """Its head and the checkpoint are those of a model that was found by a twin."""
+    images = DataLoader(TensorDataset(torch.randn(8, 1, 8, 8), torch.arange(8) % 2), batch_size=4)
+    module, fresh = Seeing(), Seeing()
+    callback = BiasSelectionCallback("gradient", ["query", "value"], batches=2)
+    trainer = make_trainer(callbacks=[callback, AdapterCheckpoint()])
+    trainer.fit(module, images)
+    assert callback.trained[-2:] == ["net.classifier.weight", "net.classifier.bias"]
+    assert callback.selected in (["query"], ["value"])
+    name = f"{callback.selected[0][0]}_proj.bias"
+    assert callback.trained[:2] == [f"net.vit.layers.{layer}.attention.{name}" for layer in range(2)]
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    callbacks = [BiasSelectionCallback("gradient"), AdapterCheckpoint()]
+    make_trainer(callbacks=callbacks).validate(fresh, images, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), module.parameters(), strict=True))
+    load_adapter(other := Seeing(), tmp_path / "a.ckpt")
+    assert find_bias_terms(other)["value"].keys() == {0, 1}  # The checkpoint tells where they are.
 
 
 @pytest.mark.parametrize(

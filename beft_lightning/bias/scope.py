@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from beft_lightning.bias.architecture import Architecture, Architectures
 from beft_lightning.bias.found import noted
 from beft_lightning.bias.lookup import architecture_stacks, architectures_of, outermost_models, pretrained_model
-from beft_lightning.errors import ArchitectureError
+from beft_lightning.errors import ArchitectureError, NoAttentionError
 from beft_lightning.parameters import clean_name
 
 #: Names of the submodules to look at, one or several; None for everything.
@@ -155,6 +155,7 @@ def is_found(module: nn.Module, scope: Scope = None) -> bool:
     """Return whether the places of all terms in a scope are known, without a run of the module's own.
 
     Raises:
+        NoAttentionError: If a twin shows no attention.
         ArchitectureError: If the scope names no submodule, or there are several models to choose from.
     """
     if must_be_watched(module, scope):
@@ -162,6 +163,8 @@ def is_found(module: nn.Module, scope: Scope = None) -> bool:
     models_in(module, scope)
     try:
         towers(module, scope=scope)
+    except NoAttentionError:
+        raise
     except ArchitectureError:
         return False
     return True

@@ -34,7 +34,8 @@ def test_rates_are_chosen_on_other_images_than_those_reported_and_runs_are_not_r
     assert table[0] == "| trained | parameters | rate | 10 images |"
     rows = [line.split(" | ")[:3] for line in table[2:]]
     assert rows == [["| head only", "325", "0.03"], ["| value bias", "581", "0.03"]]
-    assert {path.name for path in (tmp_path / "choice").iterdir()} == {"head_50_0_0.03.json", "value_50_0_0.03.json"}
+    chosen = {f"{way}_50_{seed}_0.03.json" for way in ("head", "value") for seed in (0, 101, 102)}
+    assert {path.name for path in (tmp_path / "choice").iterdir()} == chosen
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"head_10_1_0.03.json", "value_10_1_0.03.json"}
     study = digits.Study(tmp_path, steps=2)
     ids = {name: set(batch["id"].tolist()) for name, batch in study.examples.items()}

@@ -7,9 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import Manager
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,8 +83,8 @@ class BankAPI(LitAPI):
     def setup(self, device: str) -> None:
         """Load the base, read the folder, and go on looking at it."""
         logging.basicConfig(level=logging.INFO)
-        with suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends this
+        os.setpgrp()  # Ctrl-C and service managers signal every process of a group; the main one ends this
+        self._parent = os.getppid()
         options = self._options
         self._engine = Engine(options.base, options.gguf_file, options.dtype, device, options.max_tokens)
         self._folder = AdapterFolder(options.adapters, self._engine.add, self._engine.remove)
@@ -107,6 +107,8 @@ class BankAPI(LitAPI):
     def _keep_looking(self) -> None:
         while True:
             time.sleep(self._options.rescan)
+            if os.getppid() != self._parent:  # the main process was killed
+                os.kill(os.getpid(), signal.SIGTERM)
             try:
                 self._look()
             except (EOFError, OSError):  # the process that holds the state has ended, and so does this one
@@ -135,7 +137,8 @@ class BankServer:
 
     def __init__(self, options: ServerOptions) -> None:
         self._process = os.getpid()
-        self._manager = Manager()
+        self._manager = SyncManager()
+        self._manager.start(signal.signal, (signal.SIGTERM, signal.SIG_IGN))  # it is needed until all requests end
         self.state = self._manager.dict()
         nothing: dict[str, Any] = {"served": [], "broken": {}, "problem": None, "time": 0}
         self.state.update({ADAPTERS: nothing, ACTIVE: 0, DRAINING: False})

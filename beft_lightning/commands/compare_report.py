@@ -8,7 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from beft_lightning.commands.markdown import markdown_table
-from beft_lightning.commands.run import Run
+from beft_lightning.compared_run import Run
 from beft_lightning.files import write_text_atomically
 from beft_lightning.pictures import accuracy_by_size, comparison_curves, results_by_method, save_picture
 

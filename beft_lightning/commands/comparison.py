@@ -17,9 +17,9 @@ from beft_lightning.bias import TERM_SYMBOLS
 from beft_lightning.callbacks.rate_race import RateRace
 from beft_lightning.commands.best_epoch import BestEpoch
 from beft_lightning.commands.compared_method import ComparedMethod
-from beft_lightning.commands.run import Run, read_json
 from beft_lightning.commands.run_folder import RunFolder
 from beft_lightning.commands.score_validation import measure_terms, measures_table
+from beft_lightning.compared_run import Run, read_json
 from beft_lightning.data import LanguageDataModule
 from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically

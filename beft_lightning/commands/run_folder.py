@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from beft_lightning.commands.run import Run
+from beft_lightning.compared_run import Run
 from beft_lightning.errors import BeftError
 from beft_lightning.files import write_text_atomically
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from beft_lightning.commands.run import Run
+from beft_lightning.compared_run import Run
 from beft_lightning.pictures.style import line_styles
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from beft_lightning import LanguageTaskModule
 from beft_lightning.commands.comparison import Comparison
-from beft_lightning.commands.run import Run
+from beft_lightning.compared_run import Run
 from beft_lightning.data import Glue
 
 MakeTrainer = Callable[..., Trainer]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from beft_lightning.__main__ import main
-from beft_lightning.commands.run import Run
 from beft_lightning.commands.run_folder import RunFolder
+from beft_lightning.compared_run import Run
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 from tests.commands.conftest import record
 

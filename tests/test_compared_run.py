@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from beft_lightning.commands.run import Run
+from beft_lightning.compared_run import Run
 from beft_lightning.errors import BeftError
 from tests.commands.conftest import record
 
-FIRST_VERSION = Path(__file__).parents[1] / "files" / "first_version" / "comparison" / "runs"
+FIRST_VERSION = Path(__file__).parent / "files" / "first_version" / "comparison" / "runs"
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ def is_identity(value: Any) -> bool:
 def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[Any]], trained: set[str]) -> None:
     """Check that a checkpoint was trained over the frozen weights of this run.
 
-    Weights in the same precision must be equal in every bit. In another precision, and in checkpoints of the first
-    version, four values of each tensor are compared.
+    Weights in the same precision must be equal in every bit. If the model is in another precision, and in checkpoints
+    of the first version, four values of each tensor are compared: also of those that are fp32 in both, as biases are,
+    since they were rounded with the others.
 
     Args:
         saved: The :func:`fingerprint` of the frozen weights when the checkpoint was written.
@@ -52,20 +53,28 @@ def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[An
         trained: Names of the parameters that the checkpoint holds.
 
     Raises:
-        CheckpointError: If parameters are missing on either side, or values differ by more than their precision.
+        CheckpointError: If parameters are missing on either side, values differ by more than their precision, or
+            weights are quantized on one side alone, where they cannot be compared.
     """
     if unknown := [name for name in here if name not in saved and name not in trained]:
         raise CheckpointError(
             f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
             "Give the pretrained model and the head it was trained with."
         )
+    rounded = any(expected[0] != here[name][0] for name, expected in saved.items() if name in here)
     for name, expected in saved.items():
         if name not in here:
             raise CheckpointError(
                 f"the checkpoint belongs to another model: that one has {name!r}, which this model lacks. "
                 "Give the pretrained model it was trained on."
             )
-        if not same_identity(expected, here[name]):
+        if expected[0] != here[name][0] and not all(map(_is_float, (expected, here[name]))):
+            raise CheckpointError(
+                f"the checkpoint was written over {name!r} in {_precision(expected)}, and this model has it in "
+                f"{_precision(here[name])}, which cannot be compared: load the model with the fit's precision, "
+                f"dtype={_precision(expected)!r}."
+            )
+        if not same_identity(expected, here[name], rounded):
             raise CheckpointError(
                 f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
                 "model's. Give the pretrained model it was trained on (a randomly initialized one needs the same seed)."
@@ -84,14 +93,24 @@ def identity(tensor: Tensor) -> list[Any]:
     return found
 
 
-def same_identity(saved: list[Any], here: list[Any]) -> bool:
-    """Return whether two of :func:`identity` are of the same tensor; see :func:`check_fingerprint`."""
+def _precision(identity: list[Any]) -> str:
+    """Return the name that ``dtype`` has for a tensor's precision; bytes hold pairs of codes of nf4."""
+    name = str(identity[0]).removeprefix("torch.")
+    return "nf4" if name == "uint8" else name
+
+
+def _is_float(identity: list[Any]) -> bool:
+    return "float" in _precision(identity)
+
+
+def same_identity(saved: list[Any], here: list[Any], rounded: bool = False) -> bool:
+    """Return whether two of :func:`identity` are of the same tensor, or of one and its rounded copy."""
     (dtype, *samples), (dtype_here, *samples_here) = (found[: 1 + _SAMPLES] for found in (saved, here))
     (exact, *mean), (exact_here, *mean_here) = ((found[1 + _SAMPLES :] or [None]) for found in (saved, here))
-    if dtype == dtype_here and exact is not None:
+    if dtype == dtype_here and exact is not None and not rounded:
         if exact == exact_here:
             return True
         return bool(mean and mean_here) and abs(mean[0] - mean_here[0]) <= _QUANTIZED_TOLERANCE
     # bf16 keeps 8 bits of a number: the same weights in another precision pass.
-    tolerance = 0.0 if dtype == dtype_here else 1e-2
+    tolerance = 1e-2 if rounded or dtype != dtype_here else 0.0
     return np.allclose(samples_here, samples, rtol=tolerance, atol=1e-4 * tolerance)

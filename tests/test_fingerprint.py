@@ -58,6 +58,27 @@ def test_the_same_weights_in_another_precision_pass_and_others_do_not(dtype: tor
         check_fingerprint(saved, fingerprint(other), set())
 
 
+def test_biases_that_are_fp32_in_both_precisions_were_rounded_with_the_weights(tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path, "opt", causal=True)
+    whole, half = (load_model(AutoModelForCausalLM, folder, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    bias = "model.decoder.layers.0.fc1.bias"
+    assert half.get_parameter(bias).dtype == torch.float32
+    assert not torch.equal(half.get_parameter(bias), whole.get_parameter(bias))
+    check_fingerprint(fingerprint(whole), fingerprint(half), set())
+    with torch.no_grad():
+        half.get_parameter(bias).mul_(1.05)
+    with pytest.raises(CheckpointError, match=f"its frozen '{bias}' differs"):
+        check_fingerprint(fingerprint(whole), fingerprint(half), set())
+
+
+def test_quantized_weights_and_others_cannot_be_compared() -> None:
+    codes, values = ({"a": [f"torch.{dtype}", 1.0, 2.0, 3.0, 4.0, "sum"]} for dtype in ("int8", "float32"))
+    with pytest.raises(
+        CheckpointError, match="over 'a' in int8, and this model has it in float32.*precision of the fit"
+    ):
+        check_fingerprint(codes, values, set())
+
+
 def test_fingerprints_of_the_first_version_are_checked_by_their_samples() -> None:
     model = make_model("bert")
     saved = samples(fingerprint(model))

@@ -11,6 +11,7 @@ from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
+from beft_lightning.bias.precision import half_dtype
 from beft_lightning.errors import BeftError
 from beft_lightning.loading import load
 from beft_lightning.serving.bank import AdapterBank
@@ -53,6 +54,8 @@ class BeftLM(HFLM):
             model, tokenizer = predictor.model, predictor.tokenizer
         if model.get_output_embeddings() is None:
             raise BeftError(f"{checkpoint}: {type(model).__name__} is no language model, which the harness needs.")
+        # Biases are fp32 over weights in half precision, and meet them under autocast.
+        options.setdefault("mixed_precision_dtype", half_dtype(model))
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", **options)
 
 

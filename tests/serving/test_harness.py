@@ -67,6 +67,17 @@ def test_exports_and_banks_get_the_same_log_probabilities(chat_backbone: str, tm
         assert found == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_bank_in_half_precision_computes_under_autocast(chat_backbone: str, tmp_path: Path) -> None:
+    trained(chat_backbone, PROMPT_TASKS["copa"], "value", tmp_path / "a.ckpt")
+    requests, found = _requests([("the film was", " good")]), []
+    for dtype in ("float32", "bfloat16"):
+        bank = AdapterBank(load_model(CAUSAL, chat_backbone, dtype=dtype))
+        bank.add("one", tmp_path / "a.ckpt")
+        model = BeftLM(bank=bank, adapter="one", tokenizer=load_tokenizer(chat_backbone))
+        found += [total for total, _ in model.loglikelihood(requests, True)]
+    assert found[1] == pytest.approx(found[0], abs=0.05)
+
+
 def test_what_is_no_language_model_is_one_error(backbone: str, tmp_path: Path) -> None:
     trained(backbone, SST2, "value", tmp_path / "a.ckpt")
     with pytest.raises(BeftError, match="is no language model"):

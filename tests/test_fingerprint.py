@@ -72,10 +72,8 @@ def test_biases_that_are_fp32_in_both_precisions_were_rounded_with_the_weights(t
 
 
 def test_quantized_weights_and_others_cannot_be_compared() -> None:
-    codes, values = ({"a": [f"torch.{dtype}", 1.0, 2.0, 3.0, 4.0, "sum"]} for dtype in ("int8", "float32"))
-    with pytest.raises(
-        CheckpointError, match="over 'a' in int8, and this model has it in float32.*precision of the fit"
-    ):
+    codes, values = ({"a": [f"torch.{dtype}", 1.0, 2.0, 3.0, 4.0, "sum"]} for dtype in ("uint8", "float32"))
+    with pytest.raises(CheckpointError, match="over 'a' in nf4, and this model has it in float32.*dtype='nf4'"):
         check_fingerprint(codes, values, set())
 
 

@@ -55,6 +55,13 @@ class EncodedOptions:
         row = self.row(option)
         return EncodedOptions(row[:-1], (row[-1:],), (self.starts[option],), self.truncated)
 
+    def halves(self) -> "list[EncodedOptions]":
+        """Return the prompt with the first half of its options, and with the others."""
+        middle = len(self.own) // 2
+        return [
+            replace(self, own=self.own[part], starts=self.starts[part]) for part in (slice(middle), slice(middle, None))
+        ]
+
     def ended(self, token: int) -> "EncodedOptions":
         """Return the same with a token more at the end of each option."""
         return replace(self, own=tuple((*own, token) for own in self.own))

@@ -19,8 +19,12 @@ from beft_lightning.serving.bank import AdapterBank
 from beft_lightning.tasks.objectives import Objective, make_objective
 from beft_lightning.tasks.objectives.classification import ClassificationObjective
 from beft_lightning.tasks.objectives.objective import labelled_rows
-from beft_lightning.tasks.objectives.options import OptionObjective
-from beft_lightning.tasks.option_scores import needs_separate_rows, option_log_probabilities, takes_packed_rows
+from beft_lightning.tasks.option_scores import (
+    needs_separate_rows,
+    option_log_probabilities,
+    option_scores,
+    takes_packed_rows,
+)
 
 #: Kinds of task whose examples share batches, whatever the adapter.
 TEXT_KINDS = ("classification", "regression", "multi_label")
@@ -96,16 +100,14 @@ class BankPredictor:
             For each example ``label`` and ``probabilities``, ``labels`` and ``probabilities``, or ``score``.
         """
         numbered = [{**one, "id": place} for place, one in enumerate(features)]
-        predicted: dict[int, dict[str, Any]] = {}
-        # Tasks that read texts encode alike, and so do those with options, calibrated or not: any can make the batch.
-        groups: dict[tuple[bool, bool], list[dict[str, Any]]] = {}
-        for one in numbered:
-            groups.setdefault((one["kind"] in TEXT_KINDS, "calibration" in one), []).append(one)
-        for (reads_texts, _), chosen in groups.items():
-            rows_of = self._text_rows if reads_texts else self._choice_rows
-            preprocessor = self._preprocessor(self._task(chosen[0]["adapter"]))
-            for batch in batches_of_like_length(chosen, preprocessor.length, self._batch_size):
-                predicted.update(zip((one["id"] for one in batch), rows_of(preprocessor, batch), strict=True))
+        texts = [one for one in numbered if one["kind"] in TEXT_KINDS]
+        choices = [one for one in numbered if one["kind"] not in TEXT_KINDS]
+        predicted = dict(zip((one["id"] for one in choices), self._choice_rows(choices), strict=True))
+        if texts:
+            # Tasks that read texts encode alike: any can make the batch.
+            preprocessor = self._preprocessor(self._task(texts[0]["adapter"]))
+            for batch in batches_of_like_length(texts, preprocessor.length, self._batch_size):
+                predicted.update(zip((one["id"] for one in batch), self._text_rows(preprocessor, batch), strict=True))
         return [predicted[place] for place in range(len(numbered))]
 
     def _text_rows(self, preprocessor: Preprocessor, features: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -123,20 +125,19 @@ class BankPredictor:
             rows += objective.rows_of(row[None, : objective.config["num_labels"]])
         return rows
 
-    def _choice_rows(self, preprocessor: Preprocessor, features: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        names = [one["adapter"] for one in features]
-        batch = move_data_to_device(preprocessor.collate_evaluation(list(features)), self.bank.model.device)
-        tasks = [self._task(name) for name in names]
-        objective = self._objective(tasks[0])
-        assert isinstance(objective, OptionObjective)
-        with self.bank.rows(self._names_of_rows(names, batch)) as model:
-            scores = objective.scores(model, batch)
-        counts = torch.bincount(batch["option_row"], minlength=len(names)).tolist()
-        labels = [
-            one["candidates"] or task.labels or [str(number) for number in range(count)]
-            for one, task, count in zip(features, tasks, counts, strict=True)
-        ]
-        return labelled_rows(scores.softmax(dim=-1), labels)
+    def _choice_rows(self, features: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        encoded = [(one["adapter"], self._parts(one["encoded"])) for one in features]
+        calibrated = [one for one in features if "calibration" in one]
+        blank = [(one["adapter"], self._parts(one["calibration"])) for one in calibrated]
+        found = self.score([*encoded, *blank])
+        behind_blank = {one["id"]: scores for one, scores in zip(calibrated, found[len(encoded) :], strict=True)}
+        rows = []
+        for one, scores in zip(features, found, strict=False):
+            sums, lengths = torch.tensor(scores).unbind(1)
+            blank_sums = torch.tensor(behind_blank[one["id"]])[:, 0] if one["id"] in behind_blank else None
+            names = one["candidates"] or self._task(one["adapter"]).labels or [str(i) for i in range(len(sums))]
+            rows += labelled_rows(option_scores(sums, lengths, blank_sums).softmax(dim=-1)[None], [names])
+        return rows
 
     def _names_of_rows(self, names: Sequence[str | None], batch: dict[str, Any]) -> list[str | None]:
         """Return the adapter of each row that the model is called with: an example's, or an option's."""
@@ -155,10 +156,13 @@ class BankPredictor:
             For each request, the log-probability and the number of tokens of each option.
         """
         parts = [(place, name, part) for place, (name, encoded) in enumerate(requests) for part in encoded]
+        order = sorted(range(len(parts)), key=lambda place: parts[place][2].length)
+        found: dict[int, list[tuple[float, int]]] = {}
+        for batch in self._batches([parts[place] for place in order]):
+            found.update(zip(order[len(found) :], self._score_batch(batch), strict=False))
         scores: list[list[tuple[float, int]]] = [[] for _ in requests]
-        for batch in self._batches(parts):
-            for (place, _, _), found in zip(batch, self._score_batch(batch), strict=True):
-                scores[place] += found
+        for place, (request, _, _) in enumerate(parts):
+            scores[request] += found[place]
         return scores
 
     def _batches(self, parts: Sequence[_Part]) -> Iterator[list[_Part]]:
@@ -204,7 +208,10 @@ class BankPredictor:
         encoded = encode_options(self.tokenizer, prompt, options, limit or 1 << 30)
         if encoded.truncated:
             raise DataError(f"prompt and longest option are longer than the model's {limit} positions: shorten them.")
-        if len(options) == 1 or self._tokens([(0, None, encoded)]) <= MOST_TOKENS:
+        return self._parts(encoded)
+
+    def _parts(self, encoded: EncodedOptions) -> list[EncodedOptions]:
+        """Divide options among as many parts as keep each within :data:`MOST_TOKENS` tokens, in order."""
+        if len(encoded.own) == 1 or self._tokens([(0, None, encoded)]) <= MOST_TOKENS:
             return [encoded]
-        half = len(options) // 2
-        return [*self.encode_score(prompt, options[:half]), *self.encode_score(prompt, options[half:])]
+        return [part for half in encoded.halves() for part in self._parts(half)]

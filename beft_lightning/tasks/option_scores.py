@@ -135,6 +135,18 @@ def separate_rows(batch: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def option_scores(sums: Tensor, lengths: Tensor, blank_sums: Tensor | None = None) -> Tensor:
+    """Return the scores by which options compare, of the shape of ``sums``.
+
+    Args:
+        sums: Log-probability of each option.
+        lengths: Number of tokens of each option.
+        blank_sums: With calibration, its log-probability behind the prompt without content. Then options compare by the
+            difference of the sums; without, by their mean.
+    """
+    return sums / lengths if blank_sums is None else sums - blank_sums
+
+
 def by_example(scores: Tensor, option_row: Tensor, examples: int) -> Tensor:
     """Arrange scores in a table of shape ``(examples, most options)``, with minus infinity where there is no option.
 

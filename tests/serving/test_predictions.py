@@ -42,14 +42,20 @@ def test_no_pass_over_options_has_more_tokens_than_allowed(model_type: str, monk
     ]
     encoded = [predictor.encode_score(*request) for request in requests]
     whole = predictor.score([(None, parts) for parts in encoded])
+    predictor.bank.add("copa", Adapter({}, task=COPA))
+    rows = [ROW, {**ROW, "premise": "the film"}, {**ROW, "choice1": "it was a good story ."}]
+    chosen = predictor.predict(predictor.encode("copa", rows))
     monkeypatch.setattr("beft_lightning.serving.predictions.MOST_TOKENS", 30)
     passes: list[torch.Size] = []
     predictor.bank.model.register_forward_pre_hook(
         lambda _, __, inputs: passes.append(inputs["input_ids"].shape), with_kwargs=True
     )
     in_parts = predictor.score([(None, predictor.encode_score(*request)) for request in requests])
+    choices = predictor.predict(predictor.encode("copa", rows))
     assert max(shape.numel() for shape in passes) <= 30
-    assert len(passes) > 1
+    assert len(passes) > 4
+    for one, other in zip(choices, chosen, strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
     for found, expected in zip(in_parts, whole, strict=True):
         assert [tokens for _, tokens in found] == [tokens for _, tokens in expected]
         assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-4)

@@ -16,6 +16,7 @@ from beft_lightning.tasks.option_scores import (
     classification_loss,
     language_model_loss,
     option_log_probabilities,
+    option_scores,
 )
 
 
@@ -50,19 +51,12 @@ class OptionObjective(LanguageModelObjective[PromptTask]):
         return labelled_rows(probabilities, self._names(batch))
 
     def scores(self, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-        """Return the score of each example's options, shape ``(batch, most options)``.
-
-        With calibration, options compare by the sum of their log-probability less the sum behind the prompt without
-        content; without, by its mean.
-        """
+        """Return the score of each example's options, shape ``(batch, most options)``; see :func:`option_scores`."""
         return self._compared(model, batch, *option_log_probabilities(model, batch))
 
     def _compared(self, model: PreTrainedModel, batch: dict[str, Any], sums: Tensor, lengths: Tensor) -> Tensor:
-        if "calibration" in batch:
-            scores = sums - option_log_probabilities(model, batch["calibration"])[0]
-        else:
-            scores = sums / lengths
-        return by_example(scores, batch["option_row"], len(batch["id"]))
+        blank = option_log_probabilities(model, batch["calibration"])[0] if "calibration" in batch else None
+        return by_example(option_scores(sums, lengths, blank), batch["option_row"], len(batch["id"]))
 
     def decode(self, predictions: Tensor, batch: dict[str, Any]) -> list[Any]:
         """Return the chosen options by their names, texts, or numbers."""

@@ -122,7 +122,7 @@ _PLAIN = (
         "the inputs that are made up lack {}",
     ),
     (r"missing \d+ required", "the inputs that are made up do not fit"),
-    (r"no layer computes (\w+) alone", "no layer computes {} alone"),
+    (r"no layer computes ([\w, ]+) alone", "no layer computes {} alone"),
     (r"the (\w+) seems to come from '([^']+)'", "{} seems to come from `{}`"),
     (r"one layer is (\w+) and (\w+)", "one layer is seen as {} and {}"),
     (r"attentions share the layer '([^']+)'", "two attentions take `{}` as different terms"),
@@ -136,7 +136,7 @@ _PLAIN = (
     ),
     (
         r"Input language unknown|visual_feats|cannot be multiplied|must match the size|Input must be|has no attribute|"
-        r"no inputs are known|multiple of 1920|unexpected keyword|watch its attention \(\)|KeyError|topk",
+        r"no inputs are known|multiple of 1920|shape '|unexpected keyword|watch its attention \(\)|KeyError|topk",
         "the inputs that are made up do not fit",
     ),
 )

@@ -90,9 +90,9 @@ def _run_plain(command: str, arguments: list[str]) -> None:
     """Run a command that has no configuration; its parser is asked before anything heavy is imported."""
     parsers = {"export": export_parser, "serve": serve_parser, "plot": plot_parser, "predict": predict_parser}
     options = vars(parsers[command]().parse_args(arguments))
-    from beft_lightning.log_noise import leave_out_bars
+    from beft_lightning.log_noise import leave_out_noise
 
-    leave_out_bars()
+    leave_out_noise(command)
     if command == "export":
         from beft_lightning.export import export
 
@@ -116,7 +116,7 @@ def _run(command: str, arguments: list[str]) -> None:
     from beft_lightning.cli import ArgumentError, BeftCLI, MisconfigurationException
     from beft_lightning.log_noise import leave_out_noise
 
-    leave_out_noise()
+    leave_out_noise(command)
     # Lightning warns of two command lines; ours is that of this process in another form.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:

@@ -28,6 +28,7 @@ from beft_lightning.callbacks import (
     RunSummary,
     Terminal,
 )
+from beft_lightning.callbacks.failed_start import FailedStart
 from beft_lightning.callbacks.run_config import RunConfig
 from beft_lightning.callbacks.tracking import start_loggers
 from beft_lightning.checkpoint import read_checkpoint
@@ -110,6 +111,12 @@ class BeftCLI(LightningCLI):
             parser.add_argument_group(title, description)
         parser.set_defaults({"checkpoint.save_last": True, "checkpoint.save_top_k": 0})
 
+    def setup_parser(self, add_subcommands: bool, *kwargs: dict[str, Any]) -> None:
+        """Make the parser; Lightning's own table of results is left out, as RunSummary prints one."""
+        super().setup_parser(add_subcommands, *kwargs)
+        if add_subcommands:
+            self.parser.set_defaults({"validate.verbose": False, "test.verbose": False})
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the command line, and check the checkpoint before anything is built."""
         super().parse_arguments(parser, args)
@@ -187,7 +194,8 @@ class BeftCLI(LightningCLI):
             raise BeftError(f"the trainer's options do not fit together: {error}") from error
 
     def _before_run(self) -> None:
-        """Start the loggers."""
+        """Start the loggers, whose folders go again if the start fails."""
+        self.trainer.callbacks.append(FailedStart(self.trainer))  # type: ignore[attr-defined]
         start_loggers(self.trainer)
 
     before_fit = before_validate = before_test = before_predict = _before_run

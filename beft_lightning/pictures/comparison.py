@@ -11,6 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from beft_lightning.compared_run import Run
 from beft_lightning.pictures.style import line_styles
 
+#: Ratio of the places on a logarithmic axis of two points that would hide each other.
+_GAP = 1.25
+
 
 def results_by_method(runs: Sequence[Run], metric: str) -> Figure:
     """Draw each method's results: a dot for each seed, a bar for the mean, and the number of values it trains.
@@ -61,6 +64,7 @@ def accuracy_by_size(runs: Sequence[Run], metric: str) -> Figure:
     """Draw the metric after the last epoch against the number of trained parameters, on a logarithmic axis.
 
     A point is the mean over the seeds, its bar reaches from the lowest to the highest. What trains nothing is a line.
+    Methods that train equally many parameters stand beside each other.
 
     Args:
         runs: All runs.
@@ -76,7 +80,9 @@ def accuracy_by_size(runs: Sequence[Run], metric: str) -> Figure:
             continue
         reach = [[mean - min(values)], [max(values) - mean]]
         point = style | {"linestyle": "none", "markersize": 7}
-        axes.errorbar(trained, mean, yerr=reach, capsize=3, label=f"{tune} ({trained:,})", **point)
+        equal = [other for other, (_, size) in methods.items() if size == trained]
+        beside = trained * _GAP ** (equal.index(tune) - (len(equal) - 1) / 2)
+        axes.errorbar(beside, mean, yerr=reach, capsize=3, label=f"{tune} ({trained:,})", **point)
     axes.set(xscale="log", xlabel="trained parameters", ylabel=f"{metric} after the last epoch")
     _legend(axes)
     return figure

@@ -39,3 +39,11 @@ def test_what_trains_nothing_is_a_line_beside_the_logarithmic_axis() -> None:
     assert {float(line.get_ydata()[0]) for line in points} >= {0.625}
     (level,) = (line for line in axes.lines if str(line.get_label()).startswith("zero_shot"))
     assert level.get_xdata() == [0, 1]  # from side to side
+
+
+def test_methods_of_one_size_stand_beside_each_other() -> None:
+    runs = [record(tune, last={"accuracy": 0.5}) for tune in ("value", "query", "key")]
+    axes: Any = accuracy_by_size(runs, "accuracy").axes[0]
+    low, middle, high = sorted({float(line.get_xdata()[0]) for line in axes.lines})
+    assert math.isclose(low * high, 10**2)
+    assert low < middle == 10 < high

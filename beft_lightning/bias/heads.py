@@ -102,8 +102,11 @@ def _automatic(module: nn.Module, own_architecture: bool, scope: Scope) -> set[s
     except ArchitectureError as error:
         if not own_architecture:
             raise
+        parts = [name for name, child in module.named_children() if any(True for _ in child.parameters())]
+        example = parts[-1] if parts else "classifier"
         raise ArchitectureError(
-            "head 'auto' needs a transformers model to tell the head from the pretrained part: give patterns "
-            "of the head's parameter names, or 'none'."
+            "head 'auto' needs a transformers model to tell the head from the pretrained part: name what is trained "
+            f"beside the biases, as in BiasSelectionCallback(head=['{example}.*']), or give head 'none'. "
+            f"{type(module).__name__} has the parts: {', '.join(parts) or 'none'}."
         ) from error
     return {name for name in names if module.get_parameter(name).requires_grad}

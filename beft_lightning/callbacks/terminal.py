@@ -18,6 +18,7 @@ from beft_lightning.parameters import numel
 from beft_lightning.progress import Bar
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.tasks import LanguageTaskModule
+from beft_lightning.words import batches
 
 
 class Terminal(ProgressBar):
@@ -243,12 +244,12 @@ def described_run(trainer: Trainer, module: LightningModule) -> Table:
     loader = trainer.train_dataloader
     dataset = getattr(loader, "dataset", None)
     examples = f"{len(dataset):,} examples, " if isinstance(dataset, Sized) else ""
-    validation = f"{sum(trainer.num_val_batches):,} batches of validation" if trainer.num_val_batches else "none"
+    validation = f"{batches(sum(trainer.num_val_batches))} of validation" if trainer.num_val_batches else "none"
     devices = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     table = Table.grid(padding=(0, 2))
     table.add_row("model", f"{getattr(module, 'backbone', type(module).__name__)}, {total:,} parameters")
     table.add_row("trained", f"{names}: {trained:,} values ({trained / total:.4%}), head included")
-    table.add_row("data", f"{examples}{trainer.num_training_batches:,} batches an epoch; {validation}")
+    table.add_row("data", f"{examples}{batches(trainer.num_training_batches)} an epoch; {validation}")
     strategy = type(trainer.strategy).__name__.removesuffix("Strategy")
     table.add_row("run", f"{devices}{module.device.type}, {trainer.precision}, {strategy}")
     return table

@@ -18,6 +18,7 @@ from beft_lightning.errors import BeftError
 from beft_lightning.scoring.isolation import eval_mode
 from beft_lightning.scoring.training_loss import half_autocast
 from beft_lightning.tasks import LanguageTaskModule
+from beft_lightning.words import batches
 
 #: Batches that are timed of each kind, after one that warms up.
 TIMED = 8
@@ -53,11 +54,11 @@ class Seconds:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return labels and values for people."""
-        share = f", {self.choice_batches / self.fit_batches:.0%} of the fit's {self.fit_batches:,} batches"
+        share = f", {self.choice_batches / self.fit_batches:.0%} of the fit's {batches(self.fit_batches)}"
         return [
             ("a training step", duration(self.step)),
             ("scoring or race, at most", f"{duration(self.choice)}{share}"),
-            ("an epoch with validation", f"{duration(self.epoch)}, {self.epoch_batches:,} batches"),
+            ("an epoch with validation", f"{duration(self.epoch)}, {batches(self.epoch_batches)}"),
             ("the fit", duration(self.fit)),
         ]
 

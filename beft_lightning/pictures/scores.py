@@ -8,6 +8,7 @@ from matplotlib.patches import Rectangle
 from beft_lightning.bias.names import parsed, split_name
 from beft_lightning.pictures.style import COLOR_MAP
 from beft_lightning.scoring.score_table import BiasScores
+from beft_lightning.words import batches
 
 #: Most layers that each have a number below them.
 _NUMBERED_LAYERS = 16
@@ -29,7 +30,7 @@ def score_picture(scores: BiasScores) -> Figure:
     _draw_layers(layers, scores, width)
     _draw_bars(bars, scores)
     layers.set_yticks(range(len(ranking)), [_label(scores, term) for term in ranking])
-    figure.suptitle(f"Bias terms of {scores.model_type}, {scores.steps} batches", fontsize="large")
+    figure.suptitle(f"Bias terms of {scores.model_type}, {batches(scores.steps)}", fontsize="large")
     return figure
 
 

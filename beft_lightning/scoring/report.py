@@ -6,6 +6,7 @@ from beft_lightning.bias.names import split_name
 from beft_lightning.scoring.margin import Margin
 from beft_lightning.scoring.record import record_of
 from beft_lightning.scoring.score_table import BiasScores
+from beft_lightning.words import batches
 
 
 def ranking_table(scores: BiasScores) -> Table:
@@ -15,7 +16,7 @@ def ranking_table(scores: BiasScores) -> Table:
 
     Below it stand the score of noise alone, and the record of the approach in the study, where they are known.
     """
-    title = f"Bias terms of {scores.model_type} by {scores.approach} score, {scores.steps} batches"
+    title = f"Bias terms of {scores.model_type} by {scores.approach} score, {batches(scores.steps)}"
     record = record_of(scores.approach)
     captions = [
         *([f"Noise alone scores {scores.noise:.4g}."] if scores.noise else []),
@@ -52,7 +53,7 @@ def near_tie_warning(scores: BiasScores) -> str | None:
     spread = "" if margin.spread is None else f" ± {margin.spread:.2g} (two standard errors over the batches)"
     return (
         f"{term!r} was selected, but its score leads that of {margin.over!r} by {margin.difference:.2g}{spread}, after "
-        f"{scores.steps} batches: other batches may select the other. "
+        f"{batches(scores.steps)}: other batches may select the other. "
         "Score on more batches (`batches`, and `patience` 0), or name the term with approach 'fixed'."
     )
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from beft_lightning.scoring.race.result import RaceResult
 from beft_lightning.scoring.race.scores import RaceScores
 from beft_lightning.scoring.record import record_of
+from beft_lightning.words import batches
 
 
 def race_table(scores: RaceScores) -> Table:
@@ -54,7 +55,7 @@ def verdict(result: RaceResult) -> str:
     name = f"{winner.term!r} at learning rate {winner.rate:g}"
     others = [entrant for term, entrant in result.best_of_terms.items() if term != winner.term]
     if not others:
-        return f"{name} has the lowest held-out loss after {winner.batches} batches."
+        return f"{name} has the lowest held-out loss after {batches(winner.batches)}."
     nearest = result.best_of_terms[ties[0]] if ties else others[0]
     difference = nearest.gap_to(winner)
     measured = (
@@ -76,7 +77,7 @@ def race_warning(result: RaceResult) -> str | None:
     """Return a warning if the race decides nothing, else ``None``."""
     if not result.has_learnt:
         return (
-            f"no candidate has lowered the held-out loss of the checkpoint in {result.winner.batches} batches by more "
+            f"no candidate has lowered the held-out loss of the checkpoint in {batches(result.winner.batches)} by more "
             "than two standard errors, so that this race says little: give it a larger race.allowance or other "
             "race.rates."
         )

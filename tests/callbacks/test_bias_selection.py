@@ -133,7 +133,7 @@ def test_a_near_tie_is_warned_of(near: bool, make_trainer: MakeTrainer, tmp_path
 
 def test_a_single_batch_does_not_tell_signals_apart(make_trainer: MakeTrainer) -> None:
     """One batch agrees with itself: every term has the signal 1."""
-    with pytest.warns(UserWarning, match="leads that of 'value' by 0, after 1 batches: other batches may"):
+    with pytest.warns(UserWarning, match="leads that of 'value' by 0, after 1 batch: other batches may"):
         fit(make_trainer, ForeignModule(), BiasSelectionCallback(batches=1), max_epochs=0)
 
 

@@ -1,5 +1,6 @@
 """The command line behind ``python -m beft_lightning``: a LightningCLI with this package's parts."""
 
+import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -204,6 +205,8 @@ class BeftCLI(LightningCLI):
         """Give the trainer what a comparison's own trainers are made of."""
         assert isinstance(self.trainer, BeftTrainer)
         options = {**self._of_command(self.config_init).trainer, **_QUIET}
+        if not sys.stdout.isatty():  # Lightning's bars would fill a file.
+            options["enable_progress_bar"] = False
         self.trainer.make_trainer = partial(self.trainer_class, **options)
         # What results depend on; not where and on how many devices they are made.
         text = yaml.safe_load(self.parser.dump(self.config))[self.subcommand]

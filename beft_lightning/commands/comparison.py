@@ -98,7 +98,8 @@ class Comparison:
                     run = self._train(method, *loaded, seed)
                     self.folder.add(run)
                 results.append(run)
-                rank_zero_info(f"{method.tune}, seed {seed}: {run.last}")
+                metrics = ", ".join(f"{name} {value:.4f}" for name, value in run.last.items())
+                rank_zero_info(f"{method.tune}, seed {seed}: {metrics}")
         return results
 
     def results(self) -> list[Run]:

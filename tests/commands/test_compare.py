@@ -27,7 +27,8 @@ def test_a_comparison_from_the_command_line(
         str(folder),
     ]
     mask = ["--options", '{"random_mask": {"budget": 100}}']
-    assert main(argv("compare", *options, *mask)) == 0
+    assert main(argv("compare", *options, *mask, "--trainer.enable_progress_bar", "true")) == 0
+    assert "Testing" not in capsys.readouterr().out  # no bars where there is no terminal
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     assert [(row["tune"], row["seed"]) for row in rows] == [
         (t, s) for s in "01" for t in ("query,value", "random_mask")

@@ -69,7 +69,7 @@ class Terminal(ProgressBar):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Say what to do with the result, behind what other callbacks print at the end; give the strategy back."""
         if self._next:
-            self.print("next:", *self._next, sep="\n  ", soft_wrap=True)
+            self.print(*self._next, sep="\n  ", soft_wrap=True)
         self._next = []
         release(trainer.strategy)
 
@@ -105,7 +105,7 @@ class Terminal(ProgressBar):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what can be done with the result."""
-        self._next = next_commands(trainer, pl_module)
+        self._next = next_steps(trainer, pl_module)
 
     def on_exception(self, *_: Any) -> None:
         """Remove the bar."""
@@ -205,15 +205,16 @@ def joined(facts: list[str], width: int) -> list[str]:
     return lines
 
 
-def next_commands(trainer: Trainer, module: LightningModule) -> list[str]:
-    """Return the commands that use the result of a fit: to predict, and to export what can be exported.
+def next_steps(trainer: Trainer, module: LightningModule) -> list[str]:
+    """Return the commands that use a fit, under a heading: to predict, and to export what can be exported.
 
     Args:
         trainer: A trainer at the end of its fit.
         module: The module that was trained.
 
     Returns:
-        The commands; none without a checkpoint that the command line can read.
+        The heading, which says what new inputs need, and the commands; nothing without a checkpoint that the command
+        line can read.
     """
     checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
     if not checkpoint or not isinstance(module, LanguageTaskModule):
@@ -222,7 +223,7 @@ def next_commands(trainer: Trainer, module: LightningModule) -> list[str]:
     commands = [f"{program} predict --ckpt_path {path} --input new.csv --out predictions.jsonl"]
     if module.method is None or module.method.export_obstacle is None:
         commands.append(f"{program} export --checkpoint {path} --format hf --out model")
-    return commands
+    return [f"next (columns of new.csv: {', '.join(module.task.input_columns)}):", *commands]
 
 
 def described_run(trainer: Trainer, module: LightningModule) -> Table:

@@ -58,7 +58,9 @@ def test_a_terminal_gets_a_bar_that_goes_away(
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
     assert max(len(line) for line in lines if "accuracy" in line) <= width
     end = shown[shown.rindex("epoch 2/2") :]
-    assert end.rindex("next:") > end.rindex(ESCAPE)  # the bar is gone before the last lines
+    assert end.rindex("next (columns of new.csv: sentence):") > end.rindex(
+        ESCAPE
+    )  # the bar is gone before the last lines
 
 
 @pytest.mark.parametrize("tune", ["value", "lora"])
@@ -81,7 +83,7 @@ def test_any_module_can_have_it(make_trainer: MakeTrainer) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "ForeignModule" in shown
     assert "epoch 1/1" in shown
-    assert "next:" not in shown
+    assert "next (" not in shown
 
 
 def test_other_processes_print_nothing(make_trainer: MakeTrainer) -> None:

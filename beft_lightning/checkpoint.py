@@ -95,6 +95,42 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def model_record(checkpoint: Mapping[str, Any], path: str | Path, instead: str) -> dict[str, Any]:
+    """Return what a checkpoint says of its model.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` gives.
+        path: Its file, for the error.
+        instead: What to do with the checkpoint of a module of one's own, for the error.
+
+    Raises:
+        CheckpointError: If it does not say how to make its model.
+    """
+    if MODEL_KEY not in checkpoint:
+        raise CheckpointError(
+            f"{path}: does not say which backbone it was trained on; only fits of LanguageTaskModule do. For a module "
+            f"of your own, call {instead}."
+        )
+    return dict(checkpoint[MODEL_KEY])
+
+
+def check_pretrained(record: Mapping[str, Any], path: str | Path) -> None:
+    """Check that the frozen weights of a checkpoint can be loaded.
+
+    Args:
+        record: Its :func:`model_record`.
+        path: Its file, for the error.
+
+    Raises:
+        CheckpointError: If they were random.
+    """
+    if record["random_init"]:
+        raise CheckpointError(
+            f"{path}: trained over random weights (random_init), which no checkpoint holds. Train over a pretrained "
+            "backbone to use or export the result."
+        )
+
+
 def read_file(path: Path, *, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
     """Read a local file of :func:`torch.save` and check that it is whole.
 

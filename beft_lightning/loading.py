@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from beft_lightning.adapter import load_values
 from beft_lightning.bias.found import restore_found
-from beft_lightning.checkpoint import FOUND_KEY, MODEL_KEY, read_checkpoint
+from beft_lightning.checkpoint import FOUND_KEY, check_pretrained, model_record, read_checkpoint
 from beft_lightning.data.task import TaskRecord
 from beft_lightning.data.task_records import task_from_dict
 from beft_lightning.errors import BeftError, CheckpointError
@@ -66,17 +66,8 @@ _Loaded = tuple[PreTrainedModel, Any, TaskRecord, str]
 
 def _load_checkpoint(path: str | Path, backbone: str | None) -> _Loaded:
     checkpoint = read_checkpoint(path)
-    if MODEL_KEY not in checkpoint:
-        raise CheckpointError(
-            f"{path}: does not say which backbone it was trained on; only fits of LanguageTaskModule do. For a module "
-            "of your own, call beft_lightning.load_adapter(module, path)."
-        )
-    record = checkpoint[MODEL_KEY]
-    if record["random_init"]:
-        raise CheckpointError(
-            f"{path}: trained over random weights (random_init), which no checkpoint holds. Train over a pretrained "
-            "backbone to use the result."
-        )
+    record = model_record(checkpoint, path, "beft_lightning.load_adapter(module, path)")
+    check_pretrained(record, path)
     if bad := [name for name, tensor in checkpoint["state_dict"].items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{path}: the trained values of {bad[0]} are not finite; the fit has diverged.")
     task = _task(record, path)

@@ -78,6 +78,23 @@ def load_tokenizer(backbone: str, gguf_file: str | None = None) -> PreTrainedTok
     return tokenizer
 
 
+def load_config(backbone: str, gguf_file: str | None = None, **options: Any) -> PreTrainedConfig:
+    """Return the configuration of a backbone. Python code in its folder is never run.
+
+    Args:
+        backbone: Hub id, local folder, or ``pkg://PACKAGE/FOLDER``.
+        gguf_file: Name of the GGUF file in that folder that holds it.
+        options: Values to set, such as ``num_labels``.
+
+    Raises:
+        BackboneError: If there is no such package.
+        OSError, ValueError, KeyError, ImportError: As transformers raises them.
+    """
+    return AutoConfig.from_pretrained(
+        resolve_backbone(backbone), gguf_file=gguf_file, trust_remote_code=False, **options
+    )
+
+
 def load_model(
     auto_class: Any,
     backbone: str,
@@ -116,8 +133,7 @@ def load_model(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        # A checkpoint may name any backbone, and a backbone's folder may hold Python code.
-        config = AutoConfig.from_pretrained(source, gguf_file=gguf_file, trust_remote_code=False, **options)
+        config = load_config(backbone, gguf_file, **options)
         _check_head(auto_class, config, backbone)
         chosen = attention_options(auto_class, config, attention)
         if random_init:

@@ -6,7 +6,6 @@ from typing import Any
 from transformers import (
     FEATURE_EXTRACTOR_MAPPING,
     IMAGE_PROCESSOR_MAPPING,
-    AutoConfig,
     AutoFeatureExtractor,
     AutoImageProcessor,
     PreTrainedConfig,
@@ -14,7 +13,7 @@ from transformers import (
 
 from beft_lightning.backbones import resolve_backbone
 from beft_lightning.errors import BackboneError
-from beft_lightning.models import load_tokenizer
+from beft_lightning.models import load_config, load_tokenizer
 
 
 def load_processor(kind: str | None, backbone: str, gguf_file: str | None = None) -> Any:
@@ -51,7 +50,7 @@ def make_processor(kind: str, backbone: str) -> Any:
         BackboneError: If the config cannot be loaded, or transformers has no such processor for the type.
     """
     try:
-        config = AutoConfig.from_pretrained(resolve_backbone(backbone), trust_remote_code=False)
+        config = load_config(backbone)
         return _MAKERS[kind](config)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise BackboneError(

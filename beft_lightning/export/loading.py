@@ -18,8 +18,10 @@ from beft_lightning.checkpoint import (
     LAYOUTS_KEY,
     MODEL_KEY,
     TRAINED_KEY,
+    check_pretrained,
     check_state_dict,
     held_names,
+    model_record,
     read_checkpoint,
 )
 from beft_lightning.errors import CheckpointError, ExportError
@@ -102,21 +104,13 @@ def read_fit(path: str | Path) -> dict[str, Any]:
             "as every fit of `python -m beft_lightning` does. Of a whole module, the model's `save_pretrained` writes "
             "a folder that `serve --base` takes."
         )
-    if MODEL_KEY not in checkpoint:
-        raise CheckpointError(
-            f"{path}: does not say which backbone it was trained on; only fits of LanguageTaskModule do. For a module "
-            "of your own, call `merge` or `peft_adapter` of beft_lightning.export on your model."
-        )
+    model_record(checkpoint, path, "`merge` or `peft_adapter` of beft_lightning.export on your model")
     return checkpoint
 
 
 def check_exportable(path: str | Path, record: Mapping[str, Any], method: TuningMethod | None) -> None:
     """Check that some format can express what was trained, before the base is loaded."""
-    if record["random_init"]:
-        raise ExportError(
-            f"{path}: trained over random weights (random_init), which no checkpoint holds. Train over a pretrained "
-            "backbone to export the result."
-        )
+    check_pretrained(record, path)
     if method is not None and method.export_obstacle is not None:
         raise ExportError(f"{path}: holds {method.export_obstacle}; only biases, heads and weights are exported.")
     if record["auto_class"] not in AUTO_CLASSES:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, PreTrainedTokenizerBase
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PreTrainedTokenizerBase
 
-from beft_lightning.backbones import resolve_backbone
 from beft_lightning.checkpoint import MODEL_KEY
 from beft_lightning.data.chat_template import render, turn_end
 from beft_lightning.data.packed_options import EncodedOptions, plain_tokens
@@ -18,7 +17,7 @@ from beft_lightning.errors import BeftError, CheckpointError, DataError
 from beft_lightning.export.loading import read_fit
 from beft_lightning.export.peft import ADAPTER_CONFIG, TASK_TYPES
 from beft_lightning.export.peft_source import is_adapter
-from beft_lightning.models import load_model, load_tokenizer, usable_positions
+from beft_lightning.models import load_config, load_model, load_tokenizer, usable_positions
 from beft_lightning.predictor import is_finite
 from beft_lightning.serving.bank import AdapterBank
 from beft_lightning.serving.generation import Piece, Prompt, generate_pieces
@@ -57,9 +56,7 @@ class Engine:
         self._device = device
         self._max_tokens = max_tokens
         self.tokenizer = load_tokenizer(backbone, gguf_file)
-        config = type(
-            AutoConfig.from_pretrained(resolve_backbone(backbone), gguf_file=gguf_file, trust_remote_code=False)
-        )
+        config = type(load_config(backbone, gguf_file))
         self._generates = config in MODEL_FOR_CAUSAL_LM_MAPPING and config not in MODEL_FOR_MASKED_LM_MAPPING
         self._predictors: dict[str, BankPredictor] = {}
         self._places: dict[str, str] = {}

@@ -21,6 +21,7 @@ from litserve.loops import BatchedStreamingLoop
 from beft_lightning.serving.engine import Engine
 from beft_lightning.serving.folder import AdapterFolder
 from beft_lightning.serving.page import add_page
+from beft_lightning.serving.parent import end_with_parent
 from beft_lightning.serving.routes import ACTIVE, ADAPTERS, DRAINING, BankSpec, http_error
 
 #: Longest time for requests to end when the server has been asked to, in seconds.
@@ -84,7 +85,7 @@ class BankAPI(LitAPI):
         """Load the base, read the folder, and go on looking at it."""
         logging.basicConfig(level=logging.INFO)
         os.setpgrp()  # Ctrl-C and service managers signal every process of a group; the main one ends this
-        self._parent = os.getppid()
+        end_with_parent()
         options = self._options
         self._engine = Engine(options.base, options.gguf_file, options.dtype, device, options.max_tokens)
         self._folder = AdapterFolder(options.adapters, self._engine.add, self._engine.remove)
@@ -107,8 +108,6 @@ class BankAPI(LitAPI):
     def _keep_looking(self) -> None:
         while True:
             time.sleep(self._options.rescan)
-            if os.getppid() != self._parent:  # the main process was killed
-                os.kill(os.getpid(), signal.SIGTERM)
             try:
                 self._look()
             except (EOFError, OSError):  # the process that holds the state has ended, and so does this one
@@ -137,6 +136,7 @@ class BankServer:
 
     def __init__(self, options: ServerOptions) -> None:
         self._process = os.getpid()
+        os.register_at_fork(after_in_child=end_with_parent)  # that of the routes, and LitServe's own
         self._manager = SyncManager()
         self._manager.start(signal.signal, (signal.SIGTERM, signal.SIG_IGN))  # it is needed until all requests end
         self.state = self._manager.dict()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from beft_lightning.bias.architecture import TERM_SYMBOLS, Architecture, Attention, Fused
 from beft_lightning.bias.architectures import ARCHITECTURES
 from beft_lightning.bias.attention_heads import set_heads_apart
-from beft_lightning.bias.discovery import described, discover
+from beft_lightning.bias.description import described
+from beft_lightning.bias.discovery import discover
 from beft_lightning.bias.fused import fuse_biases
 from beft_lightning.bias.heads import head_parameters
 from beft_lightning.bias.inert import inert_by_gradient, is_inert

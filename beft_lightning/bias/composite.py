@@ -1,15 +1,22 @@
 """Models that are composed of others: where the whole cannot be watched, each of them is watched alone."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from beft_lightning.bias.architecture import Architecture
 from beft_lightning.bias.confirmation import check_found
+from beft_lightning.bias.description import HOW_TO_MAP
 from beft_lightning.bias.discovery import architectures_of_twin, confirmed
-from beft_lightning.errors import ArchitectureError, NoAttentionError
+from beft_lightning.errors import ArchitectureError
 
+#: Names of modules that hold the projections of attention.
+_ATTENTION = re.compile(r"(attn|attention)\w*\.")
 #: Name of a model in a model, empty for the whole -> where its terms are, by paths in it.
 FoundByModel = Mapping[str, list[Architecture]]
 
@@ -44,18 +51,19 @@ def found_by_model(model: PreTrainedModel) -> FoundByModel:
     whole: list[Architecture] = []
     try:
         whole = architectures_of_twin(model)
-        return {"": confirmed(model, whole)}
+        confirmed(model, whole)
+        _check_parts(model, whole)
+        return {"": whole}
     except ArchitectureError as error:
         problem = error
-    alone, refused = _found_alone(model)
+    alone = _found_alone(model)
     if not alone:
         raise problem
     outside = [one for one in whole if not one.layer.startswith(tuple(f"{name}." for name in alone))]
     found = {"": outside, **alone} if outside else alone
     try:
-        if refused and not whole:
-            raise problem
         check_found(model, _joined(found))
+        _check_parts(model, _joined(found))
     except ArchitectureError:
         raise ArchitectureError(
             f"{problem}\nOr tune one of the models in it, as `scope`: {', '.join(alone)}."
@@ -63,18 +71,36 @@ def found_by_model(model: PreTrainedModel) -> FoundByModel:
     return found
 
 
-def _found_alone(model: PreTrainedModel) -> tuple[dict[str, list[Architecture]], list[str]]:
-    """Return what is found in each model in ``model`` alone, and the names of those where it cannot be found."""
+def _check_parts(model: PreTrainedModel, found: Sequence[Architecture]) -> None:
+    """Check that something was found in each model in ``model`` that has modules with the name of attention.
+
+    A part that no made-up input reaches shows nothing, and its layers may have no names that tell a query.
+
+    Raises:
+        ArchitectureError: If a model in it was not seen.
+    """
+    for name, part in model.named_modules():
+        inside = any(one.layer.startswith(f"{name}.") for one in found)
+        if name and isinstance(part, PreTrainedModel) and not inside and _has_attention(part):
+            raise ArchitectureError(
+                f"{type(model).__name__}: no attention was seen in {name!r} ({type(part).__name__}), which made-up "
+                f"inputs do not reach. {HOW_TO_MAP}"
+            )
+
+
+def _has_attention(module: nn.Module) -> bool:
+    """Return whether layers stand in a module that is called attention."""
+    layers = [name for name, child in module.named_modules() if isinstance(child, nn.Linear | Conv1D)]
+    return any(_ATTENTION.search(name.lower()) for name in layers)
+
+
+def _found_alone(model: PreTrainedModel) -> dict[str, list[Architecture]]:
+    """Return what is found in each model in ``model`` alone, as far as it is."""
     found: dict[str, list[Architecture]] = {}
-    refused: list[str] = []
     for name, part in _inner_models(model).items():
-        try:
+        with suppress(ArchitectureError):
             found |= {f"{name}.{inner}".rstrip("."): stacks for inner, stacks in found_by_model(part).items()}
-        except NoAttentionError:
-            continue
-        except ArchitectureError:
-            refused.append(name)
-    return found, refused
+    return found
 
 
 def _inner_models(model: PreTrainedModel) -> dict[str, PreTrainedModel]:

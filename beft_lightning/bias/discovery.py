@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from beft_lightning.bias.architecture import Architecture
 from beft_lightning.bias.confirmation import check_found, unseen_layers
+from beft_lightning.bias.description import HOW_TO_MAP, described
 from beft_lightning.bias.gradients import custom_functions
 from beft_lightning.bias.places import AttentionPlace, attention_place, numbered
 from beft_lightning.bias.sample_inputs import sample_inputs
@@ -20,15 +21,6 @@ from beft_lightning.bias.standard_names import is_mlp_input, named_terms
 from beft_lightning.bias.twin import first_line, outside_vocabulary, twins
 from beft_lightning.bias.watching import Watch, watch
 from beft_lightning.errors import ArchitectureError, NoAttentionError
-
-#: How to describe a model by hand.
-HOW_TO_MAP = """Say where its biases are, in YAML:
-  selection:
-    architecture:
-      layer: model.layers.{}
-      terms: {query: self_attn.q_proj, key: self_attn.k_proj, value: self_attn.v_proj}
-or in Python, for `architecture=` of the functions and of BiasSelectionCallback:
-  Architecture("model.layers.{}", terms={"query": "self_attn.q_proj", "value": "self_attn.v_proj"})"""
 
 
 def discover(module: nn.Module, forward: Callable[[], Any]) -> list[Architecture]:
@@ -53,6 +45,26 @@ def discover(module: nn.Module, forward: Callable[[], Any]) -> list[Architecture
         ArchitectureError: If the forward pass lacks inputs, or no attention was seen whose inputs come from layers of
             their own.
     """
+    return discover_in(module, forward, {"": module})[""]
+
+
+def discover_in(
+    module: nn.Module, forward: Callable[[], Any], parts: Mapping[str, nn.Module]
+) -> dict[str, list[Architecture]]:
+    """Find where the bias terms of some submodules are; see :func:`discover`.
+
+    Args:
+        module: Any module. Its parameters do not change.
+        forward: Runs it on a few examples.
+        parts: The submodules, by their names in ``module``.
+
+    Returns:
+        For each of them an architecture for each stack of layers, by paths in it.
+
+    Raises:
+        NoAttentionError: If no attention was seen in one of them.
+        ArchitectureError: As in :func:`discover`.
+    """
     try:
         seen = watch(module, forward)
     except TypeError as error:
@@ -60,7 +72,16 @@ def discover(module: nn.Module, forward: Callable[[], Any]) -> list[Architecture
             f"{type(module).__name__}: the forward pass to watch failed: {first_line(error)}. Give all that it needs, "
             f"as in `discover(module, lambda: module(images, mask=mask))`. {HOW_TO_MAP}"
         ) from error
-    return _architectures(module, [seen])
+    places = _places([seen])
+    found = {}
+    for name, part in parts.items():
+        inside = [place for one in places if (place := one.within(name)) is not None]
+        if name and not inside:
+            raise NoAttentionError(
+                f"{name} ({type(part).__name__}): no attention was seen in it in this forward pass. {HOW_TO_MAP}"
+            )
+        found[name] = _stacks(part, inside, [seen])
+    return found
 
 
 def architectures_of_twin(model: PreTrainedModel) -> list[Architecture]:
@@ -81,7 +102,10 @@ def architectures_of_twin(model: PreTrainedModel) -> list[Architecture]:
     """
     model_class: Any = type(model)
     config_class: Any = type(model.config)
-    return list(_of_twin(model_class, config_class, model.config.to_json_string(use_diff=False)))
+    found = _of_twin(model_class, config_class, model.config.to_json_string(use_diff=False))
+    if isinstance(found, ArchitectureError):
+        raise type(found)(str(found))
+    return list(found)
 
 
 def confirmed(module: nn.Module, found: list[Architecture]) -> list[Architecture]:
@@ -102,10 +126,15 @@ def confirmed(module: nn.Module, found: list[Architecture]) -> list[Architecture
 
 
 @lru_cache(maxsize=64)
-def _of_twin(model_class: Any, config_class: Any, config: str) -> list[Architecture]:
-    with torch.random.fork_rng(devices=[]):  # for the inputs
-        twin, runs = run_twin(model_class, config_class.from_dict(json.loads(config, object_hook=_entry)))
-    return _architectures(twin, [run.seen for run in runs])
+def _of_twin(model_class: Any, config_class: Any, config: str) -> list[Architecture] | ArchitectureError:
+    """Return what a twin shows, or why it shows nothing: models are asked for in every fit and evaluation."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # for the inputs
+            twin, runs = run_twin(model_class, config_class.from_dict(json.loads(config, object_hook=_entry)))
+        watches = [run.seen for run in runs]
+        return _stacks(twin, _places(watches), watches)
+    except ArchitectureError as error:
+        return error.with_traceback(None)
 
 
 def _entry(value: dict[str, Any]) -> Any:
@@ -176,14 +205,19 @@ def _run(twin: PreTrainedModel, part: PreTrainedModel, failures: list[str]) -> R
     return None
 
 
-def _architectures(module: nn.Module, watches: list[Watch]) -> list[Architecture]:
-    """Return an architecture for each stack of layers in which attention was seen."""
+def _places(watches: Iterable[Watch]) -> list[AttentionPlace]:
+    """Return where each attention has its terms, with an output projection only where it is one."""
     places = [place for seen in watches for one in seen.attentions if (place := attention_place(seen, one)) is not None]
     projections = {path for place in places for term, path in place.by_term.items() if not term.endswith("output")}
     for place in places:
         outputs = [(term, path) for term, path in place.terms.items() if term.endswith("output")]
         for term in [term for term, path in outputs if path in projections or is_mlp_input(path)]:
             del place.terms[term]  # The attention has no output projection.
+    return places
+
+
+def _stacks(module: nn.Module, places: list[AttentionPlace], watches: list[Watch]) -> list[Architecture]:
+    """Return an architecture for each stack of layers that has attention, by paths in ``module``."""
     _check_roles(places)
     stacks: list[tuple[str, AttentionPlace]] = []
     for layer, example, place in numbered(places):
@@ -243,23 +277,3 @@ def _what_was_seen(watches: list[Watch]) -> str:
         "scaled_dot_product_attention, nn.MultiheadAttention, and softmax between two matrix products; kernels that "
         "are called directly, such as those of flash-attention, cannot be."
     )
-
-
-def described(found: Iterable[Architecture]) -> str:
-    """Return architectures as the YAML that would say the same."""
-    return "\n".join(_yaml(one) for one in found)
-
-
-def _yaml(architecture: Architecture) -> str:
-    lines = ["  selection:", "    architecture:", f"      layer: {architecture.layer}"]
-    if architecture.terms:
-        lines.append(f"      terms: {_flow(architecture.terms)}")
-    if architecture.fused:
-        lines.append("      fused:")
-        for path, fused in architecture.fused.items():
-            lines.append(f"        {path}: {{parts: {_flow(fused.parts)}, groups: {fused.groups}, bias: {fused.bias}}}")
-    return "\n".join(lines)
-
-
-def _flow(mapping: Mapping[str, object]) -> str:
-    return "{" + ", ".join(f"{name}: {value}" for name, value in mapping.items()) + "}"

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from beft_lightning.bias.architecture import Architecture, Architectures, Attention
 from beft_lightning.bias.architectures import ARCHITECTURES
 from beft_lightning.bias.composite import architectures_of_model
-from beft_lightning.bias.discovery import described
+from beft_lightning.bias.description import described
 from beft_lightning.bias.found import note_found, noted
 from beft_lightning.errors import ArchitectureError
 

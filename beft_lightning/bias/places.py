@@ -33,6 +33,16 @@ class AttentionPlace:
         """The paths of all modules."""
         return [*self.terms.values(), *self.fused]
 
+    def within(self, name: str) -> "AttentionPlace | None":
+        """Return the place by paths in a module; None if some of it lies elsewhere."""
+        prefix = f"{name}." if name else ""
+        if not all(path.startswith(prefix) for path in self.paths):
+            return None
+        return AttentionPlace(
+            {term: path.removeprefix(prefix) for term, path in self.terms.items()},
+            {path.removeprefix(prefix): layout for path, layout in self.fused.items()},
+        )
+
 
 def attention_place(watch: Watch, seen: SeenAttention) -> AttentionPlace | None:
     """Return where the terms of an attention are; None if its inputs come from no layers of their own."""

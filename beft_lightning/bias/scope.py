@@ -151,23 +151,28 @@ def must_be_watched(module: nn.Module, scope: Scope = None) -> bool:
     return not all(any(_holds(model, part) or _holds(part, model) for model in models) for part in parts)
 
 
-def is_found(module: nn.Module, scope: Scope = None) -> bool:
-    """Return whether the places of all terms in a scope are known, without a run of the module's own.
+def unknown_models(module: nn.Module, scope: Scope = None) -> dict[str, ArchitectureError]:
+    """Return the transformers models in or around a scope that neither the table nor a twin explains.
+
+    Models that have not been looked for yet are, by small twins, and what is found is noted on them.
+
+    Returns:
+        Name of the model -> why.
 
     Raises:
         NoAttentionError: If a twin shows no attention.
         ArchitectureError: If the scope names no submodule, or there are several models to choose from.
     """
-    if must_be_watched(module, scope):
-        return False
-    models_in(module, scope)
-    try:
-        towers(module, scope=scope)
-    except NoAttentionError:
-        raise
-    except ArchitectureError:
-        return False
-    return True
+    names = {model: name for name, model in outermost_models(module).items()}
+    unknown: dict[str, ArchitectureError] = {}
+    for part in list(scoped(module, scope).values()) or models_in(module):
+        try:
+            _model_around(module, part)
+        except NoAttentionError:
+            raise
+        except ArchitectureError as error:
+            unknown |= {name: error for model, name in names.items() if _holds(model, part) or _holds(part, model)}
+    return unknown
 
 
 def inert_terms(module: nn.Module, architecture: Architectures = None, scope: Scope = None) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from beft_lightning.bias.heads import select_head
 from beft_lightning.bias.lookup import outermost_models
 from beft_lightning.bias.names import has_head, in_towers
 from beft_lightning.bias.precision import half_dtype
-from beft_lightning.bias.scope import inert_terms, is_found, models_in, scoped
+from beft_lightning.bias.scope import inert_terms, models_in, scoped
 from beft_lightning.callbacks.averaging import average_exactly, copy_again
 from beft_lightning.callbacks.score_report import report
 from beft_lightning.callbacks.selection_checks import FIXED, RACE, check_scoring, check_selection
@@ -39,7 +39,7 @@ from beft_lightning.scoring.race.terms import race_terms
 from beft_lightning.scoring.score_table import BiasScores
 from beft_lightning.scoring.scoring_pass import ScoringPass
 from beft_lightning.scoring.selection import SelectionRule, other_approaches, value_alone
-from beft_lightning.scoring.watched_step import watch_training_step
+from beft_lightning.scoring.watched_step import must_run, watch_training_step
 from beft_lightning.strategies.adaptation import adapt, release
 from beft_lightning.strategies.compatibility import check_half_weights, check_precision
 
@@ -226,7 +226,7 @@ class BiasSelectionCallback(Callback):
 
     def _prepare_biases(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add missing biases, and cast what may be trained to fp32, where the trainer's precision allows it."""
-        if self.architecture is None and not is_found(pl_module, self.scope):
+        if self.architecture is None and must_run(pl_module, self.scope):
             if trainer.state.fn != "fit":
                 return  # A checkpoint brings the structure.
             self._cast(trainer, pl_module)  # Its step runs in the precision of the fit.

@@ -11,10 +11,15 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     EncoderDecoderModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedModel,
     Qwen3VLConfig,
     Qwen3VLModel,
     SamConfig,
     SamModel,
+    ViTConfig,
+    ViTModel,
 )
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
@@ -136,6 +141,36 @@ def test_what_a_twin_of_the_whole_does_not_show_is_watched_alone() -> None:
     assert freeze_except(model, ["value"], scope="language_model") == [
         f"language_model.layers.{layer}.self_attn.v_proj.bias" for layer in range(depths[1])
     ]
+
+
+class Reader(GPT2Model):
+    """A model whose layers have no names that tell a query, and whose inputs cannot be made up."""
+
+    def forward(self, secret: Tensor, **inputs: Any) -> Any:
+        return super().forward(**inputs)
+
+
+class Looking(PreTrainedModel):
+    """A composed model: the part that can be watched alone, and one that cannot."""
+
+    config_class = ViTConfig
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.eye = ViTModel(config)
+        self.reader = Reader(GPT2Config(n_embd=WIDTH, n_head=4, n_layer=2, vocab_size=99))
+        self.post_init()
+
+    def forward(self, pixel_values: Tensor) -> Any:
+        return self.eye(pixel_values)
+
+
+def test_a_part_that_nothing_reaches_is_not_left_out_in_silence() -> None:
+    sizes: dict[str, Any] = {"image_size": 8, "patch_size": 4, "num_channels": 1, "num_hidden_layers": 2}
+    model = Looking(ViTConfig(hidden_size=WIDTH, num_attention_heads=4, intermediate_size=48, **sizes))
+    with pytest.raises(ArchitectureError, match=r"(?s)no attention was seen in 'reader' \(Reader\).*`scope`: eye\."):
+        find_bias_terms(model)
+    assert len(find_bias_terms(model, scope="eye")["value"]) == 2
 
 
 def masks() -> SamModel:

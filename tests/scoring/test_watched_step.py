@@ -1,6 +1,6 @@
-"""Modules without a transformers model: their own training step shows where the attention is."""
+"""Modules whose own training step shows where the attention is: no transformers model, or none that a twin explains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,15 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.adapter import load_adapter
-from beft_lightning.bias import find_bias_terms
+from beft_lightning.bias.found import noted
+from beft_lightning.bias.scope import inert_terms
 from beft_lightning.errors import ArchitectureError, BeftError
+from beft_lightning.scoring.watched_step import must_run
+from tests.tiny import make_model
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -127,55 +130,124 @@ def test_scores_choose_a_part(make_trainer: MakeTrainer) -> None:
     assert callback.selected[0] in ("query", "value")
 
 
-class Fussy(ViTForImageClassification):
-    """A model whose inputs cannot be made up."""
+class OddConfig(PreTrainedConfig):
+    """Of a type that nobody knows."""
 
-    def forward(self, secret: Tensor, **inputs: Any) -> Any:
-        return super().forward(**inputs)
+    model_type = "odd"
+    hidden_size = 16
+    num_attention_heads = 2
 
 
-class Seeing(LightningModule):
-    """Somebody's module around such a model."""
+class OddLayer(nn.Module):
+    """Attention with a fused projection."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (each.unflatten(-1, (2, 8)).transpose(1, 2) for each in self.qkv(x).chunk(3, dim=-1))
+        return x + self.proj(nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class Odd(PreTrainedModel):
+    """A model of transformers whose inputs cannot be made up."""
+
+    config_class = OddConfig
+
+    def __init__(self, config: OddConfig) -> None:
+        super().__init__(config)
+        self.layers = nn.ModuleList(OddLayer() for _ in range(2))
+        self.classifier = nn.Linear(16, 2)
+        self.post_init()
+
+    def forward(self, secret: Tensor, *, other: Any) -> Any:
+        for layer in self.layers:
+            secret = layer(secret)
+        return self.classifier(secret.mean(dim=1))
+
+
+class Holding(LightningModule):
+    """Somebody's module around such models, in a list, and one of the table; ``called`` says which its step runs."""
+
+    def __init__(self, called: Sequence[str] = ("nets.0", "nets.1"), manual: bool = False) -> None:
+        super().__init__()
         torch.manual_seed(0)
-        sizes: dict[str, Any] = {
-            "hidden_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 16,
-        }
-        self.net = Fussy(ViTConfig(image_size=8, patch_size=4, num_channels=1, **sizes))
+        self.nets = nn.ModuleList(Odd(OddConfig()) for _ in range(2))
+        self.bert = make_model("bert")
+        self.called, self.automatic_optimization = called, not manual
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.get_submodule(name)(x, other=None) for name in self.called]).sum(dim=0)
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        images, labels = batch
-        return nn.functional.cross_entropy(self.net(images, pixel_values=images).logits, labels)
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
     def validation_step(self, batch: list[Tensor]) -> None:
-        self.validated = self.net(batch[0], pixel_values=batch[0]).logits
+        self.validated = self(batch[0])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-2)
 
 
+def in_scope(scope: str | list[str], term: str = "value", **options: Any) -> BiasSelectionCallback:
+    return BiasSelectionCallback("fixed", [term], scope=scope, **options)
+
+
+PART = "layers.{}.qkv.parametrizations.bias.original2"
+
+
 def test_a_model_without_a_twin_is_watched_in_the_step(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     """Its head and the checkpoint are those of a model that was found by a twin."""
-    images = DataLoader(TensorDataset(torch.randn(8, 1, 8, 8), torch.arange(8) % 2), batch_size=4)
-    module, fresh = Seeing(), Seeing()
-    callback = BiasSelectionCallback("gradient", ["query", "value"], batches=2)
-    trainer = make_trainer(callbacks=[callback, AdapterCheckpoint()])
-    trainer.fit(module, images)
-    assert callback.trained[-2:] == ["net.classifier.weight", "net.classifier.bias"]
-    assert callback.selected in (["query"], ["value"])
-    name = f"{callback.selected[0][0]}_proj.bias"
-    assert callback.trained[:2] == [f"net.vit.layers.{layer}.attention.{name}" for layer in range(2)]
+    module = Holding()
+    assert must_run(module, "nets.1")
+    trainer = make_trainer(callbacks=[callback := in_scope("nets.1"), AdapterCheckpoint()])
+    trainer.fit(module, batches())
+    parts = [f"nets.1.{PART.format(layer)}" for layer in range(2)]
+    assert callback.trained == [*parts, "nets.1.classifier.weight", "nets.1.classifier.bias"]
+    assert all(module.get_parameter(part).any() for part in parts)
+    assert not must_run(module, "nets.1")
+    assert must_run(module, "nets.0")
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    callbacks = [BiasSelectionCallback("gradient"), AdapterCheckpoint()]
-    make_trainer(callbacks=callbacks).validate(fresh, images, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
-    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), module.parameters(), strict=True))
-    load_adapter(other := Seeing(), tmp_path / "a.ckpt")
-    assert find_bias_terms(other)["value"].keys() == {0, 1}  # The checkpoint tells where they are.
+    fresh, other = Holding(), Holding()
+    validating = make_trainer(callbacks=[in_scope("nets.1"), AdapterCheckpoint()])
+    validating.validate(fresh, batches(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    load_adapter(other, tmp_path / "a.ckpt")
+    for loaded in (fresh, other):
+        assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.parameters(), strict=True))
+        assert not must_run(loaded, "nets.1")  # The checkpoint tells.
+
+
+def test_equal_models_in_a_list_are_told_apart(make_trainer: MakeTrainer) -> None:
+    callback = in_scope(["nets.0", "nets.1"], "nets.0.value")
+    make_trainer(callbacks=[callback]).fit(Holding(), batches())
+    assert callback.trained[:2] == [f"nets.0.{PART.format(layer)}" for layer in range(2)]
+
+
+def test_a_model_of_the_table_keeps_its_entry_and_need_not_run(make_trainer: MakeTrainer) -> None:
+    module, callback = Holding(), in_scope(["nets.0", "bert"])
+    make_trainer(callbacks=[callback]).fit(module, batches())
+    assert noted(module.bert) is None
+    assert "bert.bert.encoder.layer.0.attention.self.value.bias" in callback.trained
+    assert inert_terms(module, scope="bert") == ("key",)
+
+
+def test_a_model_that_the_step_does_not_run_is_an_error_and_leaves_no_note(make_trainer: MakeTrainer) -> None:
+    module, callback = Holding(called=["nets.0"]), in_scope("nets.1")
+    with pytest.raises(
+        ArchitectureError, match=r"(?s)no small Odd could be run.*in vain: nets\.1 \(Odd\): no attention"
+    ):
+        make_trainer(callbacks=[callback]).fit(module, batches())
+    module.called = ["nets.1"]
+    make_trainer(callbacks=[callback]).fit(module, batches())
+    assert len(callback.trained) == 4
+
+
+def test_a_step_that_cannot_be_watched_keeps_the_reason_of_the_twin(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(
+        ArchitectureError, match=r"(?s)no small Odd could be run.*in vain: Holding cannot be run on a sin"
+    ):
+        make_trainer(callbacks=[in_scope("nets.0")]).fit(Holding(manual=True), batches())
 
 
 @pytest.mark.parametrize(

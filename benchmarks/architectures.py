@@ -217,7 +217,10 @@ def exports_state(model: PreTrainedModel) -> bool:
     Args:
         model: A model whose terms are found; a small twin of it is written, and not run.
     """
-    twin = next(twins(type(model), model.config, []))
+    problems: list[str] = []
+    twin = next(twins(type(model), model.config, problems), None)
+    if twin is None:
+        raise BeftError("; ".join(problems))
     note_found(twin, architectures_of(model))
     add_missing_biases(twin, terms := find_bias_terms_of(twin))
     with torch.no_grad():

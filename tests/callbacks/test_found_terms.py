@@ -30,7 +30,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def start() -> None:
         monkeypatch.setattr("beft_lightning.bias.lookup.architectures_of_model", watch)
-        monkeypatch.setattr("beft_lightning.scoring.watched_step.discover", watch)
+        monkeypatch.setattr("beft_lightning.scoring.watched_step.discover_in", watch)
 
     return start
 

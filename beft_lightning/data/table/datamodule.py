@@ -31,8 +31,8 @@ class Table(FileData):
         text: Column of the text, or two columns of a pair, as a list or with a comma between. For tags of words, the
             column that lists the words.
         label: Column of the label; for several labels, columns of 0 and 1, too.
-        kind: A name of :data:`~beft_lightning.data.table.kinds.KINDS`, such as ``classification``, ``regression``,
-            ``multi_label``, ``token_classification`` or ``multiple_choice``; by default found from labels and options.
+        kind: Kind of task, such as ``classification``, ``regression``, ``multi_label``, ``token_classification``,
+            ``multiple_choice`` or ``text``; by default found from columns and labels.
         options: For multiple choice, the columns of the options, or the one column that lists them.
         dev_share: Without ``validation``: the share of the training rows, or from 1 on their number, that is not
             trained on but evaluated on; by default 0.1. The rows are drawn with the seed, from each label alike.

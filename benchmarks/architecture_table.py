@@ -34,7 +34,7 @@ def page(rows: list[Row]) -> str:
     """Return the page of the docs about the rows."""
     rows = sorted(rows, key=lambda row: row.model_type)
     built = [row for row in rows if "cannot be built" not in row.reason]
-    none = [row for row in built if "no attention was seen" in row.reason]
+    none = [row for row in built if "no attention was seen in a forward pass" in row.reason]
     attended = [row for row in built if row not in none]
     found = [row for row in attended if row.found]
     counts = {
@@ -108,6 +108,7 @@ def _mark(works: bool) -> str:
 
 #: Patterns of reasons -> how the page says them; ``{}`` stands for what a pattern's group holds.
 _PLAIN = (
+    (r"no attention was seen in '([^']+)'", "no attention was seen in `{}`"),
     (
         r"\d+ layers with the name of a query were not seen in attention, such as '([^']+)'",
         "`{}` was not seen in attention",

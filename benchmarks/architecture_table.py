@@ -109,6 +109,7 @@ def _mark(works: bool) -> str:
 #: Patterns of reasons -> how the page says them; ``{}`` stands for what a pattern's group holds.
 _PLAIN = (
     (r"no attention was seen in '([^']+)'", "no attention was seen in `{}`"),
+    (r"the same place as projections of attention, such as '([^']+)'", "no attention takes what `{}` computes"),
     (
         r"\d+ layers with the name of a query were not seen in attention, such as '([^']+)'",
         "`{}` was not seen in attention",

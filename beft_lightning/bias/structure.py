@@ -1,6 +1,7 @@
 """The biases that a checkpoint names: added to a module that lacks them, split where the checkpoint has their parts."""
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -119,12 +120,13 @@ def split_named_biases(module: nn.Module, names: Iterable[str], architecture: Ar
         split_fused_biases(module, architecture)
     for name, model in watched_models(module).items() if architecture is None else ():
         if any(not name or path.startswith(f"{clean_name(name)}.") for path in whole):
-            split_fused_biases(model)
+            with suppress(ArchitectureError):  # What stays whole is an error below, which knows the checkpoint.
+                split_fused_biases(model)
     if unknown := [path for path in whole if not is_parametrized(owners[path])]:
         raise ArchitectureError(
             f"the checkpoint has parts of the bias of {unknown[0]!r}, and nothing says how that is divided: give the "
             "`architecture` that the fit was given, as in load_adapter(module, path, architecture=...) or "
-            "AdapterCheckpoint(architecture=...)."
+            "AdapterCheckpoint(architecture=...). A checkpoint that AdapterCheckpoint has written says it by itself."
         )
 
 

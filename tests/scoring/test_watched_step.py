@@ -16,6 +16,7 @@ from beft_lightning import AdapterCheckpoint, BiasSelectionCallback
 from beft_lightning.adapter import load_adapter
 from beft_lightning.bias.found import noted
 from beft_lightning.bias.scope import inert_terms
+from beft_lightning.bias.structure import split_named_biases
 from beft_lightning.errors import ArchitectureError, BeftError
 from beft_lightning.scoring.watched_step import must_run
 from tests.tiny import make_model
@@ -216,6 +217,13 @@ def test_a_model_without_a_twin_is_watched_in_the_step(make_trainer: MakeTrainer
     for loaded in (fresh, other):
         assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), module.parameters(), strict=True))
         assert not must_run(loaded, "nets.1")  # The checkpoint tells.
+
+
+def test_a_full_checkpoint_does_not_say_how_a_bias_is_divided() -> None:
+    with pytest.raises(
+        ArchitectureError, match="parts of the bias of 'nets.1.layers.0.qkv'.*AdapterCheckpoint has writ"
+    ):
+        split_named_biases(Holding(), [f"nets.1.{PART.format(0)}"])
 
 
 def test_equal_models_in_a_list_are_told_apart(make_trainer: MakeTrainer) -> None:

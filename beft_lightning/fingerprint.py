@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 
 from beft_lightning.checksums import tensor_checksum
@@ -12,6 +12,9 @@ from beft_lightning.parameters import full_tensor
 
 #: Values of each tensor that are kept beside its checksum, to compare weights in different precisions.
 _SAMPLES = 4
+#: From the lowest up. The largest relative step of the first.
+_PRECISIONS = (torch.bfloat16, torch.float16, torch.float32)
+_BF16_STEP = 2.0**-7
 #: By how much a code's mean may differ between two quantizations of the same weights: the kernels of a GPU and of
 #: processors round a few values differently.
 _QUANTIZED_TOLERANCE = 1e-4
@@ -44,8 +47,8 @@ def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[An
     """Check that a checkpoint was trained over the frozen weights of this run.
 
     Weights in the same precision must be equal in every bit. If the model is in another precision, and in checkpoints
-    of the first version, four values of each tensor are compared: also of those that are fp32 in both, as biases are,
-    since they were rounded with the others.
+    of the first version, four values of each tensor are compared, rounded alike: also of those that are fp32 in both,
+    as biases are, since they were rounded with the others. What differs elsewhere is not seen then.
 
     Args:
         saved: The :func:`fingerprint` of the frozen weights when the checkpoint was written.
@@ -61,7 +64,7 @@ def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[An
             f"the checkpoint belongs to another model: it says nothing about {unknown[0]!r}, which this model has. "
             "Give the pretrained model and the head it was trained with."
         )
-    rounded = any(expected[0] != here[name][0] for name, expected in saved.items() if name in here)
+    lower = _lower_precision(saved, here)
     for name, expected in saved.items():
         if name not in here:
             raise CheckpointError(
@@ -74,7 +77,7 @@ def check_fingerprint(saved: Mapping[str, list[Any]], here: Mapping[str, list[An
                 f"{_precision(here[name])}, which cannot be compared: load the model with the fit's precision, "
                 f"dtype={_precision(expected)!r}."
             )
-        if not same_identity(expected, here[name], rounded):
+        if not same_identity(expected, here[name], lower):
             raise CheckpointError(
                 f"the checkpoint belongs to another model of the same shape: its frozen {name!r} differs from this "
                 "model's. Give the pretrained model it was trained on (a randomly initialized one needs the same seed)."
@@ -103,14 +106,28 @@ def _is_float(identity: list[Any]) -> bool:
     return "float" in _precision(identity)
 
 
-def same_identity(saved: list[Any], here: list[Any], rounded: bool = False) -> bool:
-    """Return whether two of :func:`identity` are of the same tensor, or of one and its rounded copy."""
+def same_identity(saved: list[Any], here: list[Any], lower: torch.dtype | None = None) -> bool:
+    """Return whether two of :func:`identity` are of the same tensor.
+
+    Args:
+        saved: The one.
+        here: The other.
+        lower: The precision that one of the two was rounded to, if they may differ in precision. Then four values are
+            compared, both rounded to it.
+    """
     (dtype, *samples), (dtype_here, *samples_here) = (found[: 1 + _SAMPLES] for found in (saved, here))
     (exact, *mean), (exact_here, *mean_here) = ((found[1 + _SAMPLES :] or [None]) for found in (saved, here))
-    if dtype == dtype_here and exact is not None and not rounded:
+    if lower is None and exact is not None:
         if exact == exact_here:
             return True
         return bool(mean and mean_here) and abs(mean[0] - mean_here[0]) <= _QUANTIZED_TOLERANCE
-    # bf16 keeps 8 bits of a number: the same weights in another precision pass.
-    tolerance = 1e-2 if rounded or dtype != dtype_here else 0.0
-    return np.allclose(samples_here, samples, rtol=tolerance, atol=1e-4 * tolerance)
+    one, other = (torch.tensor(values, dtype=lower).double() for values in (samples, samples_here))
+    twice = {dtype, dtype_here} == {"torch.float16", "torch.bfloat16"}  # Both were rounded before, in their own way.
+    return torch.allclose(one, other, rtol=_BF16_STEP if twice else 0.0, atol=0.0)
+
+
+def _lower_precision(saved: Mapping[str, list[Any]], here: Mapping[str, list[Any]]) -> torch.dtype | None:
+    """Return the lowest precision among weights of which one side has another; None if there are none."""
+    pairs = ((found[0], here[name][0]) for name, found in saved.items() if name in here)
+    found = {dtype for pair in pairs if pair[0] != pair[1] for dtype in pair}
+    return next((dtype for dtype in _PRECISIONS if str(dtype) in found), None)

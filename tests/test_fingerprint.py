@@ -66,9 +66,23 @@ def test_biases_that_are_fp32_in_both_precisions_were_rounded_with_the_weights(t
     assert not torch.equal(half.get_parameter(bias), whole.get_parameter(bias))
     check_fingerprint(fingerprint(whole), fingerprint(half), set())
     with torch.no_grad():
-        half.get_parameter(bias).mul_(1.05)
+        half.get_parameter(bias).mul_(1.01)
     with pytest.raises(CheckpointError, match=f"its frozen '{bias}' differs"):
         check_fingerprint(fingerprint(whole), fingerprint(half), set())
+
+
+@pytest.mark.parametrize(("one", "other"), [("float32", "bfloat16"), ("float32", "float16"), ("float16", "bfloat16")])
+def test_a_nearly_equal_model_in_another_precision_is_told(one: str, other: str) -> None:
+    """As one that was trained a little further."""
+    first, second = (make_model("bert").to(getattr(torch, dtype)) for dtype in (one, other))
+    check_fingerprint(fingerprint(first), fingerprint(second), set())
+    check_fingerprint(fingerprint(second), fingerprint(first), set())
+    torch.manual_seed(0)
+    further = make_model("bert")
+    for parameter in further.parameters():
+        parameter.data *= 1 + 0.02 * torch.rand_like(parameter)
+    with pytest.raises(CheckpointError, match="of the same shape"):
+        check_fingerprint(fingerprint(first), fingerprint(further.to(getattr(torch, other))), set())
 
 
 def test_quantized_weights_and_others_cannot_be_compared() -> None:

@@ -8,10 +8,16 @@ from torch import nn
 from beft_lightning.bias.fused import is_bias
 
 HALF = (torch.bfloat16, torch.float16)
+_NORMS = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
 
 
 def keep_fp32(module: nn.Module, head: Collection[str] = ()) -> list[str]:
-    """Cast biases, layer norms and the head to fp32, in place.
+    """Cast biases, norms with biases and the head to fp32, in place.
 
     A bf16 value loses updates below about 0.4 % of itself, silently. Frozen matrices keep their precision; under
     autocast they meet fp32 biases.
@@ -23,8 +29,11 @@ def keep_fp32(module: nn.Module, head: Collection[str] = ()) -> list[str]:
     Returns:
         The names of the parameters that were cast.
     """
-    # Layer norms take one precision for weight and bias.
-    norms = {name for name, child in module.named_modules() if isinstance(child, nn.LayerNorm)}
+    # Norms take one precision for weight, bias and running statistics.
+    norms = {name: child for name, child in module.named_modules() if isinstance(child, _NORMS)}
+    for buffer in (buffer for norm in norms.values() for buffer in norm.buffers()):
+        if buffer.dtype in HALF:
+            buffer.data = buffer.data.float()
     cast = []
     for name, parameter in module.named_parameters():
         trainable = is_bias(name) or name in head or name.rpartition(".")[0] in norms

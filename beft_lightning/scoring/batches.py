@@ -105,11 +105,12 @@ def examples(batch: Any) -> Iterator[Any]:
     """
     sizes: set[int] = set()
     apply_to_collection(batch, Tensor, lambda tensor: sizes.update(tensor.shape[:1]))
-    apply_to_collection(batch, str, lambda text: sizes.add(0))
-    if len(sizes) != 1:
+    texts: list[str] = []
+    apply_to_collection(batch, str, texts.append)
+    if texts or len(sizes) != 1:
         raise ScoringError(
             "approach 'sample_fisher' needs batches of tensors whose first dimension is the examples; this one has "
-            f"{'texts or ' if 0 in sizes else ''}tensors of first dimensions {sorted(sizes - {0})}. Use approach "
+            f"{'texts or ' if texts else ''}tensors of first dimensions {sorted(sizes)}. Use approach "
             "'fisher' with clip_norm null and a data batch size of 1: then every batch is one example."
         )
     for index in range(sizes.pop()):

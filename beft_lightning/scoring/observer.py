@@ -91,13 +91,12 @@ class Observer:
     def _batches(self, batches: Iterator[Any], pretrained: list[Tensor]) -> Iterator[Observation]:
         """Yield the statistics of whole batches, whose gradients are averaged over the processes and clipped."""
         trained = self.optimizer.param_groups[0]["params"]
-        step = 0
-        for batch in batches:
+        for index, batch in enumerate(batches):
+            step = index + 1
             self.optimizer.zero_grad(set_to_none=True)
-            loss = training_loss(self.strategy, self.module, batch, step)
+            loss = training_loss(self.strategy, self.module, batch, index)
             if not _agree(self.strategy, loss is not None, all_ranks=False):
                 continue  # Lightning skips such batches too.
-            step += 1
             self._raise_together(self._backward(loss, step), step)
             self.strategy.average_gradients(trained)
             if self.clip_norm is not None and self.approach.clips:

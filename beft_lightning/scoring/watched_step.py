@@ -75,7 +75,7 @@ def _watched(
         batch = next(training_batches(data), None)
         if batch is None:
             raise ArchitectureError(f"there is no training batch to watch {type(module).__name__} on. {HOW_TO_MAP}")
-        batch = module.transfer_batch_to_device(before_batch_transfer(module, batch), module.device, 0)
+        batch = trainer.strategy.batch_to_device(before_batch_transfer(module, batch), module.device)
         takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
         with half_autocast(module, module.device):
             return discover_in(module, partial(module.training_step, *([batch, 0] if takes_index else [batch])), parts)

@@ -145,7 +145,7 @@ class AdapterStrategy(Strategy):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         mean = self.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
         for parameter, part in zip(parameters, mean.split([g.numel() for g in gradients]), strict=True):
-            parameter.grad = part.view_as(parameter).clone()
+            parameter.grad = part.view_as(parameter).to(parameter.dtype, copy=True)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """Write a checkpoint, and measure how long it takes.

@@ -50,6 +50,7 @@ def test_each_example_keeps_the_structure() -> None:
     [
         ([torch.zeros(3, 2), torch.zeros(4)], r"tensors of first dimensions \[3, 4\]"),
         ({"ids": torch.zeros(3, 2), "texts": ["a", "b", "c"]}, r"texts or tensors of first dimensions \[3\]"),
+        ({"texts": ["a", "b"]}, r"texts or tensors of first dimensions \[\]"),
         (torch.tensor(1.0), r"tensors of first dimensions \[\]"),
     ],
 )

@@ -116,6 +116,20 @@ class Demanding(ForeignModule):
         return super().training_step([batch["ids"], batch["labels"]], batch_idx)
 
 
+class Skipping(ForeignModule):
+    """Skips every second batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch_idx % 2 else super().training_step(batch, batch_idx)
+
+
+def test_batches_are_counted_on_behind_a_skipped_one(make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback("gradient", ["query", "value"], batches=6, patience=0)
+    make_trainer(callbacks=[callback], max_epochs=0).fit(Skipping(), token_batches(12))
+    assert callback.scores is not None
+    assert callback.scores.steps == 3
+
+
 class Inner(LightningModule):
     """A LightningModule inside another that logs for itself."""
 

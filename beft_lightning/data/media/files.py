@@ -1,7 +1,7 @@
 """Folders of image and sound files."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset
@@ -25,7 +25,7 @@ def media_files(folder: Path, media: str) -> list[Path]:
         folder: The folder.
         media: ``image`` or ``audio``.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in _visible(folder) if path.is_file())
     found = [path for path in files if path.suffix.lower() in SUFFIXES[media]]
     others = Counter(path.suffix.lower() for path in files) - Counter(path.suffix.lower() for path in found)
     if found and others:
@@ -34,12 +34,19 @@ def media_files(folder: Path, media: str) -> list[Path]:
     return found
 
 
+def _visible(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and in those in it, without what programs leave there for themselves."""
+    for path in folder.rglob("*"):
+        if not any(name.startswith(".") or name == "__MACOSX" for name in path.relative_to(folder).parts):
+            yield path
+
+
 def is_media_folder(source: str | Path, media: str) -> bool:
     """Return whether a source is a folder of image or sound files, and not of tables that list them."""
     folder = Path(source)
     if not folder.is_dir() or any(path.suffix.lower() in (*FORMATS, ".arrow") for path in folder.iterdir()):
         return False
-    return any(path.suffix.lower() in SUFFIXES[media] for path in folder.rglob("*"))
+    return any(path.suffix.lower() in SUFFIXES[media] for path in _visible(folder))
 
 
 def read_media_folder(folder: Path, split: str, media: str) -> Dataset:

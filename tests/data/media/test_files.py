@@ -20,6 +20,15 @@ def test_the_folder_of_a_file_is_its_label(tmp_path: Path) -> None:
     assert table.features["label"].names == ["left", "right"]
 
 
+def test_what_programs_leave_for_themselves_is_no_label(tmp_path: Path) -> None:
+    names = write_pictures(tmp_path, 4)
+    for folder in (tmp_path / ".ipynb_checkpoints", tmp_path / "__MACOSX", tmp_path / "left" / ".ipynb_checkpoints"):
+        folder.mkdir()
+        (folder / "0.png").write_bytes((tmp_path / names[0]).read_bytes())
+    assert len(media_files(tmp_path, "image")) == 4
+    assert read_media_folder(tmp_path, "train", "image").features["label"].names == ["left", "right"]
+
+
 def test_a_folder_for_each_split(tmp_path: Path) -> None:
     write_pictures(tmp_path / "train", 4)
     write_pictures(tmp_path / "test", 2)

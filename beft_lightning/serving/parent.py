@@ -1,5 +1,6 @@
 """A process that ends with its parent, however that has ended."""
 
+import multiprocessing
 import os
 import threading
 import time
@@ -13,7 +14,8 @@ def end_with_parent(interval: float = 1.0) -> None:
     Args:
         interval: Time between two looks, in seconds.
     """
-    parent = os.getppid()
+    process = multiprocessing.parent_process()  # It may have ended already.
+    parent = process.pid if process else os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -135,7 +135,7 @@ class BankServer:
     """
 
     def __init__(self, options: ServerOptions) -> None:
-        self._process = os.getpid()
+        self._process, self._signals = os.getpid(), 0
         os.register_at_fork(after_in_child=end_with_parent)  # that of the routes, and LitServe's own
         self._manager = SyncManager()
         self._manager.start(signal.signal, (signal.SIGTERM, signal.SIG_IGN))  # it is needed until all requests end
@@ -156,17 +156,23 @@ class BankServer:
         before = signal.signal(signal.SIGTERM, self._end), signal.signal(signal.SIGINT, self._end)
         try:
             self.server.run(host=host, port=port, num_api_servers=1, generate_client_file=False, access_log=False)
+        except KeyboardInterrupt:  # LitServe leaves it alone while it starts.
+            for worker in getattr(self.server, "inference_workers", ()):
+                worker.terminate()
         finally:
+            self._manager.shutdown()
             signal.signal(signal.SIGTERM, before[0])
             signal.signal(signal.SIGINT, before[1])
-            self._manager.shutdown()
 
     def _end(self, signum: int, frame: Any) -> None:
-        """Refuse new requests, wait for the others, and let LitServe end."""
+        """Refuse new requests, wait for the others, and let LitServe end; a second signal ends the wait."""
         if os.getpid() != self._process:  # the process of the routes is a fork, and passes on the signal that ended it
+            return
+        self._signals += 1
+        if self._signals > 1:
             return
         self.state[DRAINING] = True
         deadline = time.monotonic() + _GRACE
-        while self.state[ACTIVE] and time.monotonic() < deadline:
+        while self.state[ACTIVE] and self._signals == 1 and time.monotonic() < deadline:
             time.sleep(0.05)
         raise KeyboardInterrupt

@@ -217,5 +217,6 @@ def test_a_folder_that_is_gone_leaves_its_adapters_and_the_end_waits_for_answers
     os.killpg(served.process.pid, signal.SIGTERM)  # as a service manager does, to every process
     rest = list(stream)
     assert rest[-1].choices[0].finish_reason in ("length", "stop")
+    served.process.send_signal(signal.SIGTERM)  # once more: it ends already
     assert served.process.wait(timeout=120) == 0
     assert "Traceback" not in served.log.read_text()

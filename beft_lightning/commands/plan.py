@@ -112,7 +112,8 @@ def print_plan(
     """
     random_init = module.random_init
     plan = plan_fit(module, selection, rate_race_of(trainer))
-    advice = bf16_advice(torch.cpu.get_capabilities(), trainer.strategy.root_device.type, str(trainer.precision))
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # torch 2.11
+    advice = bf16_advice(capabilities, trainer.strategy.root_device.type, str(trainer.precision))
     times = None
     if seconds:
         if data is None:

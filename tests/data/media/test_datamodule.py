@@ -51,7 +51,7 @@ def test_every_source_gives_the_same_images(vit: str, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "train.csv").rename(tmp_path / "list.csv")
     contents = {"image": [str(tmp_path / "pictures" / name) for name in names], "label": [*frame.label]}
     encoded = Dataset.from_dict(contents).cast_column("image", Image())
-    encoded.save_to_disk(tmp_path / "saved")
+    encoded.save_to_disk(str(tmp_path / "saved"))
     Dataset.from_dict(contents | {"image": [Path(path).read_bytes() for path in contents["image"]]}).to_parquet(
         tmp_path / "bytes.parquet"
     )
@@ -86,7 +86,7 @@ def test_sounds_are_filled_up_and_cut(wav2vec2: str, tmp_path: Path) -> None:
     assert set(batch) == {"input_values", "labels", "id"}
     contents = [{"bytes": (tmp_path / name).read_bytes(), "path": None} for name in names]
     saved = Dataset.from_dict({"audio": contents, "label": [Path(name).parent.name for name in names]})
-    saved.cast_column("audio", Audio()).save_to_disk(tmp_path / "saved")
+    saved.cast_column("audio", Audio()).save_to_disk(str(tmp_path / "saved"))
     again = AudioTable(wav2vec2, tmp_path / "saved", batch_size=4, seed=0, max_seconds=0.3)
     again.setup("fit")
     assert [feature["length"] for feature in again._splits["train"]] == [f["length"] for f in data._splits["train"]]

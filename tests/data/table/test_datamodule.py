@@ -80,7 +80,7 @@ def test_labels_of_a_csv_file_are_told_apart_as_they_are_written(make: Any, writ
 def test_class_labels_keep_the_names_and_the_order_that_they_declare(make: Any, tmp_path: Path) -> None:
     """Names that look like other ids must not be taken for them."""
     table = Dataset.from_dict({"review": ["a", "film", "good"] * 4, "verdict": [0, 1, 1] * 4})
-    table.cast_column("verdict", ClassLabel(names=["1", "0", "never"])).save_to_disk(tmp_path / "saved")
+    table.cast_column("verdict", ClassLabel(names=["1", "0", "never"])).save_to_disk(str(tmp_path / "saved"))
     data = make(str(tmp_path / "saved"), dev_share=1)
     assert data.task.labels == ("1", "0", "never")
     assert sorted(row["label"] for row in data.read("train") + data.read("validation")) == [0] * 4 + [1] * 8

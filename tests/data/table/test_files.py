@@ -28,11 +28,13 @@ def write(folder: Path, kind: str) -> Path:
         case "parquet":
             frame.to_parquet(path)
         case "saved":
-            Dataset.from_pandas(frame).save_to_disk(path)
+            Dataset.from_pandas(frame).save_to_disk(str(path))
         case "splits":
-            DatasetDict({"train": Dataset.from_pandas(frame), "test": Dataset.from_list(ROWS[:1])}).save_to_disk(path)
+            DatasetDict({"train": Dataset.from_pandas(frame), "test": Dataset.from_list(ROWS[:1])}).save_to_disk(
+                str(path)
+            )
         case "arrow":
-            Dataset.from_pandas(frame).save_to_disk(folder / "saved")
+            Dataset.from_pandas(frame).save_to_disk(str(folder / "saved"))
             next((folder / "saved").glob("*.arrow")).rename(path)
         case "folder":
             path.mkdir()
@@ -90,7 +92,7 @@ def test_an_empty_line_is_an_empty_cell_where_there_is_one_column(tmp_path: Path
         ("t.csv", "text;label\na;1\n", "t.csv: the heading is one cell, 'text;label'. Cells of a .csv file are"),
         ("t.tsv", "text,label\na,1\n", "t.tsv: the heading is one cell, 'text,label'"),
         ("t.csv", "text,label\n", "t.csv: no rows"),
-        ("t.jsonl", "", "t.jsonl: no rows"),
+        ("t.jsonl", "", "t.jsonl: no(t readable as jsonl| rows)"),
         ("t.csv", "text,label\na,1\nb,1,2\n", "t.csv row 2: 3 cells, and the heading has 2"),
         ("t.csv", "id,text\n1,good,x\n2,bad,y\n", "t.csv row 1: 3 cells, and the heading has 2"),
         ("t.csv", "text,text\na,b\n", "t.csv: the heading has the column 'text' twice"),

@@ -13,7 +13,7 @@ from beft_lightning.bias.names import in_towers, parsed, role, split_name
 from beft_lightning.bias.owners import Place, chosen, places_of
 from beft_lightning.bias.scope import Scope
 from beft_lightning.errors import ArchitectureError, TermError
-from beft_lightning.parameters import clean_name, full_tensor
+from beft_lightning.parameters import clean_name, full_tensor, numel
 from beft_lightning.strategies.internals.deepspeed import is_partitioned
 
 #: The terms that have heads.
@@ -52,7 +52,7 @@ def pieces(bias: nn.Parameter) -> list[nn.Parameter]:
 
 def head_sizes(layers: Mapping[int, nn.Parameter]) -> list[list[int]]:
     """Return, for each bias vector of a term, the number of values of each of its heads, if they are set apart."""
-    return [[piece.numel() for piece in pieces(bias)] for bias in layers.values()]
+    return [[numel(piece) for piece in pieces(bias)] for bias in layers.values()]
 
 
 def whole_vector(bias: nn.Parameter) -> nn.Parameter:

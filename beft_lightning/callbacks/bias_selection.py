@@ -264,7 +264,7 @@ class BiasSelectionCallback(Callback):
         check_candidates(candidates, terms, inert, model_type)
         if self.scores_file is not None:
             self._load_scores(self.scores_file, model_type, {term: len(terms[term]) for term in candidates})
-            return self._chosen()
+            return self._chosen(terms)
         zero = [term for term in candidates if not any(full_tensor(bias).any() for bias in terms[term].values())]
         if self.needs_pretrained_biases and zero:
             selected = value_alone(self.approach, self.rule, candidates, zero)
@@ -283,7 +283,7 @@ class BiasSelectionCallback(Callback):
             scoring = ScoringPass(self.approach, *settings)
             self.scores = scoring.run(trainer, pl_module, terms, candidates, head, inert, model_type)
         self.seconds = time.perf_counter() - start
-        return self._chosen()
+        return self._chosen(terms)
 
     def _load_scores(self, path: str | Path, model_type: str, layers: dict[str, int]) -> None:
         if self.approach == RACE:
@@ -291,11 +291,11 @@ class BiasSelectionCallback(Callback):
         else:
             self.scores = BiasScores.load_for(path, self.approach, model_type, layers, self.rule.per_head)
 
-    def _chosen(self) -> list[str]:
+    def _chosen(self, terms: BiasTerms) -> list[str]:
         if self.raced is not None:
             return [self.raced.result.winner.term]
         assert self.scores is not None
-        return self.rule.select(self.scores)
+        return self.rule.select(self.scores, {term: head_sizes(terms[term]) for term in self.scores.terms})
 
     def _head_names(self, module: nn.Module) -> list[str]:
         return select_head(module, self.head, own_architecture=self._is_custom(module), scope=self.scope)

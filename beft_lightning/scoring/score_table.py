@@ -38,11 +38,6 @@ class TermScore:
     heads: list[list[float]] = field(default_factory=list)
 
     @property
-    def head_size(self) -> int:
-        """Number of values of a head."""
-        return self.parameters // sum(map(len, self.heads))
-
-    @property
     def score(self) -> float:
         """The mean over the layers."""
         return math.fsum(self.layers) / len(self.layers)

@@ -8,6 +8,9 @@ from beft_lightning.errors import ScoringError
 from beft_lightning.scoring.approaches import APPROACHES
 from beft_lightning.scoring.score_table import BiasScores, TermScore
 
+#: Term -> for each of its layers, the number of values of each of its heads, or of all.
+Sizes = Mapping[str, Sequence[Sequence[int]]]
+
 
 @dataclass(frozen=True)
 class SelectionRule:
@@ -50,8 +53,12 @@ class SelectionRule:
         """What is selected, in words."""
         return "heads of terms" if self.per_head else "layers of terms" if self.of_layers else "terms"
 
-    def select(self, scores: BiasScores) -> list[str]:
+    def select(self, scores: BiasScores, sizes: Sizes | None = None) -> list[str]:
         """Return the selected names, best first.
+
+        Args:
+            scores: The scores.
+            sizes: How many values a budget has to pay for; by default, all layers of a term have as many.
 
         Raises:
             ScoringError: If fewer than ``keep`` are live, or none fits the budget.
@@ -62,16 +69,17 @@ class SelectionRule:
             # The sort is stable, so equal scores keep the terms' order.
             live = [name for name, _ in sorted(scored, key=lambda item: -item[1])]
         if self.budget is not None:
-            # The layers of a term have one size, and so have its heads.
-            sizes = {
-                term: entry.head_size if self.per_head else entry.parameters // len(entry.layers)
-                for term, entry in scores.terms.items()
-            }
-            chosen = _within(self.budget, {name: sizes[split_name(name)[0]] for name in live})
+            known = self._values(sizes or _even_sizes(scores.terms))
+            chosen = _within(self.budget, {name: known[name] for name in live})
             if not chosen:
+                least = {
+                    term: [size for name, size in known.items() if split_name(name)[0] == term]
+                    for term in scores.terms
+                    if term in scores.live
+                }
                 raise ScoringError(
                     f"a budget of {self.budget} values is too small for any of the live {self.unit} ("
-                    + (", ".join(f"{term}: {sizes[term]}" for term in scores.terms if term in scores.live) or "none")
+                    + (", ".join(f"{term}: {min(values)}" for term, values in least.items()) or "none")
                     + ")."
                 )
             return chosen
@@ -91,20 +99,19 @@ class SelectionRule:
             return [(f"{term}.{i}.h{j}", s) for i, heads in enumerate(entry.heads) for j, s in enumerate(heads)]
         return [(f"{term}.{i}", score) for i, score in enumerate(entry.layers)]
 
-    def largest(self, sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[str]:
-        """Return the selection with the most values that is possible, whatever the scores.
-
-        Args:
-            sizes: Candidate term -> for each of its layers, the number of values of each of its heads, or of all.
-        """
-        candidates = {term: sum(map(sum, layers)) for term, layers in sizes.items()}
-        if self.of_layers:
-            candidates = {f"{term}.{i}": sum(heads) for term, layers in sizes.items() for i, heads in enumerate(layers)}
-        elif self.per_head:
-            places = ((term, i, heads) for term, layers in sizes.items() for i, heads in enumerate(layers))
-            candidates = {f"{term}.{i}.h{j}": size for term, i, heads in places for j, size in enumerate(heads)}
-        candidates = dict(sorted(candidates.items(), key=lambda item: -item[1]))
+    def largest(self, sizes: Sizes) -> list[str]:
+        """Return the selection with the most values that is possible, whatever the scores."""
+        candidates = dict(sorted(self._values(sizes).items(), key=lambda item: -item[1]))
         return list(candidates)[: self.keep] if self.budget is None else _within(self.budget, candidates)
+
+    def _values(self, sizes: Sizes) -> dict[str, int]:
+        """Return the number of values of each term, layer or head that can be selected, by name."""
+        if self.of_terms:
+            return {term: sum(map(sum, layers)) for term, layers in sizes.items()}
+        places = [(f"{term}.{i}", heads) for term, layers in sizes.items() for i, heads in enumerate(layers)]
+        if self.of_layers:
+            return {name: sum(heads) for name, heads in places}
+        return {f"{name}.h{j}": size for name, heads in places for j, size in enumerate(heads)}
 
     def describe(self, terms: Sequence[str]) -> str:
         """Return the rule in words, for example ``2 layers of query, value``."""
@@ -140,6 +147,14 @@ def other_approaches() -> str:
     """Return a remedy in words: the approaches that can rank biases that start at zero."""
     others = [repr(name) for name, approach in APPROACHES.items() if not approach.needs_pretrained_biases]
     return f"use approach {', '.join(others[:-1])} or {others[-1]}, or name the terms with 'fixed'"
+
+
+def _even_sizes(terms: Mapping[str, TermScore]) -> dict[str, list[list[int]]]:
+    sizes = {}
+    for term, entry in terms.items():
+        heads = [len(of_layer) for of_layer in entry.heads] or [1] * len(entry.layers)
+        sizes[term] = [[entry.parameters // sum(heads)] * count for count in heads]
+    return sizes
 
 
 def _within(budget: int, sizes: Mapping[str, int]) -> list[str]:

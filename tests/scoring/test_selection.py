@@ -35,6 +35,16 @@ def test_a_budget_takes_the_best_layers_that_fit() -> None:
         SelectionRule(budget=2).select(scores)
 
 
+def test_layers_of_unequal_size_are_paid_for_by_their_own() -> None:
+    terms = {"value": TermScore(layers=[0.9, 0.5], inert=False, parameters=48)}
+    scores, sizes = BiasScores("fisher", "swin", 1, terms), {"value": [[16], [16, 16]]}
+    assert SelectionRule(budget=16).select(scores, sizes) == ["value.0"]
+    assert SelectionRule(budget=47).select(scores, sizes) == ["value.0"]
+    assert SelectionRule(budget=48).select(scores, sizes) == ["value.0", "value.1"]
+    with pytest.raises(ScoringError, match=r"\(value: 16\)"):
+        SelectionRule(budget=15).select(scores, sizes)
+
+
 @pytest.mark.parametrize(
     ("rule", "largest", "words"),
     [

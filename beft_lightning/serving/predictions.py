@@ -31,6 +31,8 @@ TEXT_KINDS = ("classification", "regression", "multi_label")
 CLASSIFIED = (*TEXT_KINDS, "choice")
 #: Most tokens in a pass over options, unless one alone has more: the mask of packed rows is as large as its square.
 MOST_TOKENS = 4096
+#: Most options of an input: others wait while they are encoded.
+MOST_OPTIONS = 256
 
 
 #: The place of a request, the name of its adapter, and some of its options behind its prompt.
@@ -70,6 +72,9 @@ class BankPredictor:
             for number, given in enumerate(inputs, start=1)
             for _, example in task.parse_input(input_row(task, given, f"input {number}"), f"input {number}")
         ]
+        most = max((len(getattr(example, "options", ())) for example in found), default=0)
+        if most > MOST_OPTIONS:
+            raise DataError(f"an input has {most} options, and {MOST_OPTIONS} are the most: give fewer.")
         preprocessor = self._preprocessor(task)
         features = preprocessor.encode(task.numbered(found))
         limit = usable_positions(self.bank.model)

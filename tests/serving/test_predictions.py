@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from beft_lightning.data import PROMPT_TASKS
+from beft_lightning.errors import DataError
 from beft_lightning.serving import Adapter, AdapterBank
 from beft_lightning.serving.predictions import BankPredictor
 from tests.chats import CHAT_VOCABULARY, chat_tokenizer
@@ -30,6 +31,14 @@ def test_calibrated_and_other_choices_do_not_change_each_other() -> None:
         together = predictor.predict(one for name in names for one in predictor.encode(name, [ROW]))
         for name, found in zip(names, together, strict=True):
             assert found["probabilities"] == pytest.approx(alone[name]["probabilities"], abs=1e-5)
+
+
+def test_an_input_with_very_many_options_is_refused() -> None:
+    predictor = _predictor("llama")
+    predictor.bank.add("record", Adapter({}, task=PROMPT_TASKS["record"]))
+    row = {"passage": "the film", "query": "it was @placeholder .", "entities": [f"film {i}" for i in range(257)]}
+    with pytest.raises(DataError, match="an input has 257 options, and 256 are the most"):
+        predictor.encode("record", [row])
 
 
 @pytest.mark.parametrize("model_type", ["llama", "bloom"])

@@ -26,6 +26,9 @@ def test_the_folder_computes_what_was_trained_to_the_bit(model_type: str, dtype:
     expected = logits(module.model)
     export(tmp_path / "a.ckpt", tmp_path / "out", "hf")
     model = auto_class.from_pretrained(tmp_path / "out")
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):  # That kernel rounds otherwise, and takes no narrow layers.
+            layer.support_avx512bf16_for_cpu = False
     assert torch.equal(logits(model), expected)
     weights = dict(module.model.named_parameters())
     for name, parameter in model.named_parameters():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from beft_lightning.callbacks.run_folder import own_path, run_folder
+from beft_lightning.errors import DataError
 from beft_lightning.files import write_atomically
 from beft_lightning.strategies.collectives import gather
 
@@ -52,9 +54,13 @@ class PredictionWriter(BasePredictionWriter):
             return
         if trainer.is_global_zero:
             names = _split_names(trainer, len(loaders))
+            _check_ids(parts)
             unique = {(names[split], number): prediction for rows in gathered for split, number, prediction in rows}
             file_id = getattr(trainer.datamodule, "file_id", lambda split, number: number)  # type: ignore[attr-defined]
-            rows = [(split, _text(file_id(split, number)), _text(p)) for (split, number), p in sorted(unique.items())]
+            rows = [
+                (split, _text(file_id(split, number)), _text(p))
+                for (split, number), p in sorted(unique.items(), key=_place)
+            ]
             path = write_atomically(own_path(trainer, folder, "predictions.tsv"), lambda file: _write(file, rows))
             rank_zero_info(f"Wrote {len(rows):,} predictions to {path}")
 
@@ -67,6 +73,27 @@ def _rows(split: int, batch: Any) -> list[tuple[int, Any, Any]] | None:
     ):
         return None
     return [(split, row["id"], row["prediction"]) for row in rows]
+
+
+def _check_ids(parts: Sequence[Sequence[Any]]) -> None:
+    """Check that no process has predicted two examples of one id: only the last one would be written.
+
+    Raises:
+        DataError: If ids repeat.
+    """
+    for part in parts:
+        count = Counter((split, number) for rows in part for split, number, _ in rows)
+        if repeated := [number for (_, number), times in count.items() if times > 1]:
+            raise DataError(
+                f"the id {repeated[0]!r} is of several predictions, of which predictions.tsv could hold one only: "
+                "let predict_step give each example of a split an id of its own, or leave out PredictionWriter."
+            )
+
+
+def _place(item: tuple[tuple[str, Any], Any]) -> tuple[str, str, Any]:
+    """Return what rows are sorted by: ids of one type by their order."""
+    (split, number), _ = item
+    return split, type(number).__name__, number
 
 
 def _split_names(trainer: Trainer, count: int) -> Sequence[str]:

@@ -111,7 +111,7 @@ def print_plan(
         BeftError: If sizes or times cannot be known.
     """
     random_init = module.random_init
-    plan = plan_fit(module, selection, rate_race_of(trainer))
+    plan = plan_fit(module, selection, rate_race_of(trainer), trainer.accumulate_grad_batches)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # torch 2.11
     advice = bf16_advice(capabilities, trainer.strategy.root_device.type, str(trainer.precision))
     times = None
@@ -148,7 +148,10 @@ def bf16_advice(capabilities: Mapping[str, object], device: str, precision: str)
 
 
 def plan_fit(
-    module: LanguageTaskModule, selection: BiasSelectionCallback | None = None, rate_race: RateRace | None = None
+    module: LanguageTaskModule,
+    selection: BiasSelectionCallback | None = None,
+    rate_race: RateRace | None = None,
+    together: int = 1,
 ) -> Plan:
     """Compute the sizes of a fit of ``module``, which is built without weights.
 
@@ -156,6 +159,7 @@ def plan_fit(
         module: The module before its model is loaded. It cannot be trained afterwards.
         selection: The callback that decides where ``module.tune`` is ``auto``.
         rate_race: The callback that chooses the learning rate, if there is one.
+        together: Batches whose gradients an optimizer step accumulates.
 
     Raises:
         BeftError: If the weights are quantized, whose sizes are known only once they are loaded.
@@ -172,7 +176,7 @@ def plan_fit(
     else:
         tune = ", ".join(tuned_terms(module.tune))
     plan = plan_of(module, module.make_optimizer(), tune)
-    return replace(plan, choice_batches=planned_choice(module, selection, rate_race).batches)
+    return replace(plan, choice_batches=planned_choice(module, selection, rate_race, together=together).batches)
 
 
 def plan_of(module: nn.Module, optimizer: Optimizer, tune: str) -> Plan:

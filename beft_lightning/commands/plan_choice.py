@@ -39,6 +39,7 @@ def planned_choice(
     selection: BiasSelectionCallback | None,
     rate_race: RateRace | None = None,
     fit_batches: float = math.inf,
+    together: int = 1,
 ) -> Choice:
     """Return the batches of the choice before a fit, of what is trained and of the learning rate.
 
@@ -47,19 +48,22 @@ def planned_choice(
         selection: The callback that decides where ``module.tune`` is ``auto``.
         rate_race: The callback that chooses the learning rate, if there is one.
         fit_batches: Training batches of the fit; infinite if they are not known.
+        together: Batches whose gradients an optimizer step accumulates.
 
     Raises:
         ScoringError: If the allowance of a race is too small.
         TermError: If the model has no live candidate for a race.
     """
-    of_terms = _choice_of_terms(module, selection or BiasSelectionCallback(), fit_batches)
+    of_terms = _choice_of_terms(module, selection or BiasSelectionCallback(), fit_batches, together)
     if rate_race is None:
         return of_terms
-    of_rate = _race(len(rate_race.settings.rates), rate_race.settings, fit_batches)
+    of_rate = _race(len(rate_race.settings.rates), rate_race.settings.in_steps(together), fit_batches)
     return Choice(of_terms.training + of_rate.training, of_terms.held_out + of_rate.held_out)
 
 
-def _choice_of_terms(module: LanguageTaskModule, selection: BiasSelectionCallback, fit_batches: float) -> Choice:
+def _choice_of_terms(
+    module: LanguageTaskModule, selection: BiasSelectionCallback, fit_batches: float, together: int
+) -> Choice:
     if module.method is not None or selection.is_fixed or selection.scores_file is not None:
         return Choice()
     if selection.approach != RACE:
@@ -70,7 +74,7 @@ def _choice_of_terms(module: LanguageTaskModule, selection: BiasSelectionCallbac
     assert module.model is not None
     check_candidates(candidates, terms, inert, module.model.config.model_type)
     live = [term for term in candidates if term not in (inert or ())]
-    settings = settings_for(module, selection.race)
+    settings = settings_for(module, selection.race).in_steps(together)
     return _race(len(live) * max(1, len(settings.rates)), settings, fit_batches)
 
 

@@ -100,7 +100,7 @@ def time_fit(
     training = _limited(list(data.train_dataloader()), trainer.limit_train_batches)
     validation = [b for loader in data.val_dataloader() for b in _limited(list(loader), trainer.limit_val_batches)]
     fit_batches = _fit_batches(trainer, len(training))
-    choice = planned_choice(module, selection, rate_race_of(trainer), fit_batches)
+    choice = planned_choice(module, selection, rate_race_of(trainer), fit_batches, trainer.accumulate_grad_batches)
     clock = _Clock(trainer, module)
     step, held_out = clock.mean(clock.train, training), clock.mean(clock.hold_out, training)
     validating = clock.mean(clock.validate, validation) * len(validation)

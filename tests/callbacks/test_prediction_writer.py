@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from beft_lightning import LanguageTaskModule
 from beft_lightning.callbacks import PredictionWriter
 from beft_lightning.data import Glue, Squad, SuperGlue
+from beft_lightning.errors import DataError
 from tests.tiny import ForeignModule, token_batches
 
 
@@ -129,6 +130,24 @@ def test_splits_of_a_foreign_datamodule_are_numbered(
         *(("0", "0", '["O0"]'), ("0", "1", '["O0"]')),
         *(("1", "0", '["O1"]'), ("1", "1", '["O1"]')),
     ]
+
+
+class Repeating(Foreign):
+    """Gives all examples one id, or ids of two types."""
+
+    def predict_step(self, batch: list[torch.Tensor], batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return {"rows": [{"id": "a" if self.rows else ("b", 3)[batch_idx], "prediction": batch_idx}]}
+
+
+def test_ids_that_repeat_are_an_error_and_those_of_two_types_are_not(
+    make_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    options: Any = {"callbacks": [PredictionWriter()], "logger": CSVLogger(tmp_path), "limit_predict_batches": 2}
+    with pytest.raises(DataError, match="the id 'a' is of several predictions"):
+        make_trainer(**options).predict(Repeating(rows=True), token_batches())
+    trainer = make_trainer(**options)
+    trainer.predict(Repeating(rows=False), token_batches())
+    assert [row["id"] for row in predicted(trainer)] == ["3", "b"]
 
 
 def test_predictions_of_another_form_are_left_alone(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:

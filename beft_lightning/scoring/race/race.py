@@ -66,6 +66,7 @@ def run_race(
         torch.enable_grad(),
     ):
         fit_batches = fit_batches_of(trainer)
+        settings = settings.in_steps(trainer.accumulate_grad_batches)
         planned = rounds(len(entrants), settings, fit_batches)
         rank_zero_info(announcement(planned, fit_batches))
         batches = collect_batches(strategy, data.epoch(0), settings.held_out + planned[-1].batches)

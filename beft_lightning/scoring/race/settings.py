@@ -1,6 +1,6 @@
 """The settings of a race."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from beft_lightning.errors import ScoringError
 
@@ -23,6 +23,14 @@ class RaceSettings:
     held_out: int = 16
     allowance: int | None = None
     seed: int = 0
+
+    def in_steps(self, together: int) -> "RaceSettings":
+        """Return the settings with whole optimizer steps in each round.
+
+        Args:
+            together: Batches whose gradients an optimizer step accumulates.
+        """
+        return replace(self, batches=-(-self.batches // together) * together)
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -45,20 +45,19 @@ class Track:
 
         Args:
             entrant: The entrant; it gets a lap.
-            batches: Training batches in all, rounded up to whole optimizer steps.
+            batches: Training batches in all: a multiple of those that an optimizer step accumulates.
 
         Returns:
             The number of batches that it was trained on now.
         """
         before, together = entrant.batches, self.trainer.accumulate_grad_batches
-        after = -(-batches // together) * together
         entrant.enter(self.checkpoint)
         optimizer = self._optimizer(entrant)
-        steps = (range(first, first + together) for first in range(before, after, together))
+        steps = (range(first, first + together) for first in range(before, batches, together))
         finite = all(self._step(entrant, optimizer, numbers) for numbers in steps)
         entrant.leave(self.module)  # Without what the evaluation counts.
-        entrant.laps.append(Lap(after, self.evaluate() if finite else [math.inf] * len(self.split.held_out)))
-        return after - before
+        entrant.laps.append(Lap(batches, self.evaluate() if finite else [math.inf] * len(self.split.held_out)))
+        return batches - before
 
     def evaluate(self) -> list[float]:
         """Return the model's loss on each held-out batch, averaged over the processes; infinite if not finite."""

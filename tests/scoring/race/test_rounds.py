@@ -27,6 +27,15 @@ def test_the_last_two_go_on_while_the_allowance_lasts() -> None:
     assert found[-1].batches == 64
 
 
+def test_rounds_are_whole_optimizer_steps() -> None:
+    found = rounds(2, RaceSettings(batches=4, held_out=2, allowance=200).in_steps(16))
+    assert [each.batches for each in found] == [16, 32, 64]
+    assert cost_of(found) <= 200
+    assert RaceSettings(batches=4).in_steps(1) == RaceSettings(batches=4)
+    with pytest.raises(ScoringError, match="a first round of 2 entrants .* on 16 batches each takes 34"):
+        rounds(2, RaceSettings(batches=4, held_out=2, allowance=20).in_steps(16))
+
+
 def test_one_entrant_runs_once() -> None:
     assert len(rounds(1, RaceSettings())) == 1
 

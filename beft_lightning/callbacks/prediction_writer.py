@@ -52,9 +52,9 @@ class PredictionWriter(BasePredictionWriter):
                 "others. `trainer.predict` returns them; a BasePredictionWriter of your own can write them."
             )
             return
+        _check_ids(parts)  # In all processes, which have the same parts: all stop, or none does.
         if trainer.is_global_zero:
             names = _split_names(trainer, len(loaders))
-            _check_ids(parts)
             unique = {(names[split], number): prediction for rows in gathered for split, number, prediction in rows}
             file_id = getattr(trainer.datamodule, "file_id", lambda split, number: number)  # type: ignore[attr-defined]
             rows = [

@@ -88,6 +88,14 @@ def test_layers_with_the_name_of_a_query_are_not_left_out() -> None:
         check_found(net, found)
 
 
+@pytest.mark.parametrize("name", ["linear_attn", "indexer"])
+def test_queries_that_no_attention_takes_are_not_missed(name: str) -> None:
+    net = Net(lambda _: Attention())
+    found = found_in(net)
+    net.add_module(name, Attention())
+    check_found(net, found)
+
+
 def test_a_part_that_no_made_up_input_reaches_is_an_error_with_what_was_seen() -> None:
     with torch.device("meta"):
         model = Kosmos2Model(Kosmos2Config())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
-from transformers import ResNetConfig, ResNetForImageClassification
+from transformers import AutoConfig, AutoModelForImageClassification, ResNetConfig, ResNetForImageClassification
 
 from beft_lightning import BiasSelectionCallback, LanguageTaskModule
 from beft_lightning.data import Glue
@@ -164,6 +164,32 @@ def test_a_budget_bounds_what_is_trained(make_trainer: MakeTrainer) -> None:
     assert callback.scores is not None
     assert callback.selected == SelectionRule(4, per_layer=True).select(callback.scores)
     assert sum(module.get_parameter(name).numel() for name in trainable(module)) == 128
+
+
+class Looking(ForeignModule):
+    """A Swin, whose second stage is twice as wide as the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes: dict[str, Any] = {
+            "image_size": 32,
+            "patch_size": 4,
+            "embed_dim": 16,
+            "depths": [1, 1],
+            "num_heads": [2, 4],
+        }
+        self.net = AutoModelForImageClassification.from_config(AutoConfig.for_model("swin", window_size=4, **sizes))
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        images = batch[0].float().mean() + torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(batch_idx))
+        return torch.nn.functional.cross_entropy(self.net(pixel_values=images).logits, torch.tensor([0, 1]))
+
+
+def test_a_budget_pays_for_wide_layers_by_their_own_size(make_trainer: MakeTrainer) -> None:
+    module, callback = Looking(), BiasSelectionCallback("gradient", ["value"], budget=16, head="none", batches=2)
+    fit(make_trainer, module, callback)
+    assert callback.selected == ["value.0"]
+    assert sum(module.get_parameter(name).numel() for name in trainable(module)) == 16
 
 
 @pytest.mark.parametrize("options", [{"budget": 0}, {"budget": 9, "keep": 2}, {"budget": 9, "approach": "fixed"}])

@@ -114,6 +114,14 @@ def _plain() -> ForeignModule:
     return ForeignModule(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
 
+def test_rounds_are_whole_steps_of_a_fit_that_accumulates(make_trainer: MakeTrainer) -> None:
+    callback = BiasSelectionCallback("race", terms=["value", "query"], race=SHORT)
+    make_trainer(callbacks=[callback], max_epochs=0, accumulate_grad_batches=4).fit(ForeignModule(), token_batches())
+    assert callback.raced is not None
+    assert callback.raced.result.winner.batches == 4
+    assert callback.raced.result.cost.training_batches == 4 * 4  # two terms at two rates
+
+
 def test_inert_terms_do_not_run_and_are_listed_last(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     callback = BiasSelectionCallback("race", race=SHORT)
     callback.folder = tmp_path

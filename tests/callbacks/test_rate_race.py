@@ -38,6 +38,23 @@ def test_the_fit_is_the_one_with_the_rate_that_won(make_trainer: MakeTrainer) ->
     assert losses["raced"] == losses["given"]
 
 
+class Mixed(ForeignModule):
+    """Trains a value in fp64 beside those in fp32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) * self.scale.float()
+
+
+def test_trained_values_may_differ_in_precision(make_trainer: MakeTrainer) -> None:
+    race = RateRace(rates=[1e-5, 1e-2], batches=2, held_out=2, allowance=20)
+    make_trainer(callbacks=[race]).fit(Mixed(), token_batches())
+    assert race.result is not None
+
+
 class Quadratic(LightningModule):
     """Finds the mean of its batches: by a rate of 0.1 in a few steps, by one above 1 never."""
 

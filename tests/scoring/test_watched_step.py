@@ -103,6 +103,22 @@ class Renamed(Mine):
         return nn.functional.cross_entropy(self.head(self.stack(batch[0]).mean(dim=1)), batch[1])
 
 
+class Unpacking(Mine):
+    """Its step needs what its hook makes of a batch on the device."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return {"inputs": batch[0], "labels": batch[1]}
+
+    def training_step(self, batch: Any) -> Tensor:
+        return super().training_step([batch["inputs"], batch["labels"]])
+
+
+def test_the_batch_comes_through_all_hooks(make_trainer: MakeTrainer) -> None:
+    callback = selection(approach="fixed", terms=["value"])
+    make_trainer(callbacks=[callback]).fit(Unpacking(), batches())
+    assert len(callback.trained) == 4
+
+
 def test_each_fit_watches_its_own_module(make_trainer: MakeTrainer) -> None:
     """What was found in one does not describe the next, and a module can be fitted again."""
     callback, module = selection(approach="fixed", terms=["value"]), Mine()

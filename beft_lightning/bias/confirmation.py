@@ -51,13 +51,13 @@ def check_found(module: nn.Module, found: Sequence[Architecture]) -> None:
                     raise ArchitectureError(f"in {one.layer!r} the {full} seems to come from {one.terms[full]!r}.")
         if doubled := [term for term in _WORDS if terms.get(term, "") == terms.get(f"cross_{term}")]:
             raise ArchitectureError(f"in {one.layer!r} one layer is {doubled[0]} and cross_{doubled[0]}.")
-    if unseen := unseen_queries(module, found):
+    if unseen := _unseen_queries(module, found):
         raise ArchitectureError(
             f"{len(unseen)} layers with the name of a query were not seen in attention, such as {unseen[0]!r}."
         )
 
 
-def unseen_queries(module: nn.Module, found: Sequence[Architecture]) -> list[str]:
+def _unseen_queries(module: nn.Module, found: Sequence[Architecture]) -> list[str]:
     """Return the layers of a module with the name of a query beside which no layer was found."""
     patterns = [path_pattern(f"{one.layer}.{path}") for one in found for path in one.paths.values()]
     layers = [
